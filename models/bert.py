@@ -1,0 +1,248 @@
+"""BERT (Devlin et al. 2018, arXiv:1810.04805): configuration and encoder.
+
+Variable names, shapes and numbers are those of the released checkpoints.
+
+Shape legend, for every comment in this file:
+  B  batch             T  sequence length (of queries F, of keys T, equal in self-attention)
+  H  hidden_size       N  num_attention_heads       D  size of one head, H / N
+"""
+
+import dataclasses
+import json
+import math
+
+import tensorflow as tf
+
+from errors import UserError
+from models import layers
+
+v1 = tf.compat.v1
+
+LAYER_NORM_EPSILON = 1e-12
+
+
+@dataclasses.dataclass
+class BertConfig:
+  """The keys of bert_config.json.
+
+  Example:
+    config = BertConfig(vocab_size=30522, hidden_size=384, num_attention_heads=12)
+    config = BertConfig.from_json_file("pretrained/bert_config.json")
+
+  Attributes:
+    vocab_size: rows of the word embedding table.
+    hidden_size: width of the encoder and the pooler; a multiple of num_attention_heads.
+    num_hidden_layers: number of encoder layers.
+    num_attention_heads: attention heads per layer.
+    intermediate_size: width of the feed-forward layer.
+    hidden_act: a name of models.layers.ACTIVATIONS; "gelu" is the tanh form, "gelu_erf" the exact.
+    hidden_dropout_prob: dropout of the embeddings and of each sub-layer's output.
+    attention_probs_dropout_prob: dropout of the attention probabilities.
+    max_position_embeddings: the longest sequence the model can read.
+    type_vocab_size: number of segment ids.
+    initializer_range: standard deviation of the truncated normal initializer.
+  """
+
+  vocab_size: int
+  hidden_size: int = 768
+  num_hidden_layers: int = 12
+  num_attention_heads: int = 12
+  intermediate_size: int = 3072
+  hidden_act: str = "gelu"
+  hidden_dropout_prob: float = 0.1
+  attention_probs_dropout_prob: float = 0.1
+  max_position_embeddings: int = 512
+  type_vocab_size: int = 16
+  initializer_range: float = 0.02
+
+  def __post_init__(self):
+    if self.hidden_size % self.num_attention_heads:
+      raise UserError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+                      f"{self.num_attention_heads}; change one of them")
+    if self.hidden_act not in layers.ACTIVATIONS:
+      raise UserError(f"hidden_act {self.hidden_act!r} is unknown; "
+                      f"use one of {', '.join(sorted(layers.ACTIVATIONS))}")
+
+  @classmethod
+  def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
+    """Builds a config from `values`; UserError names unknown or missing keys and `source`."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
+                      f"the keys are {', '.join(sorted(known))}")
+    if "vocab_size" not in values:
+      raise UserError(f"{source}: the key vocab_size is missing")
+    return cls(**values)
+
+  @classmethod
+  def from_json_file(cls, json_file: str) -> "BertConfig":
+    """Reads bert_config.json; UserError when it is missing, not JSON, or has unknown keys."""
+    return cls.from_dict(read_json(json_file), source=json_file)
+
+  def to_dict(self) -> dict:
+    return dataclasses.asdict(self)
+
+  def to_json_string(self) -> str:
+    return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def read_json(json_file: str) -> dict:
+  """Contents of a configuration file as a dict; UserError when it is missing or malformed."""
+  if not tf.io.gfile.exists(json_file):
+    raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
+  with tf.io.gfile.GFile(json_file) as reader:
+    try:
+      values = json.load(reader)
+    except ValueError as error:
+      raise UserError(f"{json_file}: not valid JSON: {error}") from None
+  if not isinstance(values, dict):
+    raise UserError(f"{json_file}: holds a {type(values).__name__}, not a JSON object")
+  return values
+
+
+class BertModel:
+  """The BERT encoder with its pooler.
+
+  Example:
+    config = modeling.BertConfig(vocab_size=32000, hidden_size=512, num_attention_heads=8)
+    input_ids = tf.constant([[31, 51, 99], [15, 5, 0]])
+    input_mask = tf.constant([[1, 1, 1], [1, 1, 0]])
+    model = modeling.BertModel(config, is_training=True, input_ids=input_ids,
+                               input_mask=input_mask)
+    pooled_output = model.get_pooled_output()  # [2, 512]
+  """
+
+  def __init__(self, config: BertConfig, is_training: bool, input_ids: tf.Tensor,
+               input_mask: tf.Tensor | None = None, token_type_ids: tf.Tensor | None = None,
+               use_one_hot_embeddings: bool = False, scope: str | None = None,
+               compute_dtype: tf.DType = tf.float32):
+    """Builds the graph.
+
+    Args:
+      config: BertConfig.
+      is_training: dropout is on only when True.
+      input_ids: int32 [B, T].
+      input_mask: int32 [B, T], 1 = real token, 0 = padding; all ones when None.
+      token_type_ids: int32 [B, T], segment ids; all zeros when None.
+      use_one_hot_embeddings: look words up by a matrix product (for TPU) instead of a gather.
+      scope: variable scope, "bert" when None.
+      compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
+
+    Raises:
+      UserError: the sequence is longer than config.max_position_embeddings.
+    """
+    if not is_training:
+      config = dataclasses.replace(config, hidden_dropout_prob=0.0,
+                                   attention_probs_dropout_prob=0.0)
+    self.config = config
+    seq_length = input_ids.shape[1]
+    if seq_length is not None and seq_length > config.max_position_embeddings:
+      raise UserError(f"sequence length {seq_length} is beyond the model's position table "
+                      f"(max_position_embeddings {config.max_position_embeddings}); "
+                      f"lower --max_seq_length")
+    if input_mask is None:
+      input_mask = tf.ones_like(input_ids)
+    if token_type_ids is None:
+      token_type_ids = tf.zeros_like(input_ids)
+
+    with v1.variable_scope(scope, default_name="bert"):
+      with v1.variable_scope("embeddings"):
+        self.embedding_output = self._embed(input_ids, token_type_ids, use_one_hot_embeddings,
+                                            compute_dtype)
+      with v1.variable_scope("encoder"):
+        self.all_encoder_layers = self._encode(self.embedding_output, input_mask)
+      self.sequence_output = self.all_encoder_layers[-1]
+      with v1.variable_scope("pooler"):
+        self.pooled_output = layers.dense(  # [B, H]
+            self.sequence_output[:, 0], config.hidden_size, "dense",
+            layers.truncated_normal(config.initializer_range), activation=tf.tanh)
+
+  def get_pooled_output(self) -> tf.Tensor:
+    """float [B, H]: tanh(dense(first token's last hidden state)), the sequence's summary."""
+    return self.pooled_output
+
+  def get_sequence_output(self) -> tf.Tensor:
+    """float [B, T, H]: hidden states of the last encoder layer."""
+    return self.sequence_output
+
+  def get_all_encoder_layers(self) -> list[tf.Tensor]:
+    """List of float [B, T, H], one for each encoder layer."""
+    return self.all_encoder_layers
+
+  def get_embedding_output(self) -> tf.Tensor:
+    """float [B, T, H]: summed embeddings after layer normalization, input of the first layer."""
+    return self.embedding_output
+
+  def get_embedding_table(self) -> tf.Tensor:
+    """float [V, H]: the word embedding table."""
+    return self.embedding_table
+
+  def _embed(self, input_ids, token_type_ids, use_one_hot_embeddings, dtype):
+    config = self.config
+    initializer = layers.truncated_normal(config.initializer_range)
+    self.embedding_table = v1.get_variable(
+        "word_embeddings", [config.vocab_size, config.hidden_size], initializer=initializer)
+    type_table = v1.get_variable(
+        "token_type_embeddings", [config.type_vocab_size, config.hidden_size],
+        initializer=initializer)
+    position_table = v1.get_variable(
+        "position_embeddings", [config.max_position_embeddings, config.hidden_size],
+        initializer=initializer)
+    seq_length = layers.shape_list(input_ids)[1]
+    x = layers.embedding_lookup(input_ids, self.embedding_table, use_one_hot_embeddings, dtype)
+    # So few segment ids that the one-hot product is faster than a gather everywhere.
+    x += layers.embedding_lookup(token_type_ids, type_table, True, dtype)  # [B, T, H]
+    x += tf.cast(position_table[:seq_length], dtype)  # [T, H]
+    x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)
+    return layers.dropout(x, config.hidden_dropout_prob)
+
+  def _encode(self, x, input_mask):
+    # Masked keys get a large negative score, so that their probability vanishes in the softmax.
+    mask = tf.cast(input_mask, x.dtype)[:, None, None, :]  # [B, 1, 1, T]
+    mask_adder = (1.0 - mask) * -10000.0
+    outputs = []
+    for index in range(self.config.num_hidden_layers):
+      with v1.variable_scope(f"layer_{index}"):
+        x = self._layer(x, mask_adder)
+      outputs.append(x)
+    return outputs
+
+  def _layer(self, x, mask_adder):
+    """One post-LN transformer layer: [B, T, H] -> [B, T, H]."""
+    config = self.config
+    initializer = layers.truncated_normal(config.initializer_range)
+    with v1.variable_scope("attention"):
+      with v1.variable_scope("self"):
+        context = self._self_attention(x, mask_adder)
+      with v1.variable_scope("output"):
+        y = layers.dense(context, config.hidden_size, "dense", initializer)
+        y = layers.dropout(y, config.hidden_dropout_prob)
+        x = layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
+    with v1.variable_scope("intermediate"):
+      y = layers.dense(x, config.intermediate_size, "dense", initializer,
+                       layers.get_activation(config.hidden_act))  # [B, T, intermediate_size]
+    with v1.variable_scope("output"):
+      y = layers.dense(y, config.hidden_size, "dense", initializer)
+      y = layers.dropout(y, config.hidden_dropout_prob)
+      return layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
+
+  def _self_attention(self, x, mask_adder):
+    """Scaled dot-product attention, the heads' outputs joined: [B, T, H] -> [B, T, H]."""
+    config = self.config
+    batch_size, seq_length, hidden_size = layers.shape_list(x)
+    num_heads = config.num_attention_heads
+    size_per_head = hidden_size // num_heads
+    initializer = layers.truncated_normal(config.initializer_range)
+
+    def project(name):
+      y = layers.dense(x, hidden_size, name, initializer)  # [B, T, H]
+      y = tf.reshape(y, [batch_size, seq_length, num_heads, size_per_head])
+      return tf.transpose(y, [0, 2, 1, 3])  # [B, N, T, D]
+
+    query, key, value = project("query"), project("key"), project("value")
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]
+    scores = scores * (1.0 / math.sqrt(size_per_head)) + mask_adder
+    attention_probs = layers.dropout(layers.softmax(scores), config.attention_probs_dropout_prob)
+    context = tf.matmul(attention_probs, value)  # [B, N, F, D]
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch_size, seq_length, hidden_size])

@@ -1,0 +1,25 @@
+"""What stands on an encoder: classification and regression heads.
+
+Heads compute in float32 whatever the encoder computes in, and so do the losses on them.
+"""
+
+import tensorflow as tf
+
+from models import layers
+
+v1 = tf.compat.v1
+
+
+def bert_classifier(pooled_output: tf.Tensor, num_outputs: int, is_training: bool,
+                    initializer_range: float = 0.02, scope: str | None = None) -> tf.Tensor:
+  """BERT's classification head: dropout 0.1 and one linear map, [B, H] -> float32 [B, num_outputs].
+
+  Variables `output_weights` [num_outputs, H] and `output_bias` stand at the top level as in the
+  original's run_classifier, or under `scope` where one is given.
+  """
+  x = layers.dropout(tf.cast(pooled_output, tf.float32), 0.1 if is_training else 0.0)
+  with v1.variable_scope(scope) if scope else v1.variable_scope(v1.get_variable_scope()):
+    weights = v1.get_variable("output_weights", [num_outputs, x.shape[-1]],
+                              initializer=layers.truncated_normal(initializer_range))
+    bias = v1.get_variable("output_bias", [num_outputs], initializer=v1.zeros_initializer())
+  return tf.matmul(x, weights, transpose_b=True) + bias

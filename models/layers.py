@@ -1,0 +1,129 @@
+"""The layers that BERT and Funnel-Transformer share, on tf.compat.v1.get_variable.
+
+TensorFlow 2.16 and newer have no tf.layers, and the released checkpoints fix every variable's name
+and shape, so the few layers we need are written here.
+
+Variables are float32. Layers compute in the dtype of their input, so that a model whose embeddings
+are cast to bfloat16 computes in bfloat16 throughout, but for layer normalization and softmax, which
+are float32 in any case.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+v1 = tf.compat.v1
+
+
+def truncated_normal(stddev: float) -> tf.initializers.Initializer:
+  """Initializer of all weights in BERT: normal, redrawn beyond two standard deviations."""
+  return v1.truncated_normal_initializer(stddev=stddev)
+
+
+def shape_list(tensor: tf.Tensor) -> list:
+  """Shape of `tensor`: an int where it is known when the graph is built, else a scalar tensor."""
+  dynamic = tf.shape(tensor)
+  return [dynamic[i] if n is None else n for i, n in enumerate(tensor.shape.as_list())]
+
+
+def gelu(x: tf.Tensor) -> tf.Tensor:
+  """Gaussian error linear unit, tanh approximation (Hendrycks & Gimpel 2016), as in BERT."""
+  return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def gelu_erf(x: tf.Tensor) -> tf.Tensor:
+  """Gaussian error linear unit, exact; what Hugging Face models mean by "gelu"."""
+  return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "relu": tf.nn.relu,
+    "gelu": gelu,
+    "gelu_erf": gelu_erf,
+    "tanh": tf.tanh,
+}
+
+
+def get_activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+  """Activation function by its configuration name; ValueError lists the known names."""
+  if name not in ACTIVATIONS:
+    raise ValueError(f"unknown activation {name!r}; known are {', '.join(sorted(ACTIVATIONS))}")
+  return ACTIVATIONS[name]
+
+
+def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+  """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate).
+
+  The mask is a function of (graph seed, global step, name scope) alone, so a run that was stopped
+  and restarted draws what an uninterrupted one draws. Replicas of MirroredStrategy build in name
+  scopes of their own ("replica_1/...") and so draw differently. In a graph without a global step
+  (a user's own program) the mask is new at every session.run.
+  """
+  if not rate:
+    return x
+  step = v1.train.get_global_step()
+  if step is None:
+    return tf.nn.dropout(x, rate=rate)
+  graph = v1.get_default_graph()
+  with v1.name_scope("dropout") as scope:
+    op_seed = zlib.crc32(scope.encode()) ^ (graph.seed or 0)
+    seed = tf.stack([tf.cast(step, tf.int32), tf.constant(op_seed & 0x7FFFFFFF, tf.int32)])
+    # float32 draws whatever x is: bfloat16 has too few bits for P(draw < rate) to be near `rate`.
+    keep = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
+    return tf.where(keep, x * (1.0 / (1.0 - rate)), tf.zeros_like(x))
+
+
+def dense(x: tf.Tensor, units: int, name: str, initializer, activation=None) -> tf.Tensor:
+  """Affine map of the last axis: [..., depth] -> [..., units], variables `name`/{kernel,bias}.
+
+  All other axes are folded together, so that one 2-D matrix product does the work: on every kind
+  of hardware that is the fastest form, and gradients of the kernel need no reduction afterwards.
+  """
+  *outer, depth = shape_list(x)
+  with v1.variable_scope(name):
+    kernel = v1.get_variable("kernel", [depth, units], initializer=initializer)
+    bias = v1.get_variable("bias", [units], initializer=v1.zeros_initializer())
+  kernel, bias = tf.cast(kernel, x.dtype), tf.cast(bias, x.dtype)
+  y = tf.matmul(tf.reshape(x, [-1, depth]), kernel) + bias  # [prod(outer), units]
+  if activation is not None:
+    y = activation(y)
+  return y if len(outer) == 1 else tf.reshape(y, [*outer, units])
+
+
+def layer_norm(x: tf.Tensor, name: str, epsilon: float) -> tf.Tensor:
+  """Layer normalization over the last axis (Ba et al. 2016), variables `name`/{beta,gamma}.
+
+  Computed in float32 and cast back. BERT uses the name LayerNorm and epsilon 1e-12, Funnel
+  layer_norm and 1e-8.
+  """
+  depth = x.shape[-1]
+  with v1.variable_scope(name):
+    beta = v1.get_variable("beta", [depth], initializer=v1.zeros_initializer())
+    gamma = v1.get_variable("gamma", [depth], initializer=v1.ones_initializer())
+  x32 = tf.cast(x, tf.float32)
+  mean = tf.reduce_mean(x32, axis=-1, keepdims=True)
+  centred = x32 - mean
+  variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+  y = centred * tf.math.rsqrt(variance + epsilon)
+  return tf.cast(y * gamma + beta, x.dtype)
+
+
+def softmax(scores: tf.Tensor) -> tf.Tensor:
+  """Softmax over the last axis, computed in float32, returned in the dtype of `scores`."""
+  return tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), scores.dtype)
+
+
+def embedding_lookup(ids: tf.Tensor, table: tf.Tensor, use_one_hot: bool,
+                     dtype: tf.DType = tf.float32) -> tf.Tensor:
+  """Rows of `table` [V, D] at `ids` (int, any shape) as `dtype`: [..., D].
+
+  On TPU a product with one-hot vectors is faster than a gather, and its gradient is dense.
+  """
+  if not use_one_hot:
+    return tf.cast(tf.gather(table, ids), dtype)
+  vocab_size, depth = table.shape
+  one_hot = tf.one_hot(tf.reshape(ids, [-1]), depth=vocab_size, dtype=dtype)
+  return tf.reshape(tf.matmul(one_hot, tf.cast(table, dtype)), [*shape_list(ids), depth])

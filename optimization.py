@@ -1,0 +1,253 @@
+"""AdamW with the learning-rate schedules of BERT, ELECTRA and Funnel-Transformer.
+
+  learning_rate = optimization.learning_rate_schedule(step, init_lr=5e-5, num_train_steps=1000,
+                                                      num_warmup_steps=100)
+  optimizer = optimization.AdamW(learning_rate, weight_decay_rate=0.01,
+                                 exclude_from_weight_decay=optimization.NO_WEIGHT_DECAY)
+  train_op = optimizer.minimize(loss, global_step=v1.train.get_or_create_global_step())
+
+One optimizer serves every kind of device. Under tf.distribute it averages the replicas' gradients
+and clips the average, under CrossShardOptimizer (TPU) it is handed the average, so that a global
+batch gives the same update however many devices share it.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import tensorflow as tf
+
+v1 = tf.compat.v1
+
+# Variable names left out of weight decay (regular expressions), as in BERT, ELECTRA and Funnel.
+NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
+# Funnel's attention biases match "bias" above and are decayed all the same.
+FUNNEL_WEIGHT_DECAY = ("r_s_bias", "r_r_bias", "r_w_bias")
+
+DECAY_METHODS = ("poly", "cos", "constant")
+WARMUP_STYLES = ("then_decay", "replaces_decay", "scales_decay")
+
+
+def learning_rate_schedule(step: tf.Tensor, init_lr: float, num_train_steps: int,
+                           num_warmup_steps: int = 0, decay_method: str = "poly",
+                           power: float = 1.0, min_lr_ratio: float = 0.0,
+                           warmup_style: str = "replaces_decay") -> tf.Tensor:
+  """Learning rate of the update that is made at `step` (0 for the first one).
+
+  Args:
+    step: int scalar, number of updates already made.
+    init_lr: the peak rate.
+    num_train_steps: the step at which the decay ends.
+    num_warmup_steps: length of the linear warm-up from 0; the rate of step 0 is then 0.
+    decay_method: "poly" (power 1 is linear), "cos" or "constant".
+    power: exponent of "poly".
+    min_lr_ratio: floor of the decay (and start of Funnel's warm-up) as a fraction of init_lr.
+    warmup_style: how warm-up and decay meet, with 10 warm-up steps of 100 and linear decay:
+      "then_decay" (Funnel): the decay starts where the warm-up ends; step 10 has 1.0 * init_lr.
+      "replaces_decay" (BERT): the decay runs from step 0, hidden by the warm-up; step 10 has 0.9.
+      "scales_decay" (ELECTRA): the product of both; step 5 has 0.5 * 0.95.
+
+  Returns:
+    float32 scalar.
+  """
+  if decay_method not in DECAY_METHODS:
+    raise ValueError(f"decay_method {decay_method!r} is not one of {', '.join(DECAY_METHODS)}")
+  if warmup_style not in WARMUP_STYLES:
+    raise ValueError(f"warmup_style {warmup_style!r} is not one of {', '.join(WARMUP_STYLES)}")
+  step = tf.cast(step, tf.float32)
+  decay_start = num_warmup_steps if warmup_style == "then_decay" else 0
+  decay_steps = max(num_train_steps - decay_start, 1)
+  progress = tf.clip_by_value((step - decay_start) / decay_steps, 0.0, 1.0)
+  if decay_method == "poly":
+    factor = (1.0 - min_lr_ratio) * tf.pow(1.0 - progress, power) + min_lr_ratio
+  elif decay_method == "cos":
+    factor = (1.0 - min_lr_ratio) * 0.5 * (1.0 + tf.cos(math.pi * progress)) + min_lr_ratio
+  else:
+    factor = tf.ones([])
+  if num_warmup_steps:
+    warmup = step / num_warmup_steps
+    if warmup_style == "scales_decay":
+      factor *= tf.minimum(warmup, 1.0)
+    else:
+      start = min_lr_ratio if warmup_style == "then_decay" else 0.0
+      factor = tf.where(step < num_warmup_steps, start + (1.0 - start) * warmup, factor)
+  return init_lr * factor
+
+
+def layerwise_lr_multipliers(names: Iterable[str], decay: float,
+                             head_gap: int = 0) -> dict[str, float]:
+  """Learning-rate factor of each variable: `decay` to the power of its distance from the top.
+
+  With n layers the top layer's factor is 1, the layer's below it `decay`, ..., the embeddings'
+  decay ** n; pooler and heads have 1. BERT, ELECTRA and Funnel names are understood (a Funnel
+  decoder's layers are numbered on from the encoder's). ELECTRA puts `head_gap` = 2 more steps
+  between the heads and the top layer.
+
+  Example: decay 0.75 and layers 0 and 1 give embeddings 0.5625, layer_0 0.75, layer_1 1.0.
+  """
+  names = list(names)
+  layer_of = {name: re.search(r"/layer_(\d+)/", name) for name in names}
+  num_layers = max((int(match[1]) + 1 for match in layer_of.values() if match), default=0)
+
+  def multiplier(name):
+    if layer_of[name]:
+      return decay ** (num_layers - 1 - int(layer_of[name][1]) + head_gap)
+    if re.search(r"(^|/)(embeddings(_project)?|input|input_projection)/", name):
+      return decay ** (num_layers + head_gap)
+    return 1.0
+
+  return {name: multiplier(name) for name in names}
+
+
+def variable_name(variable) -> str:
+  """Name of a variable without the ":0" of its tensor and without a replica's suffix."""
+  return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
+
+
+class AdamW(v1.train.Optimizer):
+  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), global-norm clipping included.
+
+    g     <- g * min(1, clip_norm / |all g|)
+    m     <- beta_1 m + (1 - beta_1) g
+    v     <- beta_2 v + (1 - beta_2) g^2
+    param <- param - rate * (m / (sqrt(v) + epsilon) + weight_decay_rate * param)
+
+  rate = learning_rate * lr_multiplier(name), and with bias_correction also times
+  sqrt(1 - beta_2^t) / (1 - beta_1^t), t = global_step + 1, which scales the weight decay too, as
+  in Funnel. BERT and ELECTRA have no bias correction. Slots are named <variable>/adam_m and
+  <variable>/adam_v. global_step grows by one after the last variable was updated.
+
+  The multiplier scales the rate. (Funnel and XLNet scale the gradient instead, which Adam's
+  normalization cancels.)
+  """
+
+  def __init__(self, learning_rate, weight_decay_rate: float = 0.0, beta_1: float = 0.9,
+               beta_2: float = 0.999, epsilon: float = 1e-6, clip_norm: float = 1.0,
+               bias_correction: bool = False,
+               exclude_from_weight_decay: Sequence[str] = (),
+               include_in_weight_decay: Sequence[str] = (),
+               lr_multiplier: Callable[[str], float] = lambda name: 1.0,
+               name: str = "AdamW"):
+    """Makes the optimizer.
+
+    Args:
+      learning_rate: float or scalar tensor.
+      weight_decay_rate: strength of the decoupled weight decay.
+      beta_1: decay of the first moment.
+      beta_2: decay of the second moment.
+      epsilon: added to sqrt(v).
+      clip_norm: largest global gradient norm; 0 for no clipping.
+      bias_correction: Adam's; needs the global_step in apply_gradients.
+      exclude_from_weight_decay: regular expressions searched in variable names.
+      include_in_weight_decay: the same; wins over the exclusion.
+      lr_multiplier: variable name -> factor of its learning rate.
+      name: scope of the update operations.
+    """
+    super().__init__(use_locking=False, name=name)
+    self._learning_rate = learning_rate
+    self._weight_decay_rate = weight_decay_rate
+    self._beta_1 = beta_1
+    self._beta_2 = beta_2
+    self._epsilon = epsilon
+    self._clip_norm = clip_norm
+    self._bias_correction = bias_correction
+    self._exclude = tuple(exclude_from_weight_decay)
+    self._include = tuple(include_in_weight_decay)
+    self._lr_multiplier = lr_multiplier
+    self.gradient_norm = None  # global norm before clipping, once apply_gradients was called
+
+  def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+    """Clips and applies the gradients; see tf.compat.v1.train.Optimizer.apply_gradients.
+
+    Gradients of embedding tables are made dense first: Adam moves every row at every step anyway,
+    and the norm of a gather's gradient is right only once repeated rows are summed.
+    """
+    if self._bias_correction and global_step is None:
+      raise ValueError("bias correction counts updates: pass global_step")
+    grads_and_vars = [(tf.convert_to_tensor(grad), variable)
+                      for grad, variable in grads_and_vars if grad is not None]
+    if not grads_and_vars:
+      raise ValueError("no variable has a gradient: the loss depends on none of them")
+    if not tf.distribute.in_cross_replica_context() and tf.distribute.has_strategy():
+      return tf.distribute.get_replica_context().merge_call(
+          self._distributed_apply, args=(grads_and_vars, global_step, name))
+    self._prepare_update([grad for grad, _ in grads_and_vars], global_step)
+    # The base class orders the step's increment after the updates.
+    return super().apply_gradients(grads_and_vars, global_step, name)
+
+  def _distributed_apply(self, distribution, grads_and_vars, global_step=None, name=None):
+    """Sums the replicas' gradients (each already divided by their number), clips, and updates.
+
+    The base class's method has no place between the reduction and the update, where clipping must
+    stand for the result to equal that of one device with the same global batch.
+    """
+    variables = [variable for _, variable in grads_and_vars]
+    gradients = distribution.extended.batch_reduce_to(
+        tf.distribute.ReduceOp.SUM, grads_and_vars)
+    self._prepare_update(
+        [distribution.experimental_local_results(grad)[0] for grad in gradients], global_step)
+    with tf.init_scope():
+      self._create_slots(variables)
+    with v1.name_scope(name, self._name):
+      updates = []
+      for grad, variable in zip(gradients, variables, strict=True):
+        updates += distribution.extended.update(
+            variable, lambda var, g: self._update(var, g), args=(grad,), group=False)
+      if global_step is None:
+        return tf.group(*updates)
+      with tf.control_dependencies(updates):
+        return distribution.extended.update(global_step, lambda step: step.assign_add(1))
+
+  def _prepare_update(self, gradients, global_step):
+    """Computes what all variables share: the clipping factor and the corrected learning rate."""
+    self.gradient_norm = tf.linalg.global_norm(gradients)
+    self._clip_scale = None
+    if self._clip_norm:
+      # min(1, clip / norm) without a division by zero; a NaN norm makes the update NaN, visibly.
+      self._clip_scale = self._clip_norm / tf.maximum(self.gradient_norm, self._clip_norm)
+    self._rate = tf.cast(self._learning_rate, tf.float32)
+    if self._bias_correction:
+      t = tf.cast(v1.train.get_global_step() if global_step is None else global_step,
+                  tf.float32) + 1.0
+      self._rate *= tf.sqrt(1.0 - tf.pow(self._beta_2, t)) / (1.0 - tf.pow(self._beta_1, t))
+
+  def _create_slots(self, var_list):
+    for variable in var_list:
+      self._zeros_slot(variable, "adam_m", "adam_m")
+      self._zeros_slot(variable, "adam_v", "adam_v")
+
+  def _use_weight_decay(self, name: str) -> bool:
+    if not self._weight_decay_rate:
+      return False
+    if any(re.search(pattern, name) for pattern in self._include):
+      return True
+    return not any(re.search(pattern, name) for pattern in self._exclude)
+
+  def _update(self, variable, grad):
+    name = variable_name(variable)
+    m, v = self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")
+    grad = tf.cast(grad, tf.float32)
+    if self._clip_scale is not None:
+      grad = grad * self._clip_scale
+    next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
+    next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
+    update = next_m / (tf.sqrt(next_v) + self._epsilon)
+    if self._use_weight_decay(name):
+      update += self._weight_decay_rate * variable
+    update *= self._rate * self._lr_multiplier(name)
+    return tf.group(variable.assign_sub(update), m.assign(next_m), v.assign(next_v))
+
+  # The four ways in which the base class hands over a gradient: reference or resource variable,
+  # dense or (from a caller that goes round apply_gradients) sparse.
+  def _apply_dense(self, grad, var):
+    return self._update(var, grad)
+
+  def _resource_apply_dense(self, grad, handle):
+    return self._update(handle, grad)
+
+  def _apply_sparse(self, grad, var):
+    return self._update(var, tf.convert_to_tensor(grad))
+
+  def _resource_apply_sparse(self, grad, handle, indices):
+    dense_shape = tf.shape(handle, out_type=indices.dtype)
+    return self._update(handle, tf.scatter_nd(indices[:, None], grad, dense_shape))

@@ -1,0 +1,173 @@
+"""The BERT encoder and classifier head against numbers recorded from the original."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import modeling
+from errors import UserError
+from models import heads
+
+v1 = tf.compat.v1
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
+TINY = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=32, max_position_embeddings=24, type_vocab_size=2)
+
+
+def load(name):
+  data = np.load(os.path.join(GOLDEN, name + ".npz"), allow_pickle=False)
+  config = modeling.BertConfig.from_dict(json.loads(str(data["config_json"])))
+  return config, data
+
+
+def assign(session, data):
+  """Sets every variable of the graph to the file's weight of that name."""
+  for variable in v1.global_variables():
+    variable.load(data["w:" + variable.op.name], session)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("use_one_hot", [False, True])
+def test_encoder_equals_the_original(use_one_hot):
+  config, data = load("bert_pretrain")
+  with tf.Graph().as_default(), v1.Session() as session:
+    model = modeling.BertModel(
+        config, False, *(tf.constant(data["in:" + n])
+                         for n in ("input_ids", "input_mask", "segment_ids")), use_one_hot)
+    assign(session, data)
+    outputs = {"embedding_output": model.get_embedding_output(),
+               "layer_0": model.get_all_encoder_layers()[0],
+               "sequence_output": model.get_sequence_output(),
+               "pooled_output": model.get_pooled_output()}
+    for name, value in session.run(outputs).items():
+      np.testing.assert_allclose(value, data["out:" + name], atol=2e-5, rtol=0, err_msg=name)
+    assert model.get_embedding_table().shape == [40, 16]
+
+
+@pytest.mark.smoke
+def test_classifier_equals_the_original():
+  config, data = load("bert_cls")
+  with tf.Graph().as_default(), v1.Session() as session:
+    model = modeling.BertModel(
+        config, False, *(tf.constant(data["in:" + n])
+                         for n in ("input_ids", "input_mask", "segment_ids")))
+    logits = heads.bert_classifier(model.get_pooled_output(), 3, is_training=False)
+    assign(session, data)
+    np.testing.assert_allclose(session.run(logits), data["out:logits"], atol=2e-5, rtol=0)
+    names = [f"{v.op.name}\t{v.shape.as_list()}" for v in v1.global_variables()]
+  with open(os.path.join(GOLDEN, "bert_vars_cls.txt")) as reader:
+    assert names == reader.read().splitlines()
+
+
+def test_defaults_of_mask_and_segments_and_dynamic_shapes():
+  with tf.Graph().as_default(), v1.Session() as session:
+    ids = v1.placeholder(tf.int32, [None, None])
+    config = modeling.BertConfig(**TINY)
+    short = modeling.BertModel(config, False, ids).get_sequence_output()
+    v1.get_variable_scope().reuse_variables()
+    full = modeling.BertModel(config, False, ids, tf.ones_like(ids), tf.zeros_like(ids),
+                              scope="bert").get_sequence_output()
+    session.run(v1.global_variables_initializer())
+    a, b = session.run([short, full], {ids: np.arange(12).reshape(2, 6)})
+  assert a.shape == (2, 6, 16)
+  np.testing.assert_array_equal(a, b)
+
+
+def test_padding_changes_nothing():
+  ids = np.random.RandomState(0).randint(1, 40, [2, 7])
+  mask = np.ones_like(ids)
+  padded = lambda x: np.pad(x, [(0, 0), (0, 9)])
+  with tf.Graph().as_default(), v1.Session() as session:
+    config = modeling.BertConfig(**TINY)
+    a = modeling.BertModel(config, False, tf.constant(ids), tf.constant(mask))
+    with v1.variable_scope(v1.get_variable_scope(), reuse=True):
+      b = modeling.BertModel(config, False, tf.constant(padded(ids)), tf.constant(padded(mask)),
+                             scope="bert")
+    session.run(v1.global_variables_initializer())
+    a, b = session.run([a.get_sequence_output(), b.get_sequence_output()])
+  np.testing.assert_allclose(a, b[:, :7], atol=1e-5)
+
+
+def test_bfloat16_computes_in_bfloat16_and_stays_close():
+  config, data = load("bert_cls")
+  with tf.Graph().as_default(), v1.Session() as session:
+    model = modeling.BertModel(
+        config, False, *(tf.constant(data["in:" + n])
+                         for n in ("input_ids", "input_mask", "segment_ids")),
+        compute_dtype=tf.bfloat16)
+    logits = heads.bert_classifier(model.get_pooled_output(), 3, is_training=False)
+    assert model.get_sequence_output().dtype == tf.bfloat16
+    assert logits.dtype == tf.float32
+    assert all(v.dtype.base_dtype == tf.float32 for v in v1.global_variables())
+    assign(session, data)
+    np.testing.assert_allclose(session.run(logits), data["out:logits"], atol=0.05)
+
+
+def test_dropout_is_a_function_of_seed_step_and_place():
+  def draw(seed, step):
+    with tf.Graph().as_default(), v1.Session() as session:
+      v1.set_random_seed(seed)
+      global_step = v1.train.get_or_create_global_step()
+      model = modeling.BertModel(
+          modeling.BertConfig(**TINY, initializer_range=0.5), True, tf.ones([2, 8], tf.int32))
+      session.run(v1.global_variables_initializer())
+      for variable in v1.trainable_variables():
+        variable.load(np.full(variable.shape, 0.1), session)
+      global_step.load(step, session)
+      embedded = model.get_embedding_output() + tf.range(16.0)
+      return session.run([embedded, model.get_pooled_output()])[0]
+
+  np.testing.assert_array_equal(draw(1, 5), draw(1, 5))
+  assert (draw(1, 5) != draw(1, 6)).any()
+  assert (draw(1, 5) != draw(2, 5)).any()
+
+
+def test_dropout_keeps_the_mean_and_the_rate():
+  from models import layers
+  with tf.Graph().as_default(), v1.Session() as session:
+    v1.train.get_or_create_global_step()
+    x = layers.dropout(tf.ones([200, 500]), 0.1)
+    y = layers.dropout(tf.ones([200, 500]), 0.1)
+    session.run(v1.global_variables_initializer())
+    x, y = session.run([x, y])
+  assert np.mean(x == 0) == pytest.approx(0.1, abs=0.005)
+  assert x.mean() == pytest.approx(1.0, abs=0.01)
+  assert (x != y).any(), "two places of one graph must draw differently"
+
+
+def test_config_round_trip_and_errors(tmp_path):
+  config = modeling.BertConfig(**TINY)
+  path = tmp_path / "bert_config.json"
+  path.write_text(config.to_json_string())
+  assert modeling.BertConfig.from_json_file(str(path)) == config
+  assert modeling.load_config(str(path)) == config
+  path.write_text(json.dumps(dict(TINY, hiden_size=3, embedding_size=4)))
+  with pytest.raises(UserError, match="bert_config.json: unknown keys embedding_size, hiden_size"):
+    modeling.BertConfig.from_json_file(str(path))
+  path.write_text('{"hidden_size": 3,')
+  with pytest.raises(UserError, match="bert_config.json: not valid JSON"):
+    modeling.load_config(str(path))
+  with pytest.raises(UserError, match="nowhere.json: no such file"):
+    modeling.load_config(str(tmp_path / "nowhere.json"))
+  with pytest.raises(UserError, match="not a multiple of num_attention_heads"):
+    modeling.BertConfig(**dict(TINY, num_attention_heads=3))
+  with pytest.raises(UserError, match="hidden_act 'swish'"):
+    modeling.BertConfig(**TINY, hidden_act="swish")
+
+
+def test_sequence_beyond_the_position_table():
+  with tf.Graph().as_default(), pytest.raises(UserError, match="position table.*24"):
+    modeling.BertModel(modeling.BertConfig(**TINY), False, tf.ones([1, 25], tf.int32))
+
+
+@pytest.mark.parametrize("hidden_size, layers, heads_, inner, expected", [
+    (768, 12, 12, 3072, 109_482_240), (1024, 24, 16, 4096, 335_141_888)])
+def test_parameter_counts_of_the_released_models(hidden_size, layers, heads_, inner, expected):
+  """BERT-Base and BERT-Large, uncased; the counts Hugging Face prints for BertModel."""
+  with tf.Graph().as_default():
+    modeling.BertModel(modeling.BertConfig(30522, hidden_size, layers, heads_, inner,
+                                           type_vocab_size=2), False, tf.ones([1, 8], tf.int32))
+    assert sum(v.shape.num_elements() for v in v1.trainable_variables()) == expected
