@@ -10,6 +10,7 @@ Shape legend, for every comment in this file:
 import dataclasses
 import json
 import math
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -42,6 +43,9 @@ class BertConfig:
     type_vocab_size: number of segment ids.
     initializer_range: standard deviation of the truncated normal initializer.
   """
+
+  family: ClassVar[str] = "bert"
+  cls_segment_id: ClassVar[int] = 0  # segment id of the first token
 
   vocab_size: int
   hidden_size: int = 768

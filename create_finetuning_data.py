@@ -1,0 +1,85 @@
+"""Turns raw classification or regression data into TFRecord files and a metadata file.
+
+  python create_finetuning_data.py --fine_tuning_task_type=classification
+      --classification_task_name=MNLI --input_data_dir=data/glue/MNLI --vocab_file=vocab.txt
+      --train_data_output_path=mnli_train.tf_record --eval_data_output_path=mnli_eval.tf_record
+      --meta_data_file_path=mnli_meta_data --max_seq_length=128
+
+run_classifier.py reads them with --train_data_path, --eval_data_path and --input_meta_data_path.
+Record files appear when they are complete, the metadata file last.
+"""
+
+import os
+
+if __name__ == "__main__":
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # must precede TensorFlow's import
+
+import dataclasses
+
+import tokenization
+from errors import UserError
+from tasks import classification
+from training import config, flags, hooks, records, runner
+
+
+@dataclasses.dataclass
+class Finetuning:
+  """Flags of this script alone."""
+
+  fine_tuning_task_type: str = config.option(
+      "classification", "kind of data", ("classification", "regression"))
+  mnli_type: str = config.option("matched", "which dev and test data of MNLI are written",
+                                 ("matched", "mismatched"))
+  train_data_output_path: str = config.option("", "training records to write; empty for none")
+  eval_data_output_path: str = config.option("", "evaluation records to write; empty for none")
+  test_data_output_path: str = config.option("", "test records to write; empty for none")
+  meta_data_file_path: str = config.option("", "metadata JSON to write")
+  max_seq_length: int = config.option(128, "longest sequence, in tokens, specials included")
+  cls_segment_id: int = config.option(0, "segment id of the first token: 0 for BERT, 2 for Funnel")
+
+
+SECTIONS = (config.Tokenizer, config.RawData, config.Classification)
+
+
+def split_of(task: classification.ClassificationTask, kind: str, mnli_type: str) -> str:
+  """The task's split of a kind; of MNLI's two dev and test splits the one of mnli_type."""
+  splits = task.splits(kind)
+  if not splits:
+    raise UserError(f"task {task.name} has no {kind} data")
+  return splits[0] if len(splits) == 1 else f"{kind}_{mnli_type}"
+
+
+def main() -> None:
+  experiment, _ = flags.read(*SECTIONS)
+  settings, _ = flags.read_section(Finetuning)
+  outputs = {kind: path for kind, path in (
+      ("train", settings.train_data_output_path), ("eval", settings.eval_data_output_path),
+      ("test", settings.test_data_output_path)) if path}
+  for name, value in (("task_name", experiment.classification.task_name),
+                      ("tokenizer_path", experiment.tokenizer.tokenizer_path),
+                      ("meta_data_file_path", settings.meta_data_file_path),
+                      ("train_data_output_path", outputs)):
+    if not value:
+      raise UserError(f"--{name} is missing")
+  task = classification.make_task(experiment.classification, experiment.raw_data,
+                                  cls_segment_id=settings.cls_segment_id)
+  if task.is_regression != (settings.fine_tuning_task_type == "regression"):
+    kind = "regression" if task.is_regression else "classification"
+    raise UserError(f"--fine_tuning_task_type={settings.fine_tuning_task_type} does not fit: "
+                    f"task {task.name} is {kind}")
+  tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
+  meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
+  for kind, path in outputs.items():
+    split = split_of(task, "dev" if kind == "eval" else kind, settings.mnli_type)
+    count = records.write_split(
+        path, task, split, tokenizer, settings.max_seq_length,
+        lambda items, split=split: hooks.progress_bar(items, unit="example", desc=split))
+    meta[f"{kind}_data_size"] = count
+    print(f"{path}: {count} examples of {', '.join(task.input_files(split))}")
+  records.write_json(settings.meta_data_file_path, meta)
+  print(f"{settings.meta_data_file_path}: metadata")
+
+
+if __name__ == "__main__":
+  flags.define(*SECTIONS, Finetuning)
+  runner.run_main(main)

@@ -1,0 +1,99 @@
+"""The seam between a task and everything that runs tasks.
+
+A Task names its features, reads raw examples, turns an example into features, builds its head and
+per-example loss, and scores predictions in Python. Its FeatureSpecs drive writing, parsing and
+padding of records. A new task is one class and one line of a registry.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpec:
+  """One feature of a record.
+
+  Attributes:
+    name: key in the record and in the features of the model.
+    is_sequence: True for one value per token (padded to max_seq_length), False for a scalar.
+    dtype: "int64" or "float32", as records hold it; int64 becomes int32 in the graph.
+    pad_value: fills a sequence up to max_seq_length; None for the tokenizer's pad id.
+    default: value where a record lacks the feature; None makes it required.
+  """
+
+  name: str
+  is_sequence: bool = False
+  dtype: str = "int64"
+  pad_value: int | None = 0
+  default: float | None = None
+
+
+@dataclasses.dataclass
+class TaskOutput:
+  """What a task's head gives.
+
+  Attributes:
+    per_example_loss: float32 [B].
+    predictions: name -> [B, ...] tensors that `score` and the prediction writers need.
+  """
+
+  per_example_loss: tf.Tensor
+  predictions: dict[str, tf.Tensor]
+
+
+class Task(abc.ABC):
+  """One kind of job on one data set.
+
+  Attributes:
+    name: the task's canonical name.
+    score_name: metric of `score` that selects the best checkpoint; larger is better.
+  """
+
+  name: str
+  score_name = "score"
+
+  @property
+  @abc.abstractmethod
+  def feature_specs(self) -> list[FeatureSpec]:
+    """Features of a record, in the order in which they are written."""
+
+  @abc.abstractmethod
+  def splits(self, kind: str) -> list[str]:
+    """Names of the splits of a `kind`: "train", "dev" or "test" (MNLI has two of the last)."""
+
+  @abc.abstractmethod
+  def input_files(self, split: str) -> list[str]:
+    """Raw files of a split, which must exist; UserError says what is missing and how to get it."""
+
+  @abc.abstractmethod
+  def source_key(self, split: str) -> Any:
+    """What, besides the raw files and `metadata`, decides which examples are read (as JSON)."""
+
+  @abc.abstractmethod
+  def read_examples(self, split: str) -> Iterator[Any]:
+    """Raw examples of a split in file order."""
+
+  @abc.abstractmethod
+  def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
+    """Features of one example; sequences may be shorter than max_seq_length."""
+
+  @abc.abstractmethod
+  def metadata(self) -> dict:
+    """What the metadata file of the records says about the task (label_list, ...)."""
+
+  @abc.abstractmethod
+  def build(self, encoder, features: dict[str, tf.Tensor]) -> TaskOutput:
+    """Builds the head on an encoder (modeling.build_encoder)."""
+
+  @abc.abstractmethod
+  def score(self, split: str, predictions: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metrics over all examples of one split; `predictions` also holds the label features."""
+
+  @abc.abstractmethod
+  def combine(self, metrics: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Joins the metrics of the splits of one evaluation and adds `score_name`."""

@@ -1,0 +1,191 @@
+"""run_classifier.py and create_finetuning_data.py end to end, through their own mains."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+
+def flags_of(folder, name="run", **kwargs):
+  """Flags of a small run on the data that `workspace` made."""
+  values = dict(task_name="cola", pretrained=folder / "encoder", data_dir=folder / "CoLA",
+                output_dir=folder / "records", model_dir=folder / name, max_seq_length=24,
+                train_batch_size=8, learning_rate=5e-3, num_train_epochs=4)
+  values.update(kwargs)
+  return [f"--{key}={value}" for key, value in values.items()]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("classifier")
+  tiny.write_encoder(folder / "encoder")
+  tiny.write_cola(folder / "CoLA")
+  return folder
+
+
+def read_json(path):
+  with open(path) as reader:
+    return json.load(reader)
+
+
+def weights_of(model_dir, step):
+  reader = tf.train.load_checkpoint(os.path.join(model_dir, f"model.ckpt-{step}"))
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_weights(a, b, atol=0.0):
+  assert a.keys() == b.keys()
+  for name, value in a.items():
+    np.testing.assert_allclose(value, b[name], atol=atol, rtol=0, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+  """One whole run: train with evaluations on the way, evaluate, predict, submit."""
+  out, err = tiny.run("run_classifier.py", "--do_train", "--do_eval", "--do_predict",
+                      "--do_submit", *flags_of(workspace, eval_every_steps=24, save_steps=12))
+  return workspace / "run", out, err
+
+
+@pytest.mark.smoke
+def test_training_learns_and_everything_is_written(trained):
+  model_dir, out, err = trained
+  results = read_json(model_dir / "eval_results.json")
+  assert results["step"] == 48
+  assert results["best_value"] > 0.8, "a bag of words must be learnt"
+  assert "cola dev: " in out and "matthews" in out
+  assert "Recipe bert_classification, task cola:" in err and "weight_decay=0.01" in err
+  assert "learning_rate=" not in err.split("Recipe")[1].split("\n")[0], "a given flag wins"
+  best = read_json(model_dir / "best" / "info.json")
+  assert best["score"] == results["best_value"] and os.path.exists(best["checkpoint"] + ".index")
+  lines = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
+  train = [line for line in lines if line["kind"] == "train"]
+  assert [line["step"] for line in train] == [10, 20, 30, 40, 48]
+  assert {"loss", "learning_rate", "gradient_norm", "examples_per_second"} <= set(train[0])
+  assert [line["step"] for line in lines if line["kind"] == "eval"] == [24, 48]
+  events = [v.tag for f in tf.io.gfile.glob(str(model_dir / "events.*"))
+            for e in tf.compat.v1.train.summary_iterator(f) for v in e.summary.value]
+  assert {"loss", "learning_rate", "gradient_norm"} <= set(events)
+  assert tf.io.gfile.glob(str(model_dir / "eval" / "events.*"))
+
+
+@pytest.mark.smoke
+def test_predictions_and_submission(trained):
+  model_dir, _, _ = trained
+  rows = [line.split("\t") for line in open(model_dir / "predictions.test.tsv").read().split("\n")]
+  assert rows[0] == ["index", "prediction", "probability_0", "probability_1"]
+  rows = rows[1:-1]
+  assert [row[0] for row in rows] == [str(i) for i in range(11)]
+  for row in rows:
+    assert float(row[2]) + float(row[3]) == pytest.approx(1.0, abs=2e-4)
+    assert row[1] == ("0" if float(row[2]) > float(row[3]) else "1")
+  truth = [label for _, label in tiny.sentences(11, 3)]
+  assert sum(row[1] == label for row, label in zip(rows, truth, strict=True)) >= 9
+  submitted = open(model_dir / "submit" / "CoLA.tsv").read().splitlines()
+  assert submitted[0] == "index\tprediction" and len(submitted) == 12
+  assert [line.split("\t")[1] for line in submitted[1:]] == [row[1] for row in rows]
+
+
+def test_evaluation_alone_gives_the_same_numbers_for_every_checkpoint(trained, workspace):
+  model_dir, _, _ = trained
+  before = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
+  out, _ = tiny.run("run_classifier.py", "--do_eval", "--eval_all_ckpt",
+                    *flags_of(workspace, eval_batch_size=7))
+  after = [json.loads(line) for line in open(model_dir / "metrics.jsonl")][len(before):]
+  assert [line["step"] for line in after] == [0, 12, 24, 36, 48]
+  for line in before:
+    if line["kind"] == "eval":
+      again = next(entry for entry in after if entry["step"] == line["step"])
+      assert again["score"] == pytest.approx(line["score"], abs=1e-6)
+      assert again["loss"] == pytest.approx(line["loss"], abs=1e-5)
+  assert f"{max(line['score'] for line in after):.4f}" in out
+
+
+def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
+  """Dropout is on, evaluation interrupts training, and the kill comes between checkpoints."""
+  flags = flags_of(workspace, "killed", eval_every_steps=24, save_steps=12)
+  process = tiny.start("run_classifier.py", "--do_train", *flags)
+  deadline = time.time() + 200
+  metrics = workspace / "killed" / "metrics.jsonl"
+  while time.time() < deadline and process.poll() is None:
+    if metrics.exists() and '"step": 30' in metrics.read_text():
+      break
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  stopped_at = tf.train.latest_checkpoint(str(workspace / "killed"))
+  assert stopped_at and not stopped_at.endswith("-48"), "the kill came too late to test anything"
+  _, err = tiny.run("run_classifier.py", "--do_train", *flags)
+  assert f"Go on from {stopped_at}" in err
+  assert_same_weights(weights_of(workspace / "killed", 48), weights_of(trained[0], 48))
+
+
+@pytest.mark.smoke
+def test_two_devices_equal_one_with_the_same_global_batch(workspace):
+  """MirroredStrategy on two virtual CPU devices: loss curve and weights to 1e-5."""
+  tiny.write_encoder(workspace / "no_dropout", dropout=0.0)
+  curves, weights = [], []
+  for devices in (1, 2):
+    name = f"devices_{devices}"
+    _, err = tiny.run("run_classifier.py", "--do_train", *flags_of(
+        workspace, name, pretrained=workspace / "no_dropout", num_core_per_host=devices,
+        train_steps=20, log_freq=1, learning_rate=1e-3, cls_scope="nodrop"))
+    assert ("2 x virtual CPU" in err) == (devices == 2)
+    lines = [json.loads(line) for line in open(workspace / name / "metrics.jsonl")]
+    curves.append([[line["loss"], line["gradient_norm"], line["learning_rate"]]
+                   for line in lines])
+    weights.append(weights_of(workspace / name, 20))
+  assert len(curves[0]) == 20
+  np.testing.assert_allclose(curves[0], curves[1], atol=1e-5)
+  assert_same_weights(weights[0], weights[1], atol=1e-5)
+
+
+def test_records_made_beforehand_give_the_same_run(trained, workspace):
+  folder = workspace / "made"
+  out, _ = tiny.run(
+      "create_finetuning_data.py", "--fine_tuning_task_type=classification",
+      "--classification_task_name=COLA", f"--input_data_dir={workspace / 'CoLA'}",
+      f"--vocab_file={workspace / 'encoder' / 'vocab.txt'}", "--max_seq_length=24",
+      f"--train_data_output_path={folder / 'train.tf_record'}",
+      f"--eval_data_output_path={folder / 'eval.tf_record'}",
+      f"--test_data_output_path={folder / 'test.tf_record'}",
+      f"--meta_data_file_path={folder / 'meta'}")
+  assert "96 examples" in out
+  meta = read_json(folder / "meta")
+  assert (meta["processor_type"], meta["task_type"]) == ("COLA", "bert_classification")
+  assert (meta["train_data_size"], meta["eval_data_size"], meta["test_data_size"]) == (96, 30, 11)
+  assert (meta["num_labels"], meta["label_list"], meta["max_seq_length"]) == (2, ["0", "1"], 24)
+  records = [f"--train_data_path={folder / 'train.tf_record'}",
+             f"--eval_data_path={folder / 'eval.tf_record'}",
+             f"--test_data_path={folder / 'test.tf_record'}",
+             f"--input_meta_data_path={folder / 'meta'}"]
+  tiny.run("run_classifier.py", "--do_train", "--do_predict", *records,
+           *flags_of(workspace, "from_records", data_dir="/nowhere"))
+  assert_same_weights(weights_of(workspace / "from_records", 48), weights_of(trained[0], 48))
+  _, err = tiny.run("run_classifier.py", "--do_eval", *records,
+                    *flags_of(workspace, max_seq_length=16, uncased=False), status=1)
+  assert "max_seq_length 24 in the records, 16 here (--max_seq_length)" in err
+  assert "do_lower_case True in the records, False here (--uncased)" in err
+  assert "Traceback" not in err
+
+
+def test_early_stopping_trials_and_the_short_command(workspace):
+  """Two trials of a run that cannot improve (learning rate 0) stop after two more evaluations."""
+  out, err = tiny.run("run_classifier.py", *flags_of(
+      workspace, "trials", learning_rate=0.0, eval_every_steps=6, early_stopping_patience=2,
+      num_trials=2, max_train_examples=40, max_eval_examples=12))
+  assert "Train on 40 examples" in err and "Stop early" in err
+  trials = read_json(workspace / "trials" / "trials.json")
+  assert len(trials["matthews"]["values"]) == 2
+  assert trials["loss"]["mean"] == pytest.approx(np.mean(trials["loss"]["values"]))
+  assert trials["loss"]["std"] == pytest.approx(np.std(trials["loss"]["values"], ddof=1))
+  assert trials["loss"]["std"] > 0, "trials must have seeds of their own"
+  steps = [json.loads(line)["step"] for line in open(workspace / "trials/trial_0/metrics.jsonl")
+           if '"eval"' in line]
+  assert steps == [6, 12, 18]
+  assert "standard deviation" in out

@@ -1,0 +1,79 @@
+"""A tiny encoder and tiny data sets, made on the spot, and a way to run the scripts on them."""
+
+import os
+import random
+import subprocess
+import sys
+
+import tensorflow as tf
+
+import modeling
+
+v1 = tf.compat.v1
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+GOOD = ["good", "great", "fine", "lovely"]
+BAD = ["bad", "awful", "poor", "dull"]
+OTHER = ["the", "a", "film", "story", "was", "is", "and", "very", "quite", "it"]
+VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *OTHER, "##s", ".", ",", "!"]
+
+
+def write_encoder(folder, num_layers=2, hidden_size=16, dropout=0.1, max_positions=32, seed=1):
+  """Writes bert_config.json, vocab.txt and a random bert_model.ckpt; returns the folder as str."""
+  folder = str(folder)
+  os.makedirs(folder, exist_ok=True)
+  config = modeling.BertConfig(
+      vocab_size=len(VOCAB), hidden_size=hidden_size, num_hidden_layers=num_layers,
+      num_attention_heads=2, intermediate_size=2 * hidden_size, hidden_dropout_prob=dropout,
+      attention_probs_dropout_prob=dropout, max_position_embeddings=max_positions,
+      type_vocab_size=2, initializer_range=0.1)
+  with open(os.path.join(folder, "bert_config.json"), "w") as writer:
+    writer.write(config.to_json_string())
+  with open(os.path.join(folder, "vocab.txt"), "w") as writer:
+    writer.write("\n".join(VOCAB) + "\n")
+  with tf.Graph().as_default(), v1.Session() as session:
+    v1.set_random_seed(seed)
+    modeling.BertModel(config, False, tf.ones([1, 4], tf.int32))
+    session.run(v1.global_variables_initializer())
+    v1.train.Saver().save(session, os.path.join(folder, "bert_model.ckpt"),
+                          write_meta_graph=False)
+  return folder
+
+
+def sentences(count, seed):
+  """(sentence, label) pairs; the label says whether a good or a bad word is in the sentence."""
+  rng = random.Random(seed)
+  for _ in range(count):
+    label = rng.randrange(2)
+    words = rng.choices(OTHER, k=rng.randint(1, 12))
+    words.insert(rng.randint(0, len(words)), rng.choice(GOOD if label else BAD))
+    yield " ".join(words), str(label)
+
+
+def write_cola(folder, num_train=96, num_dev=30, num_test=11):
+  """Writes train.tsv, dev.tsv, test.tsv in CoLA's native layout; returns the folder as str."""
+  folder = str(folder)
+  os.makedirs(folder, exist_ok=True)
+  for split, count, seed in (("train", num_train, 1), ("dev", num_dev, 2)):
+    with open(os.path.join(folder, split + ".tsv"), "w") as writer:
+      writer.writelines(f"src\t{label}\t\t{text}\n" for text, label in sentences(count, seed))
+  with open(os.path.join(folder, "test.tsv"), "w") as writer:
+    writer.write("index\tsentence\n")
+    writer.writelines(f"{i}\t{text}\n" for i, (text, _) in enumerate(sentences(num_test, 3)))
+  return folder
+
+
+def start(script, *args):
+  """Starts a script of the repository as a user would."""
+  environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
+  return subprocess.Popen(
+      [sys.executable, os.path.join(ROOT, script), *map(str, args)], cwd=ROOT, text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)
+
+
+def run(script, *args, status=0):
+  """Runs a script to its end, checks its exit status, returns (stdout, stderr)."""
+  process = start(script, *args)
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == status, f"exit {process.returncode}\n{out}\n{err[-4000:]}"
+  return out, err

@@ -1,0 +1,452 @@
+"""Text to token ids: BERT's WordPiece and SentencePiece behind one interface.
+
+  tokenizer = get_tokenizer("word_piece", "vocab.txt", uncased=True)
+  tokenizer.tokenize("Jack Johanson's café")  # ["jack", "johan", "##son", "'", "s", "cafe"]
+  tokenizer.convert_text_to_ids("...")        # list of ints, without [CLS] and [SEP]
+  tokenizer.cls_id, tokenizer.special_ids     # whichever spelling the vocabulary uses
+
+Two spellings of the special symbols are in use, "[CLS]" (BERT) and "<cls>" (Funnel-Transformer,
+XLNet); the tokenizers take what the vocabulary holds, so that callers only name a role ("cls").
+TensorFlow is not imported unless a path such as gs://... has to be read, so that the worker
+processes which build data files start quickly.
+"""
+
+import os
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from errors import UserError
+
+# role -> its spellings, "[CLS]" and "<cls>"; some exist in the second style only.
+SPECIAL_SYMBOLS = {
+  role: (f"[{role.upper()}]", f"<{role}>") for role in ("unk", "cls", "sep", "pad", "mask")
+} | {"bos": ("<s>",), "eos": ("</s>",), "eod": ("<eod>",), "eop": ("<eop>",)}
+# No script works without these; "mask" is needed by pretraining only.
+REQUIRED_ROLES = ("unk", "cls", "sep", "pad")
+
+SPIECE_UNDERLINE = "\u2581"  # SentencePiece writes a space as this character
+_MAX_CACHED_WORDS = 1 << 18  # the pieces of so many distinct words are remembered, then dropped
+
+
+def convert_to_unicode(text: str | bytes) -> str:
+  """Returns `text` as str; bytes are read as UTF-8 and invalid bytes are left out."""
+  if isinstance(text, str):
+    return text
+  if isinstance(text, bytes):
+    return text.decode("utf-8", "ignore")
+  raise ValueError(f"text must be str or bytes, not {type(text).__name__}")
+
+
+def whitespace_tokenize(text: str) -> list[str]:
+  """Splits at runs of whitespace; an empty or blank text gives an empty list."""
+  return text.split()
+
+
+def _read_file(path: str) -> bytes:
+  """Reads a whole local or remote (gs://...) file; UserError if that is not possible."""
+  open_file, errors = open, (OSError,)
+  if "://" in path:
+    import tensorflow as tf
+
+    open_file, errors = tf.io.gfile.GFile, (OSError, tf.errors.OpError, NotImplementedError)
+  try:
+    with open_file(path, "rb") as f:
+      data = f.read()
+  except FileNotFoundError:
+    raise UserError(f"{path}: no such file; give the tokenizer's vocabulary file") from None
+  except errors as e:
+    raise UserError(f"{path}: cannot read the tokenizer's vocabulary file: {e}") from None
+  if not data.strip(b"\xef\xbb\xbf\r\n\t "):  # the first three are a byte order mark
+    raise UserError(f"{path}: the tokenizer's vocabulary file is empty")
+  return data
+
+
+def load_vocab(vocab_file: str) -> dict[str, int]:
+  """Reads a UTF-8 file with one token a line into a dict token -> id; the first line has id 0.
+
+  Only the line end is taken off a line. Lines end at a newline and nowhere else: characters such as
+  U+2028, which str.splitlines() would also split at, may be tokens. A byte order mark, and blank
+  lines at the end of the file, are no part of the vocabulary.
+  """
+  vocab_file = os.fspath(vocab_file)
+  data = _read_file(vocab_file)
+  try:
+    text = data.decode("utf-8")
+  except UnicodeDecodeError as e:
+    line = data.count(b"\n", 0, e.start) + 1
+    raise UserError(
+      f"{vocab_file}: not UTF-8 at line {line} (byte {e.start} of the file); convert it, or "
+      "use tokenizer_type sent_piece if this is a SentencePiece model"
+    ) from None
+
+  lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+  while lines and not lines[-1]:
+    lines.pop()
+
+  vocab, repeated = {}, []
+  for i, token in enumerate(lines):
+    if vocab.setdefault(token, i) != i:
+      repeated.append(f"{token!r} (lines {vocab[token] + 1} and {i + 1})")
+  if repeated:
+    raise UserError(f"{vocab_file}: {len(repeated)} repeated tokens: {', '.join(repeated[:5])}")
+  return vocab
+
+
+class _CharTable(dict):
+  """A table for str.translate (which runs in C) that works out an entry when it is first met."""
+
+  def __init__(self, rule: Callable[[str], str | None]):
+    super().__init__()
+    self._rule = rule
+
+  def __missing__(self, code: int) -> str | None:
+    self[code] = self._rule(chr(code))
+    return self[code]
+
+
+_CJK_RANGES = (
+  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+  (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)
+
+
+def _clean(char: str) -> str | None:
+  """Removes what is invisible, unifies spaces, and sets ideographs apart."""
+  # Chinese and Japanese are written without spaces, so each ideograph is a word of its own. Hangul
+  # and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
+  if any(first <= ord(char) <= last for first, last in _CJK_RANGES):
+    return f" {char} "
+  if char in "\t\n\r":  # of category Cc as well, hence before the next test
+    return " "
+  category = unicodedata.category(char)
+  # Removed, not replaced by a space: "co\u00adop" (with a soft hyphen) is the word "coop". Private
+  # use (Co) and unassigned (Cn) characters stay; WordPiece makes them unknown words.
+  if char in "\0\ufffd" or category in ("Cc", "Cf"):
+    return None
+  return " " if category == "Zs" else char
+
+
+def _split_punctuation(char: str) -> str:
+  """Makes each punctuation character a word of its own."""
+  # Unicode counts "$", "+", "<", "=", ">", "^", "`", "|" and "~" as symbols; BERT treats all of
+  # ASCII alike. Outside ASCII, symbols are no punctuation: "5€" is one word, "5%" is two.
+  if char in string.punctuation or unicodedata.category(char).startswith("P"):
+    return f" {char} "
+  return char
+
+
+_CLEAN = _CharTable(_clean)
+_SPLIT_PUNCTUATION = _CharTable(_split_punctuation)
+_STRIP_ACCENT_SPLIT_PUNCTUATION = _CharTable(
+  lambda char: None if unicodedata.category(char) == "Mn" else _split_punctuation(char)
+)
+
+# The same rules for ASCII. Once the control characters are gone, what is neither a letter, a digit
+# nor punctuation is whitespace. \x0b and \x0c are control characters to BERT.
+_ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ASCII_WORD = re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
+
+
+class BasicTokenizer:
+  """Splits text into words and punctuation as BERT does, before WordPiece."""
+
+  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = ()):
+    """Args:
+      do_lower_case: also lower-case and strip accents ("É" -> "e"); must be as in pretraining.
+      never_split: symbols to keep whole and unchanged wherever they are in the text. BERT keeps
+        none: "[MASK]" in a text is three words, which is right for text from outside.
+    """
+    self.do_lower_case = do_lower_case
+    # Longest first, since of two alternatives a regular expression takes the first that matches.
+    symbols = sorted(never_split, key=len, reverse=True)
+    self._never_split = re.compile(f"({'|'.join(map(re.escape, symbols))})") if symbols else None
+
+  def tokenize(self, text: str | bytes) -> list[str]:
+    """Returns the words of `text`, e.g. "Ah, déjà!" -> ["ah", ",", "deja", "!"]."""
+    text = convert_to_unicode(text)
+    if self._never_split is None:
+      return self._split(text)
+    words = []
+    for i, part in enumerate(self._never_split.split(text)):
+      words.extend([part] if i % 2 else self._split(part))  # symbols are at the odd places
+    return words
+
+  def _split(self, text: str) -> list[str]:
+    if text.isascii():
+      text = _ASCII_CONTROL.sub("", text)
+      return _ASCII_WORD.findall(text.lower() if self.do_lower_case else text)
+
+    text = text.translate(_CLEAN)
+    if not self.do_lower_case:
+      return whitespace_tokenize(text.translate(_SPLIT_PUNCTUATION))
+    # NFD writes "é" as "e" + U+0301, and the combining mark (category Mn) is dropped. Punctuation
+    # comes last because NFD can bring it about: U+1FEF becomes "`". The published rules go word by
+    # word; neither lower() nor NFD looks across a space, so the whole text at once gives the same.
+    text = unicodedata.normalize("NFD", text.lower())
+    return whitespace_tokenize(text.translate(_STRIP_ACCENT_SPLIT_PUNCTUATION))
+
+
+class WordpieceTokenizer:
+  """Cuts words into the longest pieces that the vocabulary holds, from left to right."""
+
+  def __init__(
+    self, vocab: dict[str, int], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
+  ):
+    """Args:
+      vocab: the pieces; one that continues a word is written "##piece".
+      unk_token: stands for a word that cannot be put together from pieces.
+      max_input_chars_per_word: a longer word is unknown, whatever it is made of.
+    """
+    self.vocab = vocab
+    self.unk_token = unk_token
+    self.max_input_chars_per_word = max_input_chars_per_word
+    # No piece is longer than this, so a long word need not be tried from its full length down.
+    self._max_piece_chars = max(map(len, vocab), default=0)
+    # A few thousand words make up nearly all running text. A plain dict, because a method wrapped
+    # in functools.lru_cache cannot be pickled for worker processes.
+    self._cache = {}
+
+  def __getstate__(self) -> dict:
+    return {**self.__dict__, "_cache": {}}
+
+  def tokenize(self, text: str | bytes) -> list[str]:
+    """Returns the pieces of words with spaces between: "unaffable" -> ["un", "##aff", "##able"]."""
+    return self.tokenize_words(whitespace_tokenize(convert_to_unicode(text)))
+
+  def tokenize_words(self, words: Iterable[str]) -> list[str]:
+    """As `tokenize`, for words that are already split."""
+    cache = self._cache
+    pieces = []
+    for word in words:
+      found = cache.get(word)
+      if found is None:
+        found = self._cut(word)
+        if len(cache) >= _MAX_CACHED_WORDS:
+          cache.clear()
+        cache[word] = found
+      pieces.extend(found)
+    return pieces
+
+  def _cut(self, word: str) -> tuple[str, ...]:
+    """The pieces of one word, or the unknown symbol alone if any part of it is not covered."""
+    if len(word) > self.max_input_chars_per_word:
+      return (self.unk_token,)
+    pieces = []
+    start = 0
+    while start < len(word):
+      prefix = "##" if start else ""
+      for end in range(min(len(word), start + self._max_piece_chars), start, -1):
+        if prefix + word[start:end] in self.vocab:
+          pieces.append(prefix + word[start:end])
+          start = end
+          break
+      else:
+        # There is no way back: with the pieces "ab", "a" and "##bc" the word "abc" is unknown, as
+        # "ab" is taken first and leaves "##c".
+        return (self.unk_token,)
+    return tuple(pieces)
+
+
+def _both_spellings(role: str) -> str:
+  return " / ".join(f'"{symbol}"' for symbol in SPECIAL_SYMBOLS[role])
+
+
+class _Tokenizer:
+  """What both tokenizers share: conversion to ids, and the special symbols.
+
+  Attributes:
+    vocab_file: the file the tokenizer was made from, for messages.
+    vocab, inv_vocab: dict from token to id, and from id to token.
+    vocab_size: number of ids.
+    lowercases: whether text is lower-cased.
+    special_tokens: dict from role to the vocabulary's spelling, e.g. {"cls": "[CLS]", ...}.
+    special_ids: dict from role to id. Roles which the vocabulary does not have are left out.
+  """
+
+  def __init__(self, vocab_file: str, vocab: dict[str, int], do_lower_case: bool):
+    self.vocab_file = os.fspath(vocab_file)
+    self.vocab = vocab
+    self.inv_vocab = {i: token for token, i in vocab.items()}
+    self.vocab_size = len(vocab)
+    self.lowercases = bool(do_lower_case)
+    # Should a vocabulary hold both "[CLS]" and "<cls>", the style with more of its symbols present
+    # is the vocabulary's own. ALBERT mixes them (<unk>, <pad>, [CLS], [SEP], [MASK]), so a symbol
+    # that is not there in that style is looked for in the other one.
+    pairs = [symbols for symbols in SPECIAL_SYMBOLS.values() if len(symbols) == 2]
+    square, angle = (sum(pair[style] in vocab for pair in pairs) for style in (0, 1))
+    self.special_tokens = {}
+    for role, symbols in SPECIAL_SYMBOLS.items():
+      found = [symbol for symbol in symbols if symbol in vocab]
+      if found:
+        self.special_tokens[role] = found[-1 if angle > square else 0]
+    self.special_ids = {role: vocab[token] for role, token in self.special_tokens.items()}
+    missing = [_both_spellings(role) for role in REQUIRED_ROLES if role not in self.special_ids]
+    if missing:
+      raise UserError(
+        f"{self.vocab_file}: the vocabulary lacks {', '.join(missing)}; use the vocabulary file "
+        "that belongs to the model, or add the symbols to it before pretraining"
+      )
+
+  def _special_id(self, role: str) -> int:
+    if role not in self.special_ids:
+      raise UserError(f"{self.vocab_file}: the vocabulary lacks {_both_spellings(role)}")
+    return self.special_ids[role]
+
+  cls_id = property(lambda self: self._special_id("cls"), doc="Stands for the whole input.")
+  sep_id = property(lambda self: self._special_id("sep"), doc="Ends a segment.")
+  pad_id = property(lambda self: self._special_id("pad"), doc="Fills an input to its length.")
+  mask_id = property(lambda self: self._special_id("mask"), doc="Hides a token in pretraining.")
+  unk_id = property(lambda self: self._special_id("unk"), doc="For what has no token.")
+
+  def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+    """Returns the ids of `tokens`; ValueError for one which is not in the vocabulary."""
+    try:
+      return [self.vocab[token] for token in tokens]
+    except KeyError as e:
+      raise ValueError(f"token {e.args[0]!r} is not in {self.vocab_file}") from None
+
+  def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+    """Returns the tokens of `ids`; ValueError for one out of range."""
+    try:
+      return [self.inv_vocab[i] for i in ids]
+    except KeyError as e:
+      raise ValueError(
+        f"id {e.args[0]} is not in {self.vocab_file}, which has ids 0 to {self.vocab_size - 1}"
+      ) from None
+
+  def convert_text_to_ids(self, text: str | bytes) -> list[int]:
+    """Returns the ids of the tokens of `text`, without adding any special symbol."""
+    return self.convert_tokens_to_ids(self.tokenize(text))
+
+
+class FullTokenizer(_Tokenizer):
+  """BERT's tokenizer: BasicTokenizer, then WordPiece. `never_split` is BasicTokenizer's."""
+
+  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = ()):
+    super().__init__(vocab_file, load_vocab(vocab_file), do_lower_case)
+    self.basic_tokenizer = BasicTokenizer(do_lower_case, never_split)
+    self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
+
+  def tokenize(self, text: str | bytes) -> list[str]:
+    """Returns the word pieces of `text`, without adding any special symbol."""
+    return self.wordpiece_tokenizer.tokenize_words(self.basic_tokenizer.tokenize(text))
+
+  def is_start_token(self, token: str) -> bool:
+    """Whether a word begins with this token."""
+    return not token.startswith("##")
+
+
+def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False) -> str:
+  """Brings text into the form that XLNet's SentencePiece models were trained on.
+
+  Returns:
+    `text` with single spaces, with " for the quotation marks `` and '', without accents and
+    compatibility characters ("é" -> "e", "ﬁ" -> "fi") unless keep_accents, lower-cased if `lower`.
+  """
+  text = " ".join(text.split()).replace("``", '"').replace("''", '"')
+  if not keep_accents:
+    text = unicodedata.normalize("NFKD", text)
+    text = "".join(char for char in text if not unicodedata.combining(char))
+  return text.lower() if lower else text
+
+
+class SentencePieceTokenizer(_Tokenizer):
+  """A SentencePiece ".model" file with the interface of FullTokenizer."""
+
+  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False):
+    try:
+      import sentencepiece
+    except ImportError:
+      raise UserError(f"{model_file} needs a package: pip install sentencepiece") from None
+    data = _read_file(os.fspath(model_file))
+    try:
+      self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except RuntimeError:
+      raise UserError(f"{model_file}: no SentencePiece model; is it for word_piece?") from None
+    # The model gives the id of unk for a symbol it does not have. A dict of its pieces does not, so
+    # that a missing symbol is noticed.
+    pieces = self._model.id_to_piece(list(range(self._model.get_piece_size())))
+    super().__init__(model_file, {piece: i for i, piece in enumerate(pieces)}, do_lower_case)
+    self._keep_accents = keep_accents
+
+  def tokenize(self, text: str | bytes) -> list[str]:
+    """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
+    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents)
+    return self._model.encode(text, out_type=str)
+
+  def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+    """Returns the ids of `tokens`; a piece that is not in the vocabulary has the id of unk.
+
+    Unlike WordPiece, SentencePiece gives unknown text as it is written, so an unknown piece is no
+    mistake. A special symbol is: "<cls>" for a model that has "[CLS]" raises ValueError.
+    """
+    tokens = list(tokens)
+    ids = [self.vocab.get(token, self.unk_id) for token in tokens]
+    for token in tokens if self.unk_id in ids else ():
+      if token not in self.vocab and any(token in both for both in SPECIAL_SYMBOLS.values()):
+        raise ValueError(f"special symbol {token!r} is not in {self.vocab_file}")
+    return ids
+
+  def is_start_token(self, token: str) -> bool:
+    """Whether a word begins with this token: "▁the", punctuation and the special symbols."""
+    if token.startswith(SPIECE_UNDERLINE) or token in self.special_tokens.values():
+      return True
+    return token != "" and all(char in string.punctuation for char in token)
+
+
+def _flag_value(name: str) -> object:
+  """The value of an absl flag; UserError if there is no such flag or it is not parsed yet."""
+  from absl.flags import FLAGS
+
+  value = FLAGS[name].value if name in FLAGS and FLAGS.is_parsed() else None
+  if value in (None, ""):
+    raise UserError(f"get_tokenizer: {name} is not given; pass it as an argument or as --{name}")
+  return value
+
+
+def get_tokenizer(
+  tokenizer_type: str | None = None, tokenizer_path: str | None = None, uncased: bool | None = None
+) -> FullTokenizer | SentencePieceTokenizer:
+  """Makes the tokenizer that a model was trained with.
+
+  An argument which is None is read from the absl flag of the same name, so that the published call
+  `tokenization.get_tokenizer()` works in a program that defines these flags. Nothing else in this
+  module knows about flags.
+
+  Args:
+    tokenizer_type: "word_piece" or "WordPiece" (a vocabulary text file), "sent_piece" or
+      "SentencePiece" (a ".model" file).
+    tokenizer_path: the file, local or gs://.
+    uncased: whether text is to be lower-cased.
+  """
+  tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
+  path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
+  uncased = _flag_value("uncased") if uncased is None else uncased
+
+  # Model Garden's scripts call the two WordPiece and SentencePiece.
+  tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(
+      tokenizer_type, tokenizer_type)
+  classes = {"word_piece": FullTokenizer, "sent_piece": SentencePieceTokenizer}
+  if tokenizer_type not in classes:
+    raise UserError(f"tokenizer_type must be word_piece or sent_piece, not {tokenizer_type!r}")
+  named = {".model": "sent_piece", ".txt": "word_piece"}.get(os.path.splitext(path)[1].lower())
+  if named not in (None, tokenizer_type):
+    raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
+  return classes[tokenizer_type](path, do_lower_case=uncased)
+
+
+def check_vocab(tokenizer: _Tokenizer, vocab_size: int, config_file: str) -> None:
+  """Raises UserError unless the tokenizer has exactly the ids that the model has embeddings for.
+
+  With more tokens, ids would be out of range of the embedding table. With fewer, training would
+  run, but the model was made with another vocabulary and its embeddings belong to other words.
+  `config_file` is where the model's vocab_size was read, for the message.
+  """
+  if tokenizer.vocab_size != vocab_size:
+    relation = "more" if tokenizer.vocab_size > vocab_size else "fewer"
+    raise UserError(
+      f"{tokenizer.vocab_file} has {tokenizer.vocab_size} tokens, {relation} than the vocab_size "
+      f"{vocab_size} of {config_file}; use the vocabulary file that belongs to the model"
+    )

@@ -1,0 +1,110 @@
+"""Finding, checking and copying checkpoints."""
+
+import logging
+import os
+import re
+
+import tensorflow as tf
+
+from errors import UserError
+from training import config
+
+v1 = tf.compat.v1
+
+# Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
+_ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
+_POOLER = re.compile(r"^(bert/pooler/|model/sequnece_summary/)")
+
+
+def latest(folder: str) -> str | None:
+  """Prefix of the newest checkpoint of a folder, or None."""
+  return tf.train.latest_checkpoint(folder) if tf.io.gfile.isdir(folder) else None
+
+
+def step_of(prefix: str) -> int:
+  """Global step of a checkpoint of ours, from its name (model.ckpt-120 -> 120)."""
+  match = re.search(r"-(\d+)$", prefix)
+  return int(match[1]) if match else 0
+
+
+def all_of(folder: str) -> list[str]:
+  """Prefixes of all checkpoints model.ckpt-STEP of a folder, by step."""
+  files = tf.io.gfile.glob(os.path.join(folder, "model.ckpt-*.index"))
+  return sorted((name.removesuffix(".index") for name in files), key=step_of)
+
+
+def resolve(path: str) -> str:
+  """Checkpoint prefix from a prefix, one of its files, or a folder (its newest checkpoint).
+
+  Raises:
+    UserError: there is none.
+  """
+  path = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+  if tf.io.gfile.exists(path + ".index"):
+    return path
+  if os.path.basename(path) == "latest":  # as in the original Funnel scripts
+    path = os.path.dirname(path)
+  if tf.io.gfile.isdir(path):
+    found = latest(path) or next(
+        (name.removesuffix(".index") for name in sorted(tf.io.gfile.glob(
+            os.path.join(path, "*.index")))), None)
+    if found:
+      return found
+    raise UserError(f"{path}: no checkpoint (*.index) in this folder")
+  raise UserError(f"{path}: no such checkpoint (neither {path}.index nor a folder of that name)")
+
+
+def initialize(model: config.Model) -> None:
+  """Sets the graph's variables to start from model.init_checkpoint, when the session begins.
+
+  Encoder variables must all be there with their shapes. Head variables (and with init_pooler off
+  the pooler's) are drawn anew where the checkpoint has none of that name and shape.
+
+  Raises:
+    UserError: names every encoder variable that is missing or of another shape.
+  """
+  if model.init_checkpoint == "none":
+    return
+  prefix = resolve(model.init_checkpoint)
+  shapes = dict(tf.train.list_variables(prefix))
+  missing, different, mapping, new = [], [], {}, []
+  for variable in v1.trainable_variables():
+    name = re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
+    is_pooler = bool(_POOLER.match(name))
+    if is_pooler and not model.init_pooler:
+      new.append(name)
+    elif name in shapes and shapes[name] == variable.shape.as_list():
+      mapping[name] = variable
+    elif not _ENCODER.match(name) and not is_pooler:
+      new.append(name)
+    elif name not in shapes:
+      missing.append(name)
+    else:
+      different.append(f"{name} is {shapes[name]}, the model needs {variable.shape.as_list()}")
+  if missing or different:
+    parts = []
+    if missing:
+      parts.append("missing: " + ", ".join(missing))
+    if different:
+      parts.append("of another shape: " + "; ".join(different))
+    hint = ("is it the checkpoint of this model configuration?" if len(missing) > 2 or different
+            or not all(map(_POOLER.match, missing)) else "pass --noinit_pooler to draw a new one")
+    raise UserError(f"{prefix}: variables {'; variables '.join(parts)}. {hint}")
+  v1.train.init_from_checkpoint(prefix, mapping)
+  log = logging.getLogger(__name__)
+  log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
+
+
+def copy(prefix: str, folder: str) -> str:
+  """Copies a checkpoint's files into a folder, which then holds no other; returns its prefix."""
+  tf.io.gfile.makedirs(folder)
+  target = os.path.join(folder, os.path.basename(prefix))
+  old = set(tf.io.gfile.glob(os.path.join(folder, "model.ckpt-*")))
+  files = tf.io.gfile.glob(prefix + ".*")
+  # The index is copied last: without it the others are no checkpoint.
+  for path in sorted(files, key=lambda name: name.endswith(".index")):
+    tf.io.gfile.copy(path, target + path[len(prefix):], overwrite=True)
+  v1.train.update_checkpoint_state(folder, target)
+  for path in old - {target + path[len(prefix):] for path in files}:
+    tf.io.gfile.remove(path)
+  return target

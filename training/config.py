@@ -1,0 +1,235 @@
+"""The settings of an experiment as plain dataclasses: what flags and YAML files fill.
+
+Each field is also a flag of the same name (training/flags.py), so name, type, default and help
+stand here and nowhere else. A field whose default is None is filled by the recipe of the task and
+the model family (configs/experiments/) unless the user sets it.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import yaml
+
+from errors import UserError
+
+
+def option(default: Any, help_text: str, choices: tuple[str, ...] | None = None,
+           aliases: tuple[str, ...] = (), kind: type | None = None) -> Any:
+  """A dataclass field that is also a flag.
+
+  Args:
+    default: its value when nobody sets it; None leaves it to the recipe.
+    help_text: one line, with the unit.
+    choices: the allowed values.
+    aliases: other names under which the flag is known.
+    kind: bool, int, float or str; taken from the default where that is not None.
+  """
+  return dataclasses.field(default=default, metadata={
+      "help": help_text, "choices": choices, "aliases": aliases,
+      "kind": kind or type(default)})
+
+
+@dataclasses.dataclass
+class Model:
+  """Which encoder, and where it starts."""
+
+  pretrained: str = option(
+      "./pretrained", "folder with the pretrained encoder: configuration, vocabulary, checkpoint; "
+      "serves where --model_config, --tokenizer_path or --init_checkpoint is not given")
+  model_config: str = option(
+      "", "JSON file of the model's configuration",
+      aliases=("model_config_path", "bert_config_file"))
+  init_checkpoint: str = option(
+      "", "checkpoint (prefix, or folder for its newest) that training starts from; counts only "
+      "while model_dir has no checkpoint; 'none' for random weights")
+  init_pooler: bool = option(
+      True, "start from the checkpoint's pooler; --noinit_pooler draws a new one, for checkpoints "
+      "whose pooler is missing or was never trained")
+  cls_scope: str = option("", "variable scope of the task's head; empty for the family's own place")
+
+
+@dataclasses.dataclass
+class Tokenizer:
+  """How text becomes ids."""
+
+  tokenizer_path: str = option("", "vocabulary or SentencePiece model file",
+                               aliases=("vocab_file", "sp_model_file"))
+  tokenizer_type: str = option(
+      "word_piece", "kind of tokenizer", ("word_piece", "sent_piece", "WordPiece", "SentencePiece"),
+      aliases=("tokenization",))
+  uncased: bool = option(True, "lower-case the text and strip its accents",
+                         aliases=("do_lower_case",))
+
+
+@dataclasses.dataclass
+class RawData:
+  """Where the raw data are."""
+
+  data_root: str = option("./data", "folder of the tasks' data folders (glue/CoLA, ...)")
+  data_dir: str = option("", "folder of the raw data; default: the task's folder in --data_root",
+                         aliases=("input_data_dir",))
+  skip_bad_rows: bool = option(False, "leave out rows with too few columns instead of stopping")
+
+
+@dataclasses.dataclass
+class Classification:
+  """Classification tasks, and the columns of a user's own files."""
+
+  task_name: str = option("", "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
+                          "snli, or tsv, csv, jsonl for your own files",
+                          aliases=("classification_task_name",))
+  train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
+  eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
+  predict_file: str = option("", "own file to predict; default: test.tsv in data_dir")
+  text_a_col: str = option("text", "column of the (first) text: name in the header, or number "
+                           "from 0")
+  text_b_col: str = option("", "column of the second text; empty for single texts")
+  label_col: str = option("label", "column of the label")
+  has_header: bool = option(True, "the files' first line names the columns")
+  is_regression: bool = option(False, "labels of own files are numbers to predict")
+
+
+@dataclasses.dataclass
+class RecordFiles:
+  """Record files made by create_finetuning_data.py (or another program) to use instead."""
+
+  train_data_path: str = option("", "record file to train on instead of raw data")
+  eval_data_path: str = option("", "record file to evaluate instead of raw data")
+  test_data_path: str = option("", "record file to predict instead of raw data")
+  input_meta_data_path: str = option("", "metadata JSON of these record files")
+  invert_input_mask: bool = option(
+      False, "these records have input_mask 1 on padding (as the original Funnel code's)")
+
+
+@dataclasses.dataclass
+class Data:
+  """How much data, and where its records are kept."""
+
+  output_dir: str = option("", "folder of the preprocessed records; default ./runs/TASK")
+  max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int)
+  overwrite_data: bool = option(False, "make the records anew even where they exist")
+  max_train_examples: int = option(0, "train on the first N examples only; 0 for all")
+  max_eval_examples: int = option(0, "evaluate and predict the first N examples only; 0 for all")
+
+
+@dataclasses.dataclass
+class Optimizer:
+  """The update rule. Rates and step counts are per update of the global batch."""
+
+  learning_rate: float = option(None, "peak learning rate", kind=float)
+  train_steps: int = option(0, "number of updates; 0 to count num_train_epochs",
+                            aliases=("num_train_steps",))
+  num_train_epochs: float = option(None, "passes over the training data, where train_steps is 0",
+                                   kind=float)
+  warmup_steps: int = option(-1, "updates of linear warm-up; -1 to use warmup_proportion",
+                             aliases=("num_warmup_steps",))
+  warmup_proportion: float = option(None, "warm-up as a fraction of train_steps", kind=float)
+  decay_method: str = option(None, "how the rate falls after the warm-up", ("poly", "cos",
+                                                                            "constant"), kind=str)
+  warmup_style: str = option(
+      None, "how warm-up and decay meet (optimization.learning_rate_schedule)",
+      ("then_decay", "replaces_decay", "scales_decay"), kind=str)
+  min_lr_ratio: float = option(0.0, "floor of the decay as a fraction of learning_rate")
+  weight_decay: float = option(None, "decoupled weight decay", kind=float)
+  use_wd_exclusion: bool = option(None, "no weight decay of biases and layer norms", kind=bool)
+  clip: float = option(1.0, "largest global norm of the averaged gradient; 0 for no clipping")
+  lr_layer_decay_rate: float = option(1.0, "factor of the learning rate from a layer to the next "
+                                      "lower one")
+  adam_beta1: float = option(0.9, "Adam's decay of the first moment")
+  adam_beta2: float = option(None, "Adam's decay of the second moment", kind=float)
+  adam_epsilon: float = option(1e-6, "Adam's epsilon")
+  adam_correction: bool = option(None, "Adam's bias correction", kind=bool)
+
+
+@dataclasses.dataclass
+class Trainer:
+  """What is done, how long, and what is kept. Batch sizes are global on every hardware."""
+
+  do_train: bool = option(False, "train (without any --do_ flag: train and evaluate)")
+  do_eval: bool = option(False, "evaluate on the dev data")
+  do_predict: bool = option(False, "predict the test data")
+  do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
+  model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
+  train_batch_size: int = option(None, "examples per update", kind=int)
+  eval_batch_size: int = option(32, "examples per step of evaluation")
+  predict_batch_size: int = option(32, "examples per step of prediction")
+  save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",
+                           aliases=("save_checkpoints_steps",))
+  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all")
+  eval_every_steps: int = option(0, "updates between evaluations during training; 0 for none")
+  eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
+  early_stopping_patience: int = option(
+      0, "stop training after this many evaluations without a better score; 0 never stops")
+  best_metric: str = option("score", "metric that selects the best checkpoint, larger is better")
+  log_freq: int = option(10, "updates between lines of metrics.jsonl and TensorBoard points")
+  seed: int = option(42, "seed of all randomness: order, dropout, new weights")
+  num_trials: int = option(1, "repeat with seed, seed + 1, ... and give mean and deviation")
+
+
+@dataclasses.dataclass
+class Runtime:
+  """The machine."""
+
+  use_tpu: bool = option(False, "run on a TPU")
+  tpu: str = option("", "name or grpc:// address of the TPU", aliases=("tpu_name",))
+  tpu_zone: str = option("", "zone of the TPU; empty to find it")
+  gcp_project: str = option("", "project of the TPU; empty to find it")
+  num_hosts: int = option(1, "hosts of the TPU")
+  num_core_per_host: int = option(
+      0, "TPU cores or GPUs to use on each host; 0 for all (without a GPU: that many virtual CPU "
+      "devices, for tests)")
+  iterations: int = option(1000, "updates per call of the TPU", aliases=("iterations_per_loop",))
+  use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
+
+
+@dataclasses.dataclass
+class Experiment:
+  """All settings of one run."""
+
+  model: Model = dataclasses.field(default_factory=Model)
+  tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
+  raw_data: RawData = dataclasses.field(default_factory=RawData)
+  classification: Classification = dataclasses.field(default_factory=Classification)
+  record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
+  data: Data = dataclasses.field(default_factory=Data)
+  optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+  trainer: Trainer = dataclasses.field(default_factory=Trainer)
+  runtime: Runtime = dataclasses.field(default_factory=Runtime)
+
+  def sections(self) -> list[Any]:
+    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+
+  def to_dict(self) -> dict[str, dict[str, Any]]:
+    return dataclasses.asdict(self)
+
+
+EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "..", "configs", "experiments")
+
+
+def load_recipe(family: str, job: str, task_name: str) -> dict[str, Any]:
+  """Flat name -> value of a task's recipe: the file's defaults, then the task's own values."""
+  path = os.path.join(EXPERIMENTS_DIR, f"{family}_{job}.yaml")
+  with open(path, encoding="utf-8") as reader:
+    recipe = yaml.safe_load(reader)
+  return {**recipe["defaults"], **recipe["tasks"].get(task_name, {})}
+
+
+def apply_recipe(experiment: Experiment, recipe: dict[str, Any], given: set[str]) -> dict[str, Any]:
+  """Fills the fields the user did not give from the recipe; returns what was taken from it.
+
+  Args:
+    experiment: changed in place.
+    recipe: name -> value; a name that is no field is an error.
+    given: names the user set, which win.
+  """
+  taken = {}
+  fields = {field.name: section for section in experiment.sections()
+            for field in dataclasses.fields(section)}
+  for name, value in recipe.items():
+    if name not in fields:
+      raise UserError(f"the recipe sets {name!r}, which is no setting")
+    if name not in given:
+      setattr(fields[name], name, value)
+      taken[name] = value
+  return taken

@@ -1,0 +1,58 @@
+"""absl flags from the dataclasses of training/config.py, and back.
+
+The only module below the scripts that knows flags.
+"""
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from training import config
+
+FLAGS = flags.FLAGS
+
+_DEFINERS = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+             str: flags.DEFINE_string}
+
+
+def define(*sections: type) -> None:
+  """Defines a flag, and its aliases, for each field of the given dataclasses."""
+  for section in sections:
+    for field in dataclasses.fields(section):
+      metadata = field.metadata
+      help_text = metadata["help"]
+      if field.default is None:
+        help_text += " (default: the task's recipe)"
+      if metadata["choices"]:
+        flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)
+      else:
+        _DEFINERS[metadata["kind"]](field.name, field.default, help_text)
+      for alias in metadata["aliases"]:
+        flags.DEFINE_alias(alias, field.name)
+
+
+def read_section(section: type) -> tuple[Any, set[str]]:
+  """Reads the parsed flags of one dataclass; returns it and the names the user gave."""
+  values, given = {}, set()
+  for field in dataclasses.fields(section):
+    values[field.name] = FLAGS[field.name].value
+    if any(FLAGS[name].present for name in (field.name, *field.metadata["aliases"])):
+      given.add(field.name)
+  return section(**values), given
+
+
+def read(*sections: type) -> tuple[config.Experiment, set[str]]:
+  """Reads the parsed flags of the given dataclasses.
+
+  Returns:
+    The experiment (other sections keep their defaults) and the names the user gave.
+  """
+  experiment = config.Experiment()
+  given = set()
+  for field in dataclasses.fields(experiment):
+    if field.default_factory in sections:
+      section, names = read_section(field.default_factory)
+      setattr(experiment, field.name, section)
+      given |= names
+  return experiment, given

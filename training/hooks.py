@@ -1,0 +1,140 @@
+"""What a run tells its user: a progress line, metrics.jsonl, TensorBoard."""
+
+import json
+import logging
+import os
+import sys
+import time
+
+import tensorflow as tf
+import tqdm
+
+from training.estimator import MONITORS
+
+v1 = tf.compat.v1
+
+
+class _TqdmHandler(logging.Handler):
+  """Writes log records above the progress line instead of into it."""
+
+  def emit(self, record):
+    tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging() -> None:
+  """Sends the project's log to standard error, one plain line a message. For scripts' mains."""
+  handler = _TqdmHandler()
+  handler.setFormatter(logging.Formatter("%(message)s"))
+  for name in ("training", "tasks", "scripts"):
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+      logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def progress_bar(iterable=None, total: int | None = None, unit: str = "it", desc: str = "",
+                 initial: int = 0) -> tqdm.tqdm:
+  """A progress bar on a terminal; where standard error is none, a plain line now and then."""
+  if sys.stderr.isatty():
+    return tqdm.tqdm(iterable, total=total, unit=unit, desc=desc, initial=initial,
+                     dynamic_ncols=True)
+  return tqdm.tqdm(iterable, total=total, unit=unit, desc=desc, initial=initial, ncols=110,
+                   mininterval=20, maxinterval=60, ascii=True, file=_Lines())
+
+
+class _Lines:
+  """File that turns tqdm's carriage returns into lines."""
+
+  def write(self, text):
+    text = text.replace("\x1b[A", "").strip()  # nested bars move the cursor up
+    if text:
+      sys.stderr.write(text + "\n")
+
+  def flush(self):
+    sys.stderr.flush()
+
+
+class MetricsLog:
+  """metrics.jsonl of a run: one JSON object per line, appended; and TensorBoard scalars."""
+
+  def __init__(self, model_dir: str):
+    self.model_dir = model_dir
+    self.path = os.path.join(model_dir, "metrics.jsonl")
+
+  def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+    """Appends a line {"kind", "step", ...values}."""
+    line = json.dumps({"kind": kind, "step": step, **values})
+    with tf.io.gfile.GFile(self.path, "a") as writer:
+      writer.write(line + "\n")
+
+  def write_summaries(self, folder: str, step: int, values: dict[str, float]) -> None:
+    """Writes TensorBoard scalars to a folder below model_dir."""
+    with tf.Graph().as_default():  # FileWriter refuses to work where eager execution is on
+      writer = v1.summary.FileWriter(os.path.join(self.model_dir, folder))
+      summary = v1.Summary(value=[v1.Summary.Value(tag=name, simple_value=value)
+                                  for name, value in values.items()])
+      writer.add_summary(summary, step)
+      writer.close()
+
+  def read(self, kind: str) -> dict[int, dict[str, float]]:
+    """Lines of a kind by step; of several lines of one step the last. A cut-off line is skipped."""
+    entries = {}
+    if tf.io.gfile.exists(self.path):
+      with tf.io.gfile.GFile(self.path) as reader:
+        for line in reader:
+          try:
+            entry = json.loads(line)
+          except ValueError:
+            continue
+          if entry.pop("kind") == kind:
+            entries[entry.pop("step")] = entry
+    return entries
+
+
+class ProgressHook(v1.train.SessionRunHook):
+  """Shows loss, learning rate, examples/s and the time left; logs them every `log_freq` steps.
+
+  One bar lives through several calls of Estimator.train. Speed is measured from the second step of
+  each call on: the first one builds and warms up.
+  """
+
+  def __init__(self, metrics_log: MetricsLog, start_step: int, num_train_steps: int,
+               batch_size: int, log_freq: int):
+    self._log = metrics_log
+    self._batch_size = batch_size
+    self._log_freq = log_freq
+    self._step = start_step
+    self._seconds = self._timed_steps = 0
+    self._bar = progress_bar(total=num_train_steps, initial=start_step, unit="step", desc="train")
+
+  def begin(self):
+    self._monitors = dict(v1.get_collection(MONITORS))
+    self._last_time = None
+
+  def before_run(self, run_context):
+    # Estimator runs [train_op, loss]; its loss is the mean over all replicas.
+    loss = run_context.original_args.fetches[1]
+    return v1.train.SessionRunArgs({"loss": loss, **self._monitors})
+
+  def after_run(self, run_context, run_values):
+    now = time.perf_counter()
+    if self._last_time is not None:
+      self._seconds += now - self._last_time
+      self._timed_steps += 1
+    self._last_time = now
+    self._step += 1
+    values = {name: float(value) for name, value in run_values.results.items()}
+    if self._timed_steps:
+      values["examples_per_second"] = round(
+          self._batch_size * self._timed_steps / self._seconds, 2)
+    self._bar.set_postfix({
+        "loss": f"{values['loss']:.4f}", "lr": f"{values.get('learning_rate', 0):.2e}",
+        "ex/s": f"{values.get('examples_per_second', 0):.1f}"}, refresh=False)
+    self._bar.update(1)
+    if self._step % self._log_freq == 0 or self._step == self._bar.total:
+      self._log.write("train", self._step, values)
+
+  def close(self):
+    """Ends the bar; called once, by whoever made the hook."""
+    self._bar.close()

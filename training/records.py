@@ -1,0 +1,224 @@
+"""TFRecord files of features: writing them whole or not at all, and checking them before use.
+
+A record file is written under a temporary name and renamed; its metadata file follows last. So a
+file that has metadata is complete, and one without is never read.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from errors import UserError
+from tasks.base import FeatureSpec, Task
+
+
+def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_length: int,
+               pad_id: int) -> bytes:
+  """Serialized tf.train.Example of the features, sequences padded to max_seq_length."""
+  encoded = {}
+  for spec in specs:
+    if spec.name not in features:
+      continue
+    value = features[spec.name]
+    values = list(value) if spec.is_sequence else [value]
+    if spec.is_sequence:
+      pad_value = pad_id if spec.pad_value is None else spec.pad_value
+      values += [pad_value] * (max_seq_length - len(values))
+    if spec.dtype == "float32":
+      encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    else:
+      encoded[spec.name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+  return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
+
+
+def write_split(path: str, task: Task, split: str, tokenizer, max_seq_length: int,
+                progress=lambda items, total: items) -> int:
+  """Writes all examples of a split to the record file `path`; returns their number.
+
+  Args:
+    path: target; appears only when it is complete.
+    task: reads and featurizes the examples.
+    split: which of the task's splits.
+    tokenizer: from tokenization.get_tokenizer.
+    max_seq_length: length of the sequences.
+    progress: wraps the iterable of examples, e.g. with a progress bar.
+
+  Raises:
+    UserError: bad input (from the task), no examples at all, or a folder that cannot be written.
+  """
+  make_dirs(os.path.dirname(path))
+  temporary = f"{path}.tmp-{os.getpid()}"
+  count = 0
+  try:
+    with tf.io.TFRecordWriter(temporary) as writer:
+      for example in progress(task.read_examples(split)):
+        features = task.featurize(example, tokenizer, max_seq_length)
+        features.setdefault("example_id", count)
+        writer.write(to_example(features, task.feature_specs, max_seq_length, tokenizer.pad_id))
+        count += 1
+    if not count:
+      raise UserError(f"{task.input_files(split)[0]}: no examples in it")
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+  finally:
+    if tf.io.gfile.exists(temporary):
+      tf.io.gfile.remove(temporary)
+  return count
+
+
+def write_json(path: str, values: dict) -> None:
+  """Writes a JSON file in one step: a reader sees the old file or the new one."""
+  make_dirs(os.path.dirname(path))
+  temporary = f"{path}.tmp-{os.getpid()}"
+  with tf.io.gfile.GFile(temporary, "w") as writer:
+    writer.write(json.dumps(values, indent=4, ensure_ascii=False) + "\n")
+  tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def make_dirs(path: str) -> None:
+  """Makes a folder; UserError where that is not possible or it cannot be written."""
+  path = path or "."
+  try:
+    tf.io.gfile.makedirs(path)
+    probe = os.path.join(path, f".probe-{os.getpid()}")
+    with tf.io.gfile.GFile(probe, "w") as writer:
+      writer.write("")
+    tf.io.gfile.remove(probe)
+  except tf.errors.OpError as error:
+    raise UserError(f"{path}: cannot write into this folder ({error.message}); "
+                    f"choose another with --output_dir or --model_dir") from None
+
+
+def fingerprint(files: Iterable[str]) -> str:
+  """Hash of the contents of files."""
+  digest = hashlib.sha256()
+  for path in files:
+    with tf.io.gfile.GFile(path, "rb") as reader:
+      while chunk := reader.read(1 << 20):
+        digest.update(chunk)
+    digest.update(b"\0")
+  return digest.hexdigest()
+
+
+def settings(task: Task, tokenizer, tokenizer_settings, max_seq_length: int) -> dict[str, Any]:
+  """What shapes the records of a task besides its raw files; becomes part of their metadata."""
+  return {**task.metadata(), "max_seq_length": max_seq_length,
+          "do_lower_case": tokenizer_settings.uncased, "vocab_size": tokenizer.vocab_size,
+          "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
+          "cls_segment_id": task.cls_segment_id}
+
+
+def cached_split(folder: str, task: Task, split: str, tokenizer, wanted: dict[str, Any],
+                 overwrite: bool, progress) -> tuple[str, int]:
+  """Record file of a split of raw data in `folder`, made unless it is there.
+
+  Its name carries a hash of everything that shapes it (`wanted`, the code's columns, the raw
+  files), so records of other settings are never taken for it, nor overwritten.
+
+  Returns:
+    Path and number of examples.
+  """
+  source = {**wanted, "split": split, "source_sha256": fingerprint(task.input_files(split)),
+            "columns": task.source_key(split)}
+  key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:10]
+  path = os.path.join(folder, f"{task.name}.len-{wanted['max_seq_length']}.{split}.{key}.tfrecord")
+  meta_path = path + ".meta.json"
+  if not overwrite and tf.io.gfile.exists(meta_path) and tf.io.gfile.exists(path):
+    meta = read_meta(meta_path)
+    if count_records(path) == meta["num_examples"]:
+      return path, meta["num_examples"]
+  if tf.io.gfile.exists(meta_path):
+    tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
+  count = write_split(path, task, split, tokenizer, wanted["max_seq_length"], progress)
+  write_json(meta_path, {**source, "num_examples": count})
+  return path, count
+
+
+def read_meta(path: str) -> dict[str, Any]:
+  """Metadata of record files; UserError when it is missing or malformed."""
+  if not tf.io.gfile.exists(path):
+    raise UserError(f"{path}: no such file. It is written last, when the records are complete: "
+                    f"without it they are not to be trusted. Make them with "
+                    f"create_finetuning_data.py, or name the file with --input_meta_data_path")
+  return read_json(path)
+
+
+def read_json(path: str) -> dict[str, Any]:
+  """Contents of a JSON file; UserError when it is malformed."""
+  with tf.io.gfile.GFile(path) as reader:
+    try:
+      return json.load(reader)
+    except ValueError as error:
+      raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+# How a setting is called on the command line.
+_FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
+            "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
+            "vocab_sha256": "--tokenizer_path"}
+
+
+def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> None:
+  """Compares records with the flags; UserError says which settings differ, and how.
+
+  A setting that the file does not hold (records of other programs) is not compared.
+  """
+  different = []
+  for name, value in wanted.items():
+    if name in meta and meta[name] != value:
+      flag = _FLAG_OF.get(name, "")
+      different.append(f"{name} {meta[name]!r} in the records, {value!r} here"
+                       + (f" ({flag})" if flag else ""))
+  if different:
+    raise UserError(f"{meta_path}: the records were written with other settings: "
+                    + "; ".join(different) + ". Change the flags or make the records anew")
+
+
+def count_records(path: str) -> int:
+  """Number of records of a TFRecord file, from its framing alone, without reading the data.
+
+  Raises:
+    UserError: the file is missing, or ends in the middle of a record.
+  """
+  if not tf.io.gfile.exists(path):
+    raise UserError(f"{path}: no such record file")
+  size = tf.io.gfile.stat(path).length
+  count = position = 0
+  with tf.io.gfile.GFile(path, "rb") as reader:
+    while position < size:
+      reader.seek(position)
+      header = reader.read(8)  # then: crc of the length (4), data, crc of the data (4)
+      if len(header) == 8:
+        position += 12 + struct.unpack("<Q", header)[0] + 4
+      if len(header) < 8 or position > size:
+        raise UserError(f"{path}: the file ends in the middle of record {count}; it was cut off "
+                        f"while it was written or copied, make it anew")
+      count += 1
+  return count
+
+
+def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
+  """Compares the first record's features with what will be parsed; UserError names what differs."""
+  serialized = next(iter(tf.compat.v1.io.tf_record_iterator(path)), None)
+  if serialized is None:
+    raise UserError(f"{path}: no records in it")
+  try:
+    features = tf.train.Example.FromString(serialized).features.feature
+  except Exception:  # the protobuf library has several exceptions for the same thing
+    raise UserError(f"{path}: the records are not tf.train.Example") from None
+  for spec in specs:
+    if spec.name not in features:
+      if spec.default is None:
+        raise UserError(f"{path}: the records have no feature {spec.name!r}; "
+                        f"they have {', '.join(sorted(features))}")
+      continue
+    kind = "float_list" if spec.dtype == "float32" else "int64_list"
+    length = len(getattr(features[spec.name], kind).value)
+    expected = max_seq_length if spec.is_sequence else 1
+    if length != expected:
+      raise UserError(f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
+                      f"{expected} are expected; is --max_seq_length the records' own?")

@@ -1,0 +1,350 @@
+"""Runs a task: trains, evaluates, predicts, and keeps the best checkpoint.
+
+The same for every script. A script makes the task and hands over its settings.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import app
+from absl import flags as absl_flags
+
+import modeling
+import tokenization
+from errors import UserError
+from tasks.base import Task
+from training import checkpoints, config, estimator, hooks, inputs, records
+
+log = logging.getLogger(__name__)
+
+
+def run_main(main: Callable[[], None]) -> None:
+  """Runs a script's main under absl; a user's mistake ends it with one line and status 1."""
+
+  def guarded(argv):
+    if len(argv) > 1:
+      raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
+    hooks.set_up_logging()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+      main()
+    except UserError as error:
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
+    except tf.errors.ResourceExhaustedError as error:
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
+               f"or --max_seq_length ({error.message.splitlines()[0]})")
+    except KeyboardInterrupt:
+      sys.exit("Interrupted. The same command goes on from the last checkpoint.")
+
+  app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
+
+
+def _parse_flags(argv):
+  try:
+    return absl_flags.FLAGS(argv)
+  except absl_flags.Error as error:
+    sys.exit(f"{os.path.basename(argv[0])}: error: {error}\n"
+             f"Pass --help to see the flags of this script, --helpfull for all.")
+
+
+# ---- Finding the pretrained encoder -------------------------------------------------------------
+
+_CONFIG_NAMES = ("bert_config.json", "net_config.json")
+_VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
+
+
+def find_pretrained(model: config.Model, tokenizer: config.Tokenizer) -> None:
+  """Fills model_config, tokenizer_path and init_checkpoint from the folder `pretrained`.
+
+  Raises:
+    UserError: something is in neither place; says what, and which command gets it.
+  """
+
+  def find(names, flag, what):
+    for name in names:
+      path = os.path.join(model.pretrained, name)
+      if tf.io.gfile.exists(path):
+        return path
+    raise UserError(
+        f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
+        f"{' or '.join(names)}. bash scripts/quickstart.sh --pretrained_only puts a small encoder "
+        f"there; convert_checkpoint.py turns one from Hugging Face into that form")
+
+  if not model.model_config:
+    model.model_config = find(_CONFIG_NAMES, "model_config", "model configuration")
+  if not tokenizer.tokenizer_path:
+    tokenizer.tokenizer_path = find(_VOCAB_NAMES, "tokenizer_path", "vocabulary")
+  if not model.init_checkpoint:
+    find(("bert_model.ckpt.index", "model.ckpt.index"), "init_checkpoint", "checkpoint")
+    model.init_checkpoint = model.pretrained
+  if model.init_checkpoint != "none":
+    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+
+
+# ---- One run ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Source:
+  """The records of one split."""
+
+  split: str
+  records: inputs.RecordSource
+
+
+class Runner:
+  """A task with its settings, model, tokenizer and devices.
+
+  Example:
+    runner = Runner(experiment, task)
+    runner.train()
+    print(runner.evaluate(checkpoints.latest(experiment.trainer.model_dir)))
+  """
+
+  def __init__(self, experiment: config.Experiment, task: Task,
+               record_files: dict[str, str] | None = None):
+    """Loads configuration and tokenizer, finds the devices, and checks that they fit together.
+
+    Args:
+      experiment: complete settings.
+      task: the task.
+      record_files: kind ("train", "dev", "test") -> record file to use instead of raw data.
+    """
+    self.experiment = experiment
+    self.task = task
+    self.record_files = record_files or {}
+    self.model_config = modeling.load_config(experiment.model.model_config)
+    self.tokenizer = tokenization.get_tokenizer(
+        experiment.tokenizer.tokenizer_type, experiment.tokenizer.tokenizer_path,
+        experiment.tokenizer.uncased)
+    tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
+                             experiment.model.model_config)
+    limit = getattr(self.model_config, "max_position_embeddings", None)
+    if limit and experiment.data.max_seq_length > limit:
+      raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
+                      f"position table ({limit} positions in {experiment.model.model_config})")
+    records.make_dirs(experiment.trainer.model_dir)
+    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
+    self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
+    log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
+    self._sources: dict[str, list[Source]] = {}
+    self._evaluated: dict[str, dict[str, float]] = {}
+
+  # -- data --
+
+  def record_settings(self) -> dict[str, Any]:
+    """What records must have been made with to be used here."""
+    return records.settings(self.task, self.tokenizer, self.experiment.tokenizer,
+                            self.experiment.data.max_seq_length)
+
+  def sources(self, kind: str) -> list[Source]:
+    """Records of a kind ("train", "dev", "test"), made from raw data where none are given."""
+    if kind not in self._sources:
+      self._sources[kind] = self._find_sources(kind)
+    return self._sources[kind]
+
+  def _find_sources(self, kind):
+    data = self.experiment.data
+    limit = data.max_train_examples if kind == "train" else data.max_eval_examples
+    found = []
+    if kind in self.record_files:
+      path = self.record_files[kind]
+      records.check_lengths(path, self.task.feature_specs, data.max_seq_length)
+      found.append((kind, path, records.count_records(path)))
+    else:
+      for split in self.task.splits(kind) or [kind]:
+        progress = lambda items, split=split: hooks.progress_bar(
+            items, unit="example", desc=f"{split} records")
+        found.append((split, *records.cached_split(
+            data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
+            data.overwrite_data, progress)))
+    invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
+    return [Source(split, inputs.RecordSource(
+        path, min(count, limit) if limit else count, self.task.feature_specs, data.max_seq_length,
+        invert_mask)) for split, path, count in found]
+
+  # -- training --
+
+  def train(self) -> None:
+    """Trains to the last step, evaluating on the way, from wherever model_dir stands."""
+    trainer, optimizer = self.experiment.trainer, self.experiment.optimizer
+    source = self.sources("train")[0].records
+    steps_per_epoch = max(source.num_examples // trainer.train_batch_size, 1)
+    num_train_steps = optimizer.train_steps or max(int(
+        source.num_examples / trainer.train_batch_size * optimizer.num_train_epochs), 1)
+    num_warmup_steps = optimizer.warmup_steps if optimizer.warmup_steps >= 0 else int(
+        num_train_steps * optimizer.warmup_proportion)
+    model_fn = estimator.build_model_fn(self.experiment, self.task, self.model_config,
+                                        self.devices, num_train_steps, num_warmup_steps)
+    classifier = estimator.build_estimator(self.experiment, self.devices, model_fn,
+                                           trainer.save_steps or steps_per_epoch)
+    step = self._start_step(num_train_steps)
+    log.info("Train on %d examples, batch %d, steps %d to %d (%.1f epochs), warm-up %d steps",
+             source.num_examples, trainer.train_batch_size, step, num_train_steps,
+             num_train_steps / steps_per_epoch, num_warmup_steps)
+    if step >= num_train_steps:
+      return
+    hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
+                              trainer.log_freq)
+    every = trainer.eval_every_steps or num_train_steps
+    try:
+      while step < num_train_steps and not self._stops_early():
+        target = min(num_train_steps, (step // every + 1) * every)
+        input_fn = inputs.train_input_fn(source, trainer.train_batch_size, trainer.seed, step,
+                                         self.devices.num_replicas, self.devices.is_tpu)
+        classifier.train(input_fn, hooks=[hook], max_steps=target)
+        step = target
+        if trainer.eval_every_steps:
+          self.evaluate(checkpoints.latest(trainer.model_dir))
+    except tf.compat.v1.train.NanLossDuringTrainingError as error:
+      raise UserError(f"the loss is not a number after step {step}; lower --learning_rate "
+                      f"or lengthen --warmup_steps") from error
+    finally:
+      hook.close()
+
+  def _start_step(self, num_train_steps):
+    newest = checkpoints.latest(self.experiment.trainer.model_dir)
+    if newest is None:
+      return 0
+    step = checkpoints.step_of(newest)
+    log.info("Go on from %s (--init_checkpoint counts only for an empty model_dir)%s", newest,
+             "; it is already at the last step, nothing to train" if step >= num_train_steps
+             else "")
+    return step
+
+  def _stops_early(self):
+    patience = self.experiment.trainer.early_stopping_patience
+    history = self.metrics_log.read("eval")
+    if not patience or not history:
+      return False
+    best_step, _ = self._best_of(history)
+    stops = sum(step > best_step for step in history) >= patience
+    if stops:
+      log.info("Stop early: no better %s in %d evaluations since step %d",
+               self._best_metric(), patience, best_step)
+    return stops
+
+  # -- evaluation --
+
+  def _best_metric(self):
+    return self.experiment.trainer.best_metric
+
+  def _best_of(self, history):
+    metric = self._best_metric()
+    for values in history.values():
+      if metric not in values:
+        raise UserError(f"--best_metric={metric} is not measured; there are "
+                        f"{', '.join(sorted(values))}")
+    step = max(history, key=lambda step: (history[step][metric], -step))
+    return step, history[step]
+
+  def predict_all(self, source: inputs.RecordSource, checkpoint: str,
+                  batch_size: int) -> dict[str, np.ndarray]:
+    """Predictions of a checkpoint for every example of a source, in the file's order.
+
+    Raises:
+      AssertionError: an example was lost or doubled; a defect, never to be hidden.
+    """
+    model_fn = estimator.build_model_fn(self.experiment, self.task, self.model_config,
+                                        self.devices)
+    predictor = estimator.build_estimator(self.experiment, self.devices, model_fn, 1)
+    input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
+    batches = list(predictor.predict(input_fn, checkpoint_path=checkpoint,
+                                     yield_single_examples=False))
+    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    real = joined["example_index"] >= 0
+    order = np.argsort(joined["example_index"][real])
+    assert len(order) == source.num_examples, (len(order), source.num_examples)
+    return {name: values[real][order] for name, values in joined.items()}
+
+  def evaluate(self, checkpoint: str) -> dict[str, float]:
+    """Metrics of a checkpoint on the dev data; keeps a copy of it when it is the best so far."""
+    if checkpoint in self._evaluated:
+      return self._evaluated[checkpoint]
+    trainer = self.experiment.trainer
+    step = checkpoints.step_of(checkpoint)
+    metrics_of_splits = {}
+    for source in self.sources("dev"):
+      predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
+      metrics_of_splits[source.split] = {
+          **self.task.score(source.split, predictions),
+          "loss": float(np.mean(predictions["per_example_loss"]))}
+    metrics = self.task.combine(metrics_of_splits)
+    self.metrics_log.write("eval", step, metrics)
+    self.metrics_log.write_summaries("eval", step, metrics)
+    log.info("Evaluation at step %d: %s", step, format_metrics(metrics))
+    best_step, best = self._best_of(self.metrics_log.read("eval"))
+    records.write_json(os.path.join(trainer.model_dir, "eval_results.json"), {
+        "step": step, "checkpoint": checkpoint, **metrics,
+        "best_step": best_step, "best_metric": self._best_metric(),
+        "best_value": best[self._best_metric()]})
+    if best_step == step:
+      folder = os.path.join(trainer.model_dir, "best")
+      copied = checkpoints.copy(checkpoint, folder)
+      records.write_json(os.path.join(folder, "info.json"),
+                         {"step": step, "checkpoint": copied, **metrics})
+    self._evaluated[checkpoint] = metrics
+    return metrics
+
+  def evaluate_all(self) -> dict[str, float]:
+    """Evaluates the newest checkpoint, or with eval_all_ckpt all; returns the best metrics."""
+    trainer = self.experiment.trainer
+    prefixes = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else [
+        checkpoints.latest(trainer.model_dir)]
+    if not prefixes or prefixes[0] is None:
+      raise UserError(f"{trainer.model_dir}: no checkpoint to evaluate; train first (--do_train) "
+                      f"or name the folder with --model_dir")
+    for prefix in prefixes:
+      self.evaluate(prefix)
+    _, best = self._best_of(self.metrics_log.read("eval"))
+    return best
+
+  def predict(self) -> dict[str, dict[str, np.ndarray]]:
+    """Predictions of the best checkpoint for the test data, by split."""
+    checkpoint = self.best_checkpoint()
+    log.info("Predict with %s", checkpoint)
+    return {source.split: self.predict_all(source.records, checkpoint,
+                                           self.experiment.trainer.predict_batch_size)
+            for source in self.sources("test")}
+
+  def best_checkpoint(self) -> str:
+    """The best checkpoint where evaluations kept one, else the newest."""
+    model_dir = self.experiment.trainer.model_dir
+    found = checkpoints.latest(os.path.join(model_dir, "best")) or checkpoints.latest(model_dir)
+    if found is None:
+      raise UserError(f"{model_dir}: no checkpoint to predict with; train first (--do_train) or "
+                      f"name the folder with --model_dir")
+    return found
+
+
+def format_metrics(metrics: dict[str, float]) -> str:
+  """Metrics on one line, four digits each."""
+  return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+
+
+def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
+  """Writes rows as tab-separated lines, in one step."""
+  records.make_dirs(os.path.dirname(path))
+  temporary = f"{path}.tmp-{os.getpid()}"
+  with tf.io.gfile.GFile(temporary, "w") as writer:
+    for row in rows:
+      writer.write("\t".join(row) + "\n")
+  tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def summarize_trials(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+  """Mean and sample standard deviation of each metric over trials."""
+  summary = {}
+  for name in results[0]:
+    values = [result[name] for result in results]
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    summary[name] = {"mean": float(np.mean(values)), "std": deviation, "values": values}
+  return summary
