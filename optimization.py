@@ -229,13 +229,19 @@ class AdamW(v1.train.Optimizer):
     grad = tf.cast(grad, tf.float32)
     if self._clip_scale is not None:
       grad = grad * self._clip_scale
-    next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
-    next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
-    update = next_m / (tf.sqrt(next_v) + self._epsilon)
+    rate = self._rate * self._lr_multiplier(name)
+    # TensorFlow's fused kernel reads and writes each array once. It folds its own bias correction
+    # into the rate, which powers of 0 switch off.
+    settings = dict(beta1_power=0.0, beta2_power=0.0, lr=rate, beta1=self._beta_1,
+                    beta2=self._beta_2, epsilon=self._epsilon, grad=grad)
+    decay = []
     if self._use_weight_decay(name):
-      update += self._weight_decay_rate * variable
-    update *= self._rate * self._lr_multiplier(name)
-    return tf.group(variable.assign_sub(update), m.assign(next_m), v.assign(next_v))
+      # param - rate * (update + wd * param) = (param - rate * wd * param) - rate * update
+      decay = [variable.assign_sub(rate * self._weight_decay_rate * variable)]
+    with tf.control_dependencies(decay):
+      if hasattr(variable, "handle"):
+        return tf.raw_ops.ResourceApplyAdam(var=variable.handle, m=m.handle, v=v.handle, **settings)
+      return tf.raw_ops.ApplyAdam(var=variable._ref(), m=m._ref(), v=v._ref(), **settings).op
 
   # The four ways in which the base class hands over a gradient: reference or resource variable,
   # dense or (from a caller that goes round apply_gradients) sparse.
