@@ -9,10 +9,6 @@ run_classifier.py reads them with --train_data_path, --eval_data_path and --inpu
 Record files appear when they are complete, the metadata file last.
 """
 
-import os
-
-if __name__ == "__main__":
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # must precede TensorFlow's import
 
 import dataclasses
 

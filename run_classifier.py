@@ -12,9 +12,6 @@ import copy
 import logging
 import os
 
-if __name__ == "__main__":
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # must precede TensorFlow's import
-
 import tensorflow as tf
 
 import modeling
@@ -73,6 +70,10 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   run = runner.Runner(experiment, task, record_files)
   if record_files:
     records.check_meta(meta_path, meta, run.record_settings())
+    for kind, path in record_files.items():
+      size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
+      if size is not None:
+        records.check_size(path, size)
   return run
 
 

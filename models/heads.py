@@ -15,8 +15,9 @@ def bert_classifier(pooled_output: tf.Tensor, num_outputs: int, dropout_rate: fl
   """BERT's classification head: dropout and one linear map, [B, H] -> float32 [B, num_outputs].
 
   The original's dropout is 0.1 whatever the configuration says; here it is the encoder's
-  hidden_dropout_prob, which is 0.1 in every released configuration. Variables `output_weights` [num_outputs, H] and `output_bias` stand at the top level as in the
-  original's run_classifier, or under `scope` where one is given.
+  hidden_dropout_prob, which is 0.1 in every released configuration. Variables `output_weights`
+  [num_outputs, H] and `output_bias` stand at the top level as in the original's run_classifier, or
+  under `scope` where one is given.
   """
   x = layers.dropout(tf.cast(pooled_output, tf.float32), dropout_rate)
   with v1.variable_scope(scope) if scope else v1.variable_scope(v1.get_variable_scope()):

@@ -18,6 +18,7 @@ _DEFINERS = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DE
 
 def define(*sections: type) -> None:
   """Defines a flag, and its aliases, for each field of the given dataclasses."""
+  flags.disclaim_key_flags()  # they are the calling script's flags, so that its --help shows them
   for section in sections:
     for field in dataclasses.fields(section):
       metadata = field.metadata

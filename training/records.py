@@ -4,6 +4,7 @@ A record file is written under a temporary name and renamed; its metadata file f
 file that has metadata is complete, and one without is never read.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
 
 
 def write_split(path: str, task: Task, split: str, tokenizer, max_seq_length: int,
-                progress=lambda items, total: items) -> int:
+                progress=lambda items: items) -> int:
   """Writes all examples of a split to the record file `path`; returns their number.
 
   Args:
@@ -127,10 +128,11 @@ def cached_split(folder: str, task: Task, split: str, tokenizer, wanted: dict[st
   key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:10]
   path = os.path.join(folder, f"{task.name}.len-{wanted['max_seq_length']}.{split}.{key}.tfrecord")
   meta_path = path + ".meta.json"
-  if not overwrite and tf.io.gfile.exists(meta_path) and tf.io.gfile.exists(path):
-    meta = read_meta(meta_path)
-    if count_records(path) == meta["num_examples"]:
-      return path, meta["num_examples"]
+  if not overwrite and tf.io.gfile.exists(meta_path):
+    with contextlib.suppress(UserError):  # a damaged file of our own is simply made anew
+      count = read_json(meta_path)["num_examples"]
+      check_size(path, count)
+      return path, count
   if tf.io.gfile.exists(meta_path):
     tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
   count = write_split(path, task, split, tokenizer, wanted["max_seq_length"], progress)
@@ -199,6 +201,14 @@ def count_records(path: str) -> int:
                         f"while it was written or copied, make it anew")
       count += 1
   return count
+
+
+def check_size(path: str, expected: int) -> None:
+  """UserError unless a record file holds as many records as its metadata say."""
+  count = count_records(path)
+  if count != expected:
+    raise UserError(f"{path}: {count} records where its metadata say {expected}; one of the two "
+                    f"belongs to other data, make them anew together")
 
 
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Makes the Python environment and installs what the scripts need. A second call does nothing.
+#
+#   bash scripts/setup.sh           what the run_*.py scripts need
+#   bash scripts/setup.sh --test    also what the tests need
+#
+# Settings, from the environment:
+#   VENV=.venv            folder of the environment
+#   PYTHON=python3        interpreter that makes it (3.10 to 3.13; TensorFlow 2.15: 3.9 to 3.11)
+#   TENSORFLOW=2.21.0     version; 2.15.1 is the last one that TPUs work with
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-python3}
+TENSORFLOW=${TENSORFLOW:-2.21.0}
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'setup.sh: error: %s\n' "$*" >&2; exit 1; }
+
+requirements=(requirements.txt)
+for argument in "$@"; do
+  case $argument in
+    --test) requirements+=(requirements-test.txt) ;;
+    *) fail "unknown argument $argument; the only one is --test" ;;
+  esac
+done
+
+# The plain package everywhere but on Linux/Windows PCs, where the CPU build saves a download.
+package="tensorflow==$TENSORFLOW"
+if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  package="tensorflow[and-cuda]==$TENSORFLOW"
+elif [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
+  package="tensorflow-cpu==$TENSORFLOW"
+fi
+
+stamp=$VENV/.installed
+key=$(printf '%s\n' "$package" "${requirements[@]}" | cat - "${requirements[@]}" requirements-no-deps.txt | cksum)
+if [ -f "$stamp" ] && grep -qxF "$key" "$stamp"; then
+  say "Environment $VENV is complete ($package)."
+  exit 0
+fi
+
+if [ ! -x "$VENV/bin/python" ]; then
+  command -v "$PYTHON" >/dev/null || fail "$PYTHON not found; install Python 3.10 or newer, or set PYTHON"
+  "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' ||
+    fail "$("$PYTHON" --version) does not serve, TensorFlow needs Python 3.10 to 3.13; set PYTHON"
+  say "Make environment $VENV with $("$PYTHON" --version)"
+  "$PYTHON" -m venv "$VENV" || fail "cannot make $VENV (on Debian: apt-get install python3-venv)"
+fi
+
+say "Install $package and ${requirements[*]} into $VENV (a minute or two)"
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
+install_flags=(--quiet)
+for file in "${requirements[@]}"; do install_flags+=(--requirement "$file"); done
+pip install "${install_flags[@]}" "$package"
+case $TENSORFLOW in
+  2.15.*) ;;  # holds the estimator library itself, and Keras 2
+  *) pip install --quiet --no-deps --requirement requirements-no-deps.txt ;;
+esac
+# One line for each set of requirements that is in: the plain ones are part of the test ones.
+printf '%s\n' "$key" >> "$stamp"
+say "Environment $VENV is ready."

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs them.
+#
+#   bash scripts/test.sh            the whole default suite on the newest TensorFlow
+#   bash scripts/test.sh --smoke    the end-to-end subset on TensorFlow 2.15.1
+#
+# Further arguments go to pytest, e.g.: bash scripts/test.sh -k tokenization
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+selection=()
+if [ "${1:-}" = --smoke ]; then
+  shift
+  export TENSORFLOW=2.15.1 VENV=.venv-tf215
+  selection=(-m smoke)
+fi
+VENV=${VENV:-.venv}
+bash scripts/setup.sh --test
+export TF_CPP_MIN_LOG_LEVEL=3
+"$VENV/bin/ruff" check .
+"$VENV/bin/python" -m pytest ${selection[@]+"${selection[@]}"} "$@"

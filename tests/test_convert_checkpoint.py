@@ -1,0 +1,440 @@
+"""Checkpoints to Hugging Face's form and back, and without the optimizer's variables."""
+
+import json
+import os
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+
+import convert_checkpoint as cc
+import modeling
+from errors import UserError
+
+v1 = tf.compat.v1
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
+HF_CONFIG = dict(
+    model_type="bert", vocab_size=31, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+    intermediate_size=12, hidden_act="gelu", hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.2, max_position_embeddings=10, type_vocab_size=2,
+    initializer_range=0.03, layer_norm_eps=1e-12, position_embedding_type="absolute",
+    transformers_version="4.8.2", architectures=["BertModel"])
+HEADS = {
+    "cls.predictions.transform.dense.weight": (8, 8), "cls.predictions.transform.dense.bias": (8,),
+    "cls.predictions.transform.LayerNorm.weight": (8,),
+    "cls.predictions.transform.LayerNorm.bias": (8,), "cls.predictions.bias": (31,),
+    "cls.seq_relationship.weight": (2, 8), "cls.seq_relationship.bias": (2,)}
+OTHER_HEADS = {"classifier.weight": (5, 8), "classifier.bias": (5,),
+               "qa_outputs.weight": (2, 8), "qa_outputs.bias": (2,)}
+
+
+def hf_shapes(prefix="", heads=None):
+  """Names and shapes of a BERT of HF_CONFIG in Hugging Face's form, written out by hand."""
+  shapes = {"embeddings.word_embeddings.weight": (31, 8),
+            "embeddings.position_embeddings.weight": (10, 8),
+            "embeddings.token_type_embeddings.weight": (2, 8)}
+  norms = ["embeddings.LayerNorm"]
+  linear = {"pooler.dense": (8, 8)}
+  for i in range(2):
+    layer = f"encoder.layer.{i}."
+    norms += [layer + "attention.output.LayerNorm", layer + "output.LayerNorm"]
+    linear |= {layer + f"attention.self.{name}": (8, 8) for name in ("query", "key", "value")}
+    linear |= {layer + "attention.output.dense": (8, 8), layer + "intermediate.dense": (12, 8),
+               layer + "output.dense": (8, 12)}
+  for name in norms:
+    shapes |= {name + ".weight": (8,), name + ".bias": (8,)}
+  for name, shape in linear.items():
+    shapes |= {name + ".weight": shape, name + ".bias": shape[:1]}
+  return {prefix + name: shape for name, shape in shapes.items()} | (heads or {})
+
+
+def draw(shapes):
+  random = np.random.RandomState(0)
+  return {name: random.randn(*shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write_hf(folder, tensors, config=None):
+  """A Hugging Face model folder; returns its path."""
+  os.makedirs(folder, exist_ok=True)
+  folder = str(folder)
+  safetensors.numpy.save_file(tensors, os.path.join(folder, "model.safetensors"))
+  with open(os.path.join(folder, "config.json"), "w") as writer:
+    json.dump(config or HF_CONFIG, writer)
+  with open(os.path.join(folder, "vocab.txt"), "w") as writer:
+    writer.write("".join(f"[PAD]{i}\n" for i in range(31)))
+  return folder
+
+
+def read_hf(folder):
+  return safetensors.numpy.load_file(os.path.join(folder, "model.safetensors"))
+
+
+def read_tf(folder):
+  reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def write_tf(prefix, arrays):
+  """A checkpoint from tf.compat.v1.train.Saver, as training writes them."""
+  with tf.Graph().as_default(), v1.Session() as session:
+    for name, array in arrays.items():
+      v1.get_variable(name, initializer=tf.constant(array))
+    session.run(v1.global_variables_initializer())
+    return v1.train.Saver().save(session, str(prefix), write_meta_graph=False)
+
+
+def assert_same(actual, expected):
+  assert sorted(actual) == sorted(expected)
+  for name, array in expected.items():
+    assert actual[name].dtype == array.dtype, name
+    np.testing.assert_array_equal(actual[name], array, err_msg=name)
+
+
+def golden_folder(folder):
+  """The original's pretraining model as a TensorFlow folder, with optimizer variables."""
+  data = np.load(os.path.join(GOLDEN, "bert_pretrain.npz"), allow_pickle=False)
+  weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
+  slots = {f"{name}/adam_{slot}": array + 1 for name, array in weights.items() for slot in "mv"}
+  os.makedirs(folder)
+  write_tf(folder / "model.ckpt-120", {**weights, **slots, "global_step": np.int64(120)})
+  (folder / "bert_config.json").write_text(str(data["config_json"]))
+  (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+  return data, weights
+
+
+def run_script(*arguments):
+  return subprocess.run([sys.executable, os.path.join(ROOT, "convert_checkpoint.py"), *arguments],
+                        capture_output=True, text=True, check=False)
+
+
+# ---- Whole conversions --------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_script_converts_and_refuses_to_overwrite(tmp_path):
+  tensors = draw(hf_shapes())
+  extra = {"embeddings.position_ids": np.arange(10)[None]}
+  source, target = write_hf(tmp_path / "hf", tensors | extra), tmp_path / "tf"
+  arguments = ("--direction=hf_to_tf", f"--input_dir={source}", f"--output_dir={target}")
+  done = run_script(*arguments)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == (f"{target}/bert_model.ckpt: {len(tensors)} tensors, 1,496 parameters "
+                         f"(encoder, pooler)\n")
+  assert sorted(os.listdir(target)) == [
+      "bert_config.json", "bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index",
+      "checkpoint", "vocab.txt"]
+
+  config = modeling.load_config(str(target / "bert_config.json"))
+  wanted = {name: value for name, value in HF_CONFIG.items() if hasattr(config, name)}
+  assert config.to_dict() == {**wanted, "hidden_act": "gelu_erf"}
+  assert (target / "vocab.txt").read_text().startswith("[PAD]0\n[PAD]1\n")
+  prefix = tf.train.latest_checkpoint(str(target))
+  assert prefix == str(target / "bert_model.ckpt")
+  with tf.Graph().as_default():
+    modeling.BertModel(config, False, tf.zeros([1, 4], tf.int32))
+    variables = [(v.op.name, v.shape.as_list()) for v in v1.global_variables()]
+  assert sorted(tf.train.list_variables(prefix)) == sorted(variables)
+  arrays = read_tf(target)
+  np.testing.assert_array_equal(arrays["bert/encoder/layer_1/intermediate/dense/kernel"],
+                                tensors["encoder.layer.1.intermediate.dense.weight"].T)
+  np.testing.assert_array_equal(arrays["bert/embeddings/LayerNorm/gamma"],
+                                tensors["embeddings.LayerNorm.weight"])
+
+  again = run_script(*arguments)
+  assert again.returncode == 1
+  assert again.stderr.splitlines()[-1].startswith(
+      f"convert_checkpoint.py: error: {target}/bert_config.json: the file is there already; "
+      f"pass --overwrite")
+  assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("prefix,heads", [("", None), ("bert.", HEADS), ("bert.", OTHER_HEADS)])
+def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads):
+  tensors = draw(hf_shapes(prefix, heads))
+  source = write_hf(tmp_path / "hf", tensors)
+  cc.hf_to_tf(source, str(tmp_path / "tf"))
+  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), uncased=False)
+  assert_same(read_hf(tmp_path / "back"), tensors)
+  config = json.loads((tmp_path / "back" / "config.json").read_text())
+  assert {name: config.get(name) for name in HF_CONFIG
+          if name not in ("transformers_version", "architectures")}.items() <= HF_CONFIG.items()
+  classes = {None: "BertModel", "cls.predictions.bias": "BertForPreTraining",
+             "classifier.bias": "BertForSequenceClassification"}
+  assert config["architectures"] == [classes[next((n for n in classes if n in tensors), None)]]
+  assert len(config.get("id2label", [])) == (5 if heads is OTHER_HEADS else 0)
+  tokenizer = json.loads((tmp_path / "back" / "tokenizer_config.json").read_text())
+  assert tokenizer["do_lower_case"] is False
+  assert (tmp_path / "back" / "vocab.txt").read_text() == (tmp_path / "hf/vocab.txt").read_text()
+  assert not list(tmp_path.glob("*/.*"))
+
+
+def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
+  data, weights = golden_folder(tmp_path / "tf")
+  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "hf"))
+  names = set(read_hf(tmp_path / "hf"))
+  assert "bert.encoder.layer.0.attention.self.query.weight" in names
+  assert "cls.predictions.transform.dense.weight" in names and len(names) == len(weights)
+  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"))
+  assert_same(read_tf(tmp_path / "back"), weights)
+  before, after = (json.loads((tmp_path / name / "bert_config.json").read_text())
+                   for name in ("tf", "back"))
+  assert after == before
+
+  with tf.Graph().as_default(), v1.Session() as session:
+    model = modeling.BertModel(
+        modeling.load_config(str(tmp_path / "back" / "bert_config.json")), False,
+        *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")))
+    v1.train.init_from_checkpoint(str(tmp_path / "back"), {"bert/": "bert/"})
+    session.run(v1.global_variables_initializer())
+    np.testing.assert_allclose(session.run(model.get_sequence_output()),
+                               data["out:sequence_output"], atol=2e-5, rtol=0)
+
+
+def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
+  cc.hf_to_tf(write_hf(tmp_path / "hf", draw(hf_shapes())), str(tmp_path / "tf"))
+  tuned = read_tf(tmp_path / "tf") | draw({"output_weights": (3, 8), "output_bias": (3,)})
+  (tmp_path / "run").mkdir()
+  write_tf(tmp_path / "run" / "model.ckpt-7", tuned)
+  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "out"), checkpoint=str(tmp_path / "run"))
+  tensors = read_hf(tmp_path / "out")
+  np.testing.assert_array_equal(tensors["classifier.weight"], tuned["output_weights"])
+  assert "bert.pooler.dense.weight" in tensors
+  assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {
+      "0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+
+
+def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
+  tensors = draw({name: shape for name, shape in hf_shapes("bert.", HEADS).items()
+                  if "pooler" not in name})
+  stored = {name.replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta"): array for name, array in tensors.items()}
+  stored["cls.predictions.decoder.weight"] = stored["bert.embeddings.word_embeddings.weight"]
+  stored["cls.predictions.decoder.bias"] = stored.pop("cls.predictions.bias")
+  stored["bert.embeddings.position_ids"] = np.arange(10)[None]
+  folder = write_hf(tmp_path / "hf", stored)
+  os.remove(os.path.join(folder, "model.safetensors"))
+  weight_map = {}
+  for shard, dtype in enumerate([np.float16, ml_dtypes.bfloat16]):
+    part = {name: array.astype(dtype) if array.dtype == np.float32 else array
+            for i, (name, array) in enumerate(stored.items())
+            if (i % 2 if "word_embeddings" not in name and "decoder.w" not in name else 0) == shard}
+    file = f"model-0000{shard + 1}-of-00002.safetensors"
+    safetensors.numpy.save_file(part, os.path.join(folder, file))
+    weight_map |= dict.fromkeys(part, file)
+  index = os.path.join(folder, "model.safetensors.index.json")
+  with open(index, "w") as writer:
+    json.dump({"metadata": {}, "weight_map": weight_map}, writer)
+
+  cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  assert "--noinit_pooler" in capsys.readouterr().out
+  arrays = read_tf(tmp_path / "tf")
+  assert len(arrays) == len(tensors)
+  assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
+  name = "bert.embeddings.word_embeddings.weight"
+  np.testing.assert_array_equal(arrays["bert/embeddings/word_embeddings"],
+                                tensors[name].astype(np.float16).astype(np.float32))
+  np.testing.assert_allclose(arrays["cls/predictions/output_bias"],
+                             tensors["cls.predictions.bias"], rtol=0.01)
+  np.testing.assert_allclose(arrays["bert/embeddings/LayerNorm/beta"],
+                             tensors["bert.embeddings.LayerNorm.bias"], rtol=0.01)
+  os.remove(os.path.join(folder, "model-00002-of-00002.safetensors"))
+  with pytest.raises(UserError, match="00002-of-00002.safetensors: no such file, but .*index.json"):
+    cc.hf_to_tf(folder, str(tmp_path / "tf"), overwrite=True)
+
+
+@pytest.mark.parametrize("theirs,ours,back", [
+    ("gelu", "gelu_erf", "gelu"), ("gelu_new", "gelu", "gelu_new"), ("relu", "relu", "relu"),
+    ("gelu_pytorch_tanh", "gelu", "gelu_new"), ("gelu_fast", "gelu", "gelu_new"),
+    ("tanh", "tanh", "tanh")])
+def test_activations(tmp_path, theirs, ours, back):
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps({"model_type": "bert", "hidden_act": theirs}))
+  family, config = cc.from_hf_config(str(path))
+  assert config == modeling.BertConfig(vocab_size=30522, hidden_act=ours, type_vocab_size=2)
+  assert cc.to_hf_config(family, config, {}, {"encoder"})["hidden_act"] == back
+
+
+# ---- Without the optimizer's variables ----------------------------------------------------------
+
+
+def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
+  _, weights = golden_folder(tmp_path / "run")
+  cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
+  assert_same(read_tf(tmp_path / "slim"), weights)
+  assert sorted(os.listdir(tmp_path / "slim")) == [
+      "bert_config.json", "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index",
+      "vocab.txt"]
+  assert f"{len(weights)} variables, {2 * len(weights) + 1} dropped; 0.1 MB before, 0.0 MB after" \
+      in capsys.readouterr().out
+  with pytest.raises(UserError, match="bert_config.json: the file is there already"):
+    cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
+  cc.strip(str(tmp_path / "slim"), str(tmp_path / "slim"), overwrite=True)  # in place
+  assert_same(read_tf(tmp_path / "slim"), weights)
+
+
+def test_strip_knows_other_optimizers_and_any_model(tmp_path):
+  kept = {"model/encoder/layer_0/rel_attn/q/kernel": np.ones([4, 2, 2], np.float32),
+          "adam_model/Adam_x": np.ones([2], np.float32),
+          "half": np.ones([2], ml_dtypes.bfloat16), "count": np.int64(3)}
+  dropped = {f"model/encoder/layer_0/rel_attn/q/kernel/{slot}": np.ones([4, 2, 2], np.float32)
+             for slot in ("Adam", "Adam_1", "adam_m", "adam_v")}
+  dropped |= {name: np.float32(1) for name in (
+      "beta1_power", "beta2_power", "training/beta1_power_1", "beta2_power_1")}
+  prefix = write_tf(tmp_path / "model.ckpt-3", kept | dropped)
+  cc.strip(str(tmp_path), str(tmp_path / "slim"), checkpoint=prefix + ".index")
+  assert_same(read_tf(tmp_path / "slim"), kept)
+
+
+# ---- Mistakes -----------------------------------------------------------------------------------
+
+
+def without(tensors, *names):
+  return {name: array for name, array in tensors.items() if name not in names}
+
+
+@pytest.mark.parametrize("change,message", [
+    (lambda t: t | {"encoder.layer.0.adapter.weight": np.ones(2, np.float32)},
+     r"model.safetensors: no place for the tensor encoder.layer.0.adapter.weight; is .*config"),
+    (lambda t: t | {"bert.encoder.layer.2.output.dense.bias": np.ones(8, np.float32)},
+     r"no place for the tensor bert.encoder.layer.2.output.dense.bias"),
+    (lambda t: without(t, "encoder.layer.1.output.dense.weight"),
+     r"no tensor encoder.layer.1.output.dense.weight"),
+    (lambda t: without(t, "pooler.dense.bias"), r"no tensor pooler.dense.bias"),
+    (lambda t: t | {"embeddings.word_embeddings.weight": np.ones([30, 8], np.float32)},
+     r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json asks for \[31,"),
+    (lambda t: t | {"encoder.layer.0.intermediate.dense.weight": np.ones([8, 12], np.float32)},
+     r"intermediate.dense.weight has the shape \[8, 12\], .* asks for \[12, 8\]"),
+    (lambda t: t | {"classifier.weight": np.ones([3, 8], np.float32),
+                    "classifier.bias": np.ones([4], np.float32)},
+     r"classifier.bias has the shape \[4\], .* asks for \[3\]"),
+    (lambda t: t | {"bert.pooler.dense.bias": np.ones(8, np.float32)},
+     r"names of the same tensor"),
+    (lambda t: t | {"embeddings.LayerNorm.bias": np.ones(8, np.int8)},
+     r"embeddings.LayerNorm.bias is of type I8; only F32, F16 and BF16"),
+    (lambda t: t | {"cls.predictions.decoder.weight": np.ones([31, 8], np.float32)},
+     r"cls.predictions.decoder.weight differs from embeddings.word_embeddings.weight"),
+])
+def test_tensors_that_do_not_fit(tmp_path, change, message):
+  folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())))
+  with pytest.raises(UserError, match=message):
+    cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  assert not (tmp_path / "tf").exists()
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"model_type": "roberta"}, "config.json: model_type is 'roberta'; only bert"),
+    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05; the model cannot be represented"),
+    ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+    ({"is_decoder": True}, "is_decoder is True"),
+    ({"hidden_act": "silu"}, "hidden_act 'silu' cannot be represented here; known are gelu, "),
+    ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
+])
+def test_configurations_that_cannot_be_represented(tmp_path, change, message):
+  folder = write_hf(tmp_path, draw(hf_shapes()), HF_CONFIG | change)
+  with pytest.raises(UserError, match=message):
+    cc.hf_to_tf(folder, str(tmp_path / "tf"))
+
+
+def test_missing_and_damaged_files(tmp_path):
+  folder = write_hf(tmp_path / "hf", draw(hf_shapes()))
+  convert = lambda: cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  weights = tmp_path / "hf" / "model.safetensors"
+  weights.write_bytes(weights.read_bytes()[:-4])
+  with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or cut off"):
+    convert()
+  weights.rename(tmp_path / "hf" / "pytorch_model.bin")
+  with pytest.raises(UserError, match="has only pytorch_model.bin.* Save the model as safetensors"):
+    convert()
+  (tmp_path / "hf" / "pytorch_model.bin").unlink()
+  with pytest.raises(UserError, match="hf: no model.safetensors in it"):
+    convert()
+  (tmp_path / "hf" / "vocab.txt").unlink()
+  with pytest.raises(UserError, match="vocab.txt: no such file"):
+    convert()
+  (tmp_path / "hf" / "config.json").unlink()
+  with pytest.raises(UserError, match="config.json: no such file"):
+    convert()
+
+
+def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
+  golden_folder(tmp_path / "tf")
+  arrays = read_tf(tmp_path / "tf")
+  folder, target = str(tmp_path / "tf"), str(tmp_path / "hf")
+  other = lambda name, arrays: write_tf(tmp_path / name, arrays)
+  with pytest.raises(UserError, match="no place for the tensor new/kernel"):
+    cc.tf_to_hf(folder, target, checkpoint=other("a", arrays | {"new/kernel": np.ones(2)}))
+  name = "bert/encoder/layer_1/output/dense/kernel"
+  with pytest.raises(UserError, match=f"no tensor {name}"):
+    cc.tf_to_hf(folder, target, checkpoint=other("b", without(arrays, name)))
+  with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* for \[32, 16\]"):
+    cc.tf_to_hf(folder, target, checkpoint=other("c", arrays | {name: arrays[name].T}))
+  os.remove(other("d", arrays) + ".data-00000-of-00001")
+  with pytest.raises(UserError, match="incomplete or damaged|cannot be read"):
+    cc.tf_to_hf(folder, target, checkpoint=str(tmp_path / "d"))
+  with pytest.raises(UserError, match="no such checkpoint"):
+    cc.strip(folder, target, checkpoint=str(tmp_path / "e"))
+  objects = tf.train.Checkpoint(x=tf.Variable(1.0)).write(str(tmp_path / "f"))
+  with pytest.raises(UserError, match="a checkpoint of TensorFlow 2 objects"):
+    cc.strip(folder, target, checkpoint=objects)
+  (tmp_path / "tf" / "bert_config.json").unlink()
+  with pytest.raises(UserError, match="bert_config.json: no such file"):
+    cc.tf_to_hf(folder, target)
+  assert not os.path.exists(target)
+
+
+def test_nothing_moves_when_writing_fails(tmp_path):
+  with pytest.raises(ZeroDivisionError):
+    with cc.staged(str(tmp_path), ["a"]) as folder:
+      with open(os.path.join(folder, "a"), "w"):
+        raise ZeroDivisionError
+  assert os.listdir(tmp_path) == []
+
+
+# ---- Against the Hugging Face library -----------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_hidden_states_equal_the_hugging_face_library(tmp_path):
+  """HF_BERT_DIR=all-MiniLM-L6-v2 pytest -s -m slow tests/test_convert_checkpoint.py"""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  folder = os.environ.get("HF_BERT_DIR")
+  if not folder:
+    pytest.skip("HF_BERT_DIR is not set")
+  cc.hf_to_tf(folder, str(tmp_path))
+  config = modeling.load_config(str(tmp_path / "bert_config.json"))
+  random = np.random.RandomState(0)
+  ids = random.randint(1, config.vocab_size, [4, 64]).astype(np.int32)
+  mask = (np.arange(64) < np.array([[64], [40], [17], [3]])).astype(np.int32)
+  segments = (np.arange(64) >= np.array([[30], [20], [9], [64]])).astype(np.int32) * mask
+  ids *= mask
+
+  theirs = transformers.BertModel.from_pretrained(folder).eval()
+  with torch.no_grad():
+    out = theirs(input_ids=torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(),
+                 token_type_ids=torch.tensor(segments).long(), output_hidden_states=True)
+  expected = [*(state.numpy() for state in out.hidden_states), out.pooler_output.numpy()]
+  with tf.Graph().as_default(), v1.Session() as session:
+    model = modeling.BertModel(config, False, tf.constant(ids), tf.constant(mask),
+                               tf.constant(segments))
+    v1.train.init_from_checkpoint(str(tmp_path), {"bert/": "bert/"})
+    session.run(v1.global_variables_initializer())
+    actual = session.run([model.get_embedding_output(), *model.get_all_encoder_layers(),
+                          model.get_pooled_output()])
+  differences = [float(np.abs(a - b).max()) for a, b in zip(actual, expected, strict=True)]
+  print("Largest difference of embeddings, layers, pooler:",
+        " ".join(f"{difference:.2e}" for difference in differences))
+  assert max(differences) < 1e-4
+
+  # And the way back is a model that the library loads, with the same numbers.
+  cc.tf_to_hf(str(tmp_path), str(tmp_path / "back"))
+  back = transformers.AutoModel.from_pretrained(tmp_path / "back").eval()
+  transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+  assert isinstance(back, transformers.BertModel)
+  for name, tensor in theirs.state_dict().items():
+    assert torch.equal(tensor, back.state_dict()[name]), name
