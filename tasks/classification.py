@@ -1,4 +1,4 @@
-"""Classification and regression of sentences and sentence pairs: GLUE, SNLI and a user's own files.
+"""Classification and regression of texts and pairs: GLUE, SNLI, reviews, topics, your own files.
 
 Every set is a row of DATASETS: where its files and columns are, its labels in the order of their
 ids, and its official metrics.
@@ -26,9 +26,12 @@ BINARY_LABELS = ("0", "1")
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-  """Where a row keeps its parts: names in the header, or 0-based numbers."""
+  """Where a row keeps its parts: names in the header, or 0-based numbers.
 
-  text_a: str | int
+  Of two columns of a text (a title and a body) the cells are joined by a space.
+  """
+
+  text_a: str | int | tuple[int, ...]
   text_b: str | int | None = None
   label: str | int | None = None
   has_header: bool = True
@@ -41,12 +44,15 @@ class Dataset:
   Attributes:
     folder: its place under --data_root.
     columns: columns of the labelled files.
-    files: split -> file names, the first that exists counts.
+    files: split -> file names, the first that exists counts; a name that ends in "/" is a folder
+      with a sub-folder for each label, which holds one text in each file.
     labels: class names in the order of their ids; None for regression; () to find them in the
       training file.
     metrics: official metrics, whose mean is the score.
     test_columns: columns of test files where they differ; without a label in any case.
     submission: split -> file name of the GLUE submission.
+    literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
+      quote.
   """
 
   folder: str
@@ -56,6 +62,7 @@ class Dataset:
   metrics: tuple[str, ...] = ("accuracy",)
   test_columns: Columns | None = None
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
+  literal_breaks: bool = False
 
 
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
@@ -92,6 +99,27 @@ DATASETS = {
         "SNLI", Columns("sentence1", "sentence2", "gold_label"),
         {"train": ("train.tsv", "snli_1.0_train.txt"), "dev": ("dev.tsv", "snli_1.0_dev.txt"),
          "test": ("test.tsv", "snli_1.0_test.txt")}, NLI_LABELS),
+}
+
+
+def _csv_set(folder, text, num_labels):
+  """A data set of Zhang et al. 2015: CSV files without a header, labels from 1 on, no dev data."""
+  return Dataset(folder, Columns(text, None, 0, has_header=False),
+                 {"train": ("train.csv",), "dev": ("test.csv",), "test": ("test.csv",)},
+                 tuple(str(label + 1) for label in range(num_labels)), literal_breaks=True)
+
+
+# The text classification sets of the Funnel-Transformer paper, evaluated on their test data.
+DATASETS |= {
+    "imdb": Dataset("aclImdb", Columns("text"),
+                    {"train": ("train/",), "dev": ("test/",), "test": ("test/",)},
+                    ("neg", "pos")),
+    "ag": _csv_set("ag_news_csv", (1, 2), 4),
+    "dbpedia": _csv_set("dbpedia_csv", (1, 2), 14),
+    "yelp2": _csv_set("yelp_review_polarity_csv", 1, 2),
+    "yelp5": _csv_set("yelp_review_full_csv", 1, 5),
+    "amazon2": _csv_set("amazon_review_polarity_csv", (1, 2), 2),
+    "amazon5": _csv_set("amazon_review_full_csv", (1, 2), 5),
 }
 DATASETS["mnli_matched"] = dataclasses.replace(DATASETS["mnli"], files={
     k: v for k, v in DATASETS["mnli"].files.items() if "mismatched" not in k})
@@ -237,11 +265,14 @@ def read_columns(path: str, columns: Columns,
       raise UserError(f"{path}: no column {absent[0]!r} in the header, "
                       f"which has {', '.join(map(repr, header))}")
     wanted = [header.index(name) if isinstance(name, str) else name for name in wanted]
-  required = 1 + max(column for column in wanted if column is not None)
+  # Each part becomes the tuple of its columns, whose cells are joined.
+  parts = [part if isinstance(part, tuple) or part is None else (part,) for part in wanted]
+  required = 1 + max(max(part) for part in parts if part is not None)
   skipped = 0
   for number, row in rows:
     if len(row) >= required:
-      yield number, [None if column is None else row[column] for column in wanted]
+      yield number, [part and " ".join(filter(None, (row[column] for column in part)))
+                     for part in parts]
     elif skip_bad_rows:
       skipped += 1
     else:
@@ -320,8 +351,12 @@ class ClassificationTask(base.Task):
                       f"it has {', '.join(self.dataset.files)}")
     candidates = [os.path.join(self.data_dir, name) for name in self.dataset.files[split]]
     for path in candidates:
-      if tf.io.gfile.exists(path):
-        return [path]
+      found = [path]
+      if path.endswith("/"):
+        found = [name for label in self.dataset.labels
+                 for name in sorted(tf.io.gfile.glob(os.path.join(path, label, "*.txt")))]
+      if found and tf.io.gfile.exists(found[0]):
+        return found
     raise UserError(f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
                     + self._how_to_get())
 
@@ -344,9 +379,16 @@ class ClassificationTask(base.Task):
 
   def _rows(self, split):
     """Yields (place for messages, [text_a, text_b, label])."""
-    path = self.input_files(split)[0]
-    for number, row in read_columns(path, self._columns(split), self.skip_bad_rows):
-      yield f"{path}: line {number}", row
+    paths = self.input_files(split)
+    if self.dataset.files[split][0].endswith("/"):
+      for path in paths:
+        label = None if split == "test" else os.path.basename(os.path.dirname(path))
+        yield path, [read_text(path).replace("<br />", " "), None, label]
+      return
+    for number, row in read_columns(paths[0], self._columns(split), self.skip_bad_rows):
+      if self.dataset.literal_breaks:
+        row[0] = row[0].replace("\\n", " ").replace('\\"', '"')
+      yield f"{paths[0]}: line {number}", row
 
   def read_examples(self, split):
     for place, (text_a, text_b, label) in self._rows(split):

@@ -76,6 +76,24 @@ def test_native_layouts(tmp_path, name):
   assert rows(task) == expected
 
 
+def test_folders_and_csv_sets_of_the_funnel_paper(tmp_path):
+  for path, text in (("train/neg/1_1.txt", "Bad.<br />Really"), ("train/pos/2_9.txt", "Good."),
+                     ("test/pos/3_9.txt", "Fine.")):
+    write((tmp_path / path).parent, os.path.basename(path), text)
+  imdb = make_task(tmp_path, "imdb")
+  assert rows(imdb) == [("Bad. Really", None, "neg"), ("Good.", None, "pos")]
+  assert rows(imdb, "dev") == [("Fine.", None, "pos")]
+  assert rows(imdb, "test") == [("Fine.", None, None)]
+  write(tmp_path, "train.csv", '"3","Title","Body, with \\""quotes\\"" and\\nbreaks"\n"1","","B"\n')
+  assert rows(make_task(tmp_path, "ag")) == [
+      ('Title Body, with "quotes" and breaks', None, "3"), ("B", None, "1")]
+  with pytest.raises(UserError, match="line 1: unknown label '3'; the labels are '1', '2'"):
+    rows(make_task(tmp_path, "amazon2"))
+  counts = {name: len(classification.DATASETS[name].labels) for name in
+            ("imdb", "ag", "dbpedia", "yelp2", "yelp5", "amazon2", "amazon5")}
+  assert list(counts.values()) == [2, 4, 14, 2, 5, 2, 5]
+
+
 def test_test_files_have_no_labels(tmp_path):
   write(tmp_path, "test.tsv", "index\tsentence\n0\tOne.\n")
   assert rows(make_task(tmp_path, "cola"), "test") == [("One.", None, None)]
