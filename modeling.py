@@ -4,32 +4,107 @@
   config = modeling.BertConfig.from_json_file("pretrained/bert_config.json")
   model = modeling.BertModel(config, is_training=False, input_ids=input_ids, input_mask=input_mask)
   model.get_sequence_output()
+
+  net_config = modeling.ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
+  model = modeling.FunnelTFM(net_config)
+  summary, _ = model.get_pooled_output(inputs, is_training, seg_id=seg_id, input_mask=input_mask)
 """
+
+import os
 
 import tensorflow as tf
 
 from errors import UserError
-from models.bert import BertConfig, BertModel, read_json
+from models import bert, bert_heads, funnel_heads
+from models.bert import BertConfig, BertModel
+from models.funnel import FunnelTFM, ModelConfig
 
-__all__ = ["BertConfig", "BertModel", "build_encoder", "load_config"]
+__all__ = ["BertConfig", "BertModel", "FunnelTFM", "ModelConfig", "RELEASED_FUNNELS",
+           "build_encoder", "load_config", "released_funnel"]
+
+Config = BertConfig | ModelConfig
+
+RELEASED_FUNNELS = ("B4-4-4H768", "B6-3x2-3x2H768", "B6-6-6H768", "B8-8-8H1024",
+                    "B10-10-10H1024")
 
 
-def load_config(json_file: str) -> BertConfig:
+def released_funnel(name: str) -> ModelConfig:
+  """Configuration of a released Funnel-Transformer by its name; UserError lists the names."""
+  if name not in RELEASED_FUNNELS:
+    raise UserError(f"no released model {name!r}; there are {', '.join(RELEASED_FUNNELS)}")
+  return ModelConfig.init_from_json(
+      os.path.join(os.path.dirname(__file__), "configs", "models", f"{name}.json"))
+
+
+def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()) -> Config:
   """Reads a model configuration and tells its family by its keys.
 
-  A file with `hidden_size` is a BERT configuration.
+  A file with `hidden_size` is a BERT configuration, one with `block_size` a Funnel configuration.
+
+  Args:
+    json_file: bert_config.json or net_config.json.
+    overwrite_keys: keys of a Funnel configuration for which the flag of that name wins.
 
   Raises:
     UserError: the file is missing, malformed, or of no known family.
   """
-  values = read_json(json_file)
+  values = bert.read_json(json_file)
+  if "block_size" in values:
+    return ModelConfig.from_dict(values, json_file, overwrite_keys)
+  if overwrite_keys:
+    raise UserError(f"--overwrite_keys={','.join(overwrite_keys)}: {json_file} is no Funnel "
+                    f"configuration; change the file itself")
   if "hidden_size" in values:
-    return BertConfig.from_dict(values, source=json_file)
-  raise UserError(f"{json_file}: not a model configuration: it has no key hidden_size (BERT)")
+    return BertConfig.from_dict(values, json_file)
+  raise UserError(f"{json_file}: not a model configuration: it has neither the key hidden_size "
+                  f"(BERT) nor block_size (Funnel)")
 
 
-def build_encoder(model_config: BertConfig, features: dict[str, tf.Tensor], is_training: bool,
-                  use_tpu: bool = False, use_bfloat16: bool = False) -> BertModel:
+class BertEncoder:
+  """BERT on a batch of records, as tasks see it."""
+
+  def __init__(self, config: BertConfig, features: dict[str, tf.Tensor], is_training: bool,
+               use_tpu: bool, use_bfloat16: bool):
+    self._model = BertModel(
+        config, is_training, features["input_ids"], features["input_mask"],
+        features["segment_ids"], use_one_hot_embeddings=use_tpu,
+        compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32)
+
+  def classification_logits(self, num_outputs: int, scope: str | None,
+                            task_name: str) -> tf.Tensor:
+    """float32 [B, num_outputs]; the head stands at the top level, or in `scope` if given."""
+    del task_name
+    config = self._model.config
+    return bert_heads.classification_logits(
+        self._model.get_pooled_output(), num_outputs, config.hidden_dropout_prob,
+        config.initializer_range, scope)
+
+
+class FunnelEncoder:
+  """Funnel-Transformer on a batch of records, as tasks see it."""
+
+  def __init__(self, config: ModelConfig, features: dict[str, tf.Tensor], is_training: bool,
+               use_tpu: bool, use_bfloat16: bool):
+    self._config = config
+    self._model = FunnelTFM(config)
+    # Records have 1 on real tokens, Funnel's own mask has 1 on padding: here one becomes the other.
+    self._inputs = dict(
+        inputs=features["input_ids"], is_training=is_training, seg_id=features["segment_ids"],
+        input_mask=1 - features["input_mask"], use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+
+  def classification_logits(self, num_outputs: int, scope: str | None,
+                            task_name: str) -> tf.Tensor:
+    """float32 [B, num_outputs]; the head stands in model/`scope`, or model/`task_name`."""
+    summary, _ = self._model.get_pooled_output(**self._inputs)
+    return funnel_heads.classification_logits(self._config, summary, num_outputs,
+                                              scope or task_name)
+
+
+Encoder = BertEncoder | FunnelEncoder
+
+
+def build_encoder(model_config: Config, features: dict[str, tf.Tensor], is_training: bool,
+                  use_tpu: bool = False, use_bfloat16: bool = False) -> Encoder:
   """Builds the encoder of a configuration on a batch of records.
 
   Args:
@@ -40,9 +115,7 @@ def build_encoder(model_config: BertConfig, features: dict[str, tf.Tensor], is_t
     use_bfloat16: compute in bfloat16.
 
   Returns:
-    An encoder with `config`, get_pooled_output() and get_sequence_output().
+    An encoder with a method for the head of each kind of task.
   """
-  return BertModel(
-      model_config, is_training, features["input_ids"], features["input_mask"],
-      features["segment_ids"], use_one_hot_embeddings=use_tpu,
-      compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32)
+  encoder = {"bert": BertEncoder, "funnel": FunnelEncoder}[model_config.family]
+  return encoder(model_config, features, is_training, use_tpu, use_bfloat16)

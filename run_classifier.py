@@ -14,7 +14,6 @@ import os
 
 import tensorflow as tf
 
-import modeling
 from errors import UserError
 from tasks import classification
 from training import config, flags, records, runner
@@ -36,21 +35,21 @@ def read_experiment() -> config.Experiment:
   trainer = experiment.trainer
   if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit)):
     trainer.do_train = trainer.do_eval = True
-  runner.find_pretrained(experiment.model, experiment.tokenizer)
-  family = modeling.load_config(experiment.model.model_config).family
+  data = experiment.data
+  data.output_dir = data.output_dir or os.path.join("runs", name)
+  trainer.model_dir = trainer.model_dir or data.output_dir
+  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir)
+  family = runner.load_model_config(experiment.model).family
   taken = config.apply_recipe(
       experiment, config.load_recipe(family, "classification", name), given)
   log.info("Recipe %s_classification, task %s: %s", family, name,
            ", ".join(f"{key}={value}" for key, value in taken.items()))
-  data = experiment.data
-  data.output_dir = data.output_dir or os.path.join("runs", name)
-  trainer.model_dir = trainer.model_dir or data.output_dir
   return experiment
 
 
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
-  model_config = modeling.load_config(experiment.model.model_config)
+  model_config = runner.load_model_config(experiment.model)
   task = classification.make_task(
       experiment.classification, experiment.raw_data, experiment.model.cls_scope,
       model_config.cls_segment_id)
@@ -67,7 +66,7 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
     find_labels(task, experiment, meta.get("label_list"))
   else:
     find_labels(task, experiment, None)
-  run = runner.Runner(experiment, task, record_files)
+  run = runner.Runner(experiment, model_config, task, record_files)
   if record_files:
     records.check_meta(meta_path, meta, run.record_settings())
     for kind, path in record_files.items():
@@ -146,4 +145,5 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.define(*SECTIONS)
+  flags.define_funnel()
   runner.run_main(main)

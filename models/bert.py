@@ -46,6 +46,7 @@ class BertConfig:
 
   family: ClassVar[str] = "bert"
   cls_segment_id: ClassVar[int] = 0  # segment id of the first token
+  reserved_positions: ClassVar[int] = 0  # padding that the model needs after the last token
 
   vocab_size: int
   hidden_size: int = 768

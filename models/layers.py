@@ -54,26 +54,29 @@ def get_activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
   return ACTIVATIONS[name]
 
 
-def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
-  """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate).
+def random_uniform(shape: tf.Tensor, name: str) -> tf.Tensor:
+  """float32 draws from [0, 1): a function of (graph seed, global step, name scope) alone.
 
-  The mask is a function of (graph seed, global step, name scope) alone, so a run that was stopped
-  and restarted draws what an uninterrupted one draws. Replicas of MirroredStrategy build in name
-  scopes of their own ("replica_1/...") and so draw differently. In a graph without a global step
-  (a user's own program) the mask is new at every session.run.
+  So a run that was stopped and restarted draws what an uninterrupted one draws. Replicas of
+  MirroredStrategy build in name scopes of their own ("replica_1/...") and so draw differently. In
+  a graph without a global step (a user's own program) every session.run draws anew.
   """
-  if not rate:
-    return x
   step = v1.train.get_global_step()
   if step is None:
-    return tf.nn.dropout(x, rate=rate)
-  graph = v1.get_default_graph()
-  with v1.name_scope("dropout") as scope:
-    op_seed = zlib.crc32(scope.encode()) ^ (graph.seed or 0)
+    return tf.random.uniform(shape)
+  with v1.name_scope(name) as scope:
+    op_seed = zlib.crc32(scope.encode()) ^ (v1.get_default_graph().seed or 0)
     seed = tf.stack([tf.cast(step, tf.int32), tf.constant(op_seed & 0x7FFFFFFF, tf.int32)])
-    # float32 draws whatever x is: bfloat16 has too few bits for P(draw < rate) to be near `rate`.
-    keep = tf.random.stateless_uniform(tf.shape(x), seed) >= rate
-    return tf.where(keep, x * (1.0 / (1.0 - rate)), tf.zeros_like(x))
+    return tf.random.stateless_uniform(shape, seed)
+
+
+def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+  """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate)."""
+  if not rate:
+    return x
+  # float32 draws whatever x is: bfloat16 has too few bits for P(draw < rate) to be near `rate`.
+  keep = random_uniform(tf.shape(x), "dropout") >= rate
+  return tf.where(keep, x * (1.0 / (1.0 - rate)), tf.zeros_like(x))
 
 
 def dense(x: tf.Tensor, units: int, name: str, initializer, activation=None) -> tf.Tensor:

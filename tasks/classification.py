@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from errors import UserError
-from models import heads
 from tasks import base, metrics
 
 NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
@@ -441,7 +440,7 @@ class ClassificationTask(base.Task):
 
   def build(self, encoder, features):
     num_outputs = 1 if self.is_regression else len(self.labels)
-    logits = heads.classification_logits(encoder, num_outputs, self.cls_scope)
+    logits = encoder.classification_logits(num_outputs, self.cls_scope, self.name)
     labels = features["label_ids"]
     if self.is_regression:
       values = logits[:, 0]

@@ -9,6 +9,7 @@ import tiny
 
 import modeling
 from errors import UserError
+from models import bert_heads
 from training import checkpoints, config, estimator, flags, runner
 
 v1 = tf.compat.v1
@@ -96,7 +97,7 @@ def test_vocabulary_of_another_size(workspace, words, relation):
   experiment.tokenizer.tokenizer_path = str(path)
   experiment.data.max_seq_length = 16
   with pytest.raises(UserError, match=f"{relation} than the vocab_size {len(tiny.VOCAB)}"):
-    runner.Runner(experiment, task=None)
+    runner.Runner(experiment, runner.load_model_config(experiment.model), task=None)
 
 
 # ---- Checkpoints, in process --------------------------------------------------------------------
@@ -108,8 +109,7 @@ def initialize(encoder, **kwargs):
     v1.set_random_seed(7)
     model = modeling.BertModel(modeling.load_config(os.path.join(encoder, "bert_config.json")),
                                False, tf.ones([1, 4], tf.int32))
-    from models import heads
-    heads.bert_classifier(model.get_pooled_output(), 3)
+    bert_heads.classification_logits(model.get_pooled_output(), 3)
     checkpoints.initialize(config.Model(**{"init_checkpoint": encoder, **kwargs}))
     session.run(v1.global_variables_initializer())
     return {v.op.name: session.run(v) for v in v1.trainable_variables()}

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import modeling
 from errors import UserError
-from models import heads
+from models import bert_heads
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -54,7 +54,7 @@ def test_classifier_equals_the_original():
     model = modeling.BertModel(
         config, False, *(tf.constant(data["in:" + n])
                          for n in ("input_ids", "input_mask", "segment_ids")))
-    logits = heads.bert_classifier(model.get_pooled_output(), 3)
+    logits = bert_heads.classification_logits(model.get_pooled_output(), 3)
     assign(session, data)
     np.testing.assert_allclose(session.run(logits), data["out:logits"], atol=2e-5, rtol=0)
     names = [f"{v.op.name}\t{v.shape.as_list()}" for v in v1.global_variables()]
@@ -98,7 +98,7 @@ def test_bfloat16_computes_in_bfloat16_and_stays_close():
         config, False, *(tf.constant(data["in:" + n])
                          for n in ("input_ids", "input_mask", "segment_ids")),
         compute_dtype=tf.bfloat16)
-    logits = heads.bert_classifier(model.get_pooled_output(), 3)
+    logits = bert_heads.classification_logits(model.get_pooled_output(), 3)
     assert model.get_sequence_output().dtype == tf.bfloat16
     assert logits.dtype == tf.float32
     assert all(v.dtype.base_dtype == tf.float32 for v in v1.global_variables())

@@ -125,6 +125,21 @@ def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
   assert_same_weights(weights_of(workspace / "killed", 48), weights_of(trained[0], 48))
 
 
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_is_told_without_a_traceback(workspace, number, status):
+  name = f"interrupted_{status}"
+  process = tiny.start("run_classifier.py", "--do_train", *flags_of(
+      workspace, name, train_steps=1_000_000, save_steps=1_000_000))
+  metrics = workspace / name / "metrics.jsonl"
+  deadline = time.time() + 100
+  while time.time() < deadline and not metrics.exists():
+    time.sleep(0.1)
+  process.send_signal(number)
+  _, err = process.communicate(timeout=60)
+  assert process.returncode == status and "Traceback" not in err, err
+  assert ("Interrupted. The same command goes on" in err) == (number == signal.SIGINT)
+
+
 @pytest.mark.smoke
 def test_two_devices_equal_one_with_the_same_global_batch(workspace):
   """MirroredStrategy on two virtual CPU devices: loss curve and weights to 1e-5."""

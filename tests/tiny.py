@@ -40,6 +40,25 @@ def write_encoder(folder, num_layers=2, hidden_size=16, dropout=0.1, max_positio
   return folder
 
 
+def write_funnel(folder, dropout=0.1, **kwargs):
+  """Writes net_config.json, vocab.uncased.txt ("<cls>" style) and a random model.ckpt."""
+  folder = str(folder)
+  os.makedirs(folder, exist_ok=True)
+  vocab = [word.lower().replace("[", "<").replace("]", ">") for word in VOCAB]
+  config = modeling.ModelConfig(**{**dict(
+      vocab_size=len(vocab), block_size="1_1_1", d_model=16, d_embed=16, n_head=2, d_head=8,
+      d_inner=32, dropout=dropout, dropatt=dropout, decoder_size="1", init_std=0.1), **kwargs})
+  config.to_json(os.path.join(folder, "net_config.json"))
+  with open(os.path.join(folder, "vocab.uncased.txt"), "w") as writer:
+    writer.write("\n".join(vocab) + "\n")
+  with tf.Graph().as_default(), v1.Session() as session:
+    v1.set_random_seed(1)
+    modeling.FunnelTFM(config).extract_hiddens(tf.ones([1, 8], tf.int32), False, use_decoder=True)
+    session.run(v1.global_variables_initializer())
+    v1.train.Saver().save(session, os.path.join(folder, "model.ckpt"), write_meta_graph=False)
+  return folder
+
+
 def sentences(count, seed):
   """(sentence, label) pairs; the label says whether a good or a bad word is in the sentence."""
   rng = random.Random(seed)

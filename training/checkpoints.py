@@ -13,7 +13,7 @@ v1 = tf.compat.v1
 
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
-_POOLER = re.compile(r"^(bert/pooler/|model/sequnece_summary/)")
+_POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
 
 
 def latest(folder: str) -> str | None:

@@ -46,7 +46,12 @@ class Model:
   init_pooler: bool = option(
       True, "start from the checkpoint's pooler; --noinit_pooler draws a new one, for checkpoints "
       "whose pooler is missing or was never trained")
-  cls_scope: str = option("", "variable scope of the task's head; empty for the family's own place")
+  cls_scope: str = option(
+      "", "variable scope of the task's head; empty for the family's own place: the top level for "
+      "BERT, the task's name for Funnel")
+  overwrite_keys: str = option(
+      "", "comma-separated keys of a Funnel configuration (dropout, ...) for which the flag of "
+      "that name wins over the file")
 
 
 @dataclasses.dataclass
@@ -172,13 +177,13 @@ class Runtime:
   """The machine."""
 
   use_tpu: bool = option(False, "run on a TPU")
-  tpu: str = option("", "name or grpc:// address of the TPU", aliases=("tpu_name",))
+  tpu: str = option("", "name or grpc:// address of the TPU", aliases=("tpu_name", "master"))
   tpu_zone: str = option("", "zone of the TPU; empty to find it")
   gcp_project: str = option("", "project of the TPU; empty to find it")
   num_hosts: int = option(1, "hosts of the TPU")
   num_core_per_host: int = option(
       0, "TPU cores or GPUs to use on each host; 0 for all (without a GPU: that many virtual CPU "
-      "devices, for tests)")
+      "devices, for tests)", aliases=("num_tpu_cores",))
   iterations: int = option(1000, "updates per call of the TPU", aliases=("iterations_per_loop",))
   use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
 

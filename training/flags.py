@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+import modeling
 from training import config
 
 FLAGS = flags.FLAGS
@@ -31,6 +32,18 @@ def define(*sections: type) -> None:
         _DEFINERS[metadata["kind"]](field.name, field.default, help_text)
       for alias in metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name)
+
+
+def define_funnel() -> None:
+  """Defines a flag for each key of a Funnel configuration.
+
+  modeling.ModelConfig reads them: all in init_from_flags, those of --overwrite_keys beside a file.
+  """
+  flags.disclaim_key_flags()
+  for field in dataclasses.fields(modeling.ModelConfig):
+    if field.name not in FLAGS:
+      default = None if field.default is dataclasses.MISSING else field.default
+      _DEFINERS[field.type](field.name, default, "key of a Funnel configuration, see modeling.py")
 
 
 def read_section(section: type) -> tuple[Any, set[str]]:

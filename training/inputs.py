@@ -31,6 +31,7 @@ class RecordSource:
     specs: the features.
     max_seq_length: length of the sequences in the file.
     invert_input_mask: the file's input_mask is 1 on padding.
+    reserved_positions: how many positions after the last token the model needs as padding.
   """
 
   path: str
@@ -38,6 +39,7 @@ class RecordSource:
   specs: list[FeatureSpec]
   max_seq_length: int
   invert_input_mask: bool = False
+  reserved_positions: int = 0
 
   def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """Parses serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32."""
@@ -52,19 +54,18 @@ class RecordSource:
       features["input_mask"] = 1 - features["input_mask"]
     return features
 
+  def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Cuts the sequences of a batch to its longest, rounded up to LENGTH_MULTIPLE."""
+    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=1)) + self.reserved_positions
+    length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
+    return {spec.name: features[spec.name][:, :length] if spec.is_sequence else features[spec.name]
+            for spec in self.specs}
+
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
     """int64 [B]: number of real tokens of serialized examples."""
     mask = tf.io.FixedLenFeature([self.max_seq_length], tf.int64)
     real = tf.reduce_sum(tf.io.parse_example(serialized, {"input_mask": mask})["input_mask"], 1)
     return self.max_seq_length - real if self.invert_input_mask else real
-
-
-def trim(features: dict[str, tf.Tensor], specs: list[FeatureSpec]) -> dict[str, tf.Tensor]:
-  """Cuts the sequences of a batch to its longest, rounded up to LENGTH_MULTIPLE."""
-  used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=1))
-  length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
-  return {spec.name: features[spec.name][:, :length] if spec.is_sequence else features[spec.name]
-          for spec in specs}
 
 
 def _epochs(source: RecordSource, seed: int, start: int) -> tf.data.Dataset:
@@ -127,7 +128,7 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
   def parse(serialized):
     features = source.parse(serialized)
     if not static_shapes:
-      features = trim(features, source.specs)
+      features = source.trim(features)
     if num_replicas > 1:  # [batch_size, ...] -> [num_replicas, batch_size / num_replicas, ...]
       features = {name: tf.reshape(value, tf.concat(
           [[num_replicas, batch_size // num_replicas], tf.shape(value)[1:]], 0))
@@ -170,7 +171,7 @@ def predict_input_fn(source: RecordSource, batch_size: int,
     def parse(index, serialized):
       features = source.parse(serialized)
       if not static_shapes:
-        features = trim(features, source.specs)
+        features = source.trim(features)
       return {**features, "example_index": index}
 
     dataset = dataset.map(sort).unbatch().batch(batch_size, drop_remainder=static_shapes)

@@ -42,7 +42,8 @@ def run_main(main: Callable[[], None]) -> None:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
                f"or --max_seq_length ({error.message.splitlines()[0]})")
     except KeyboardInterrupt:
-      sys.exit("Interrupted. The same command goes on from the last checkpoint.")
+      print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+      sys.exit(128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
 
@@ -57,20 +58,22 @@ def _parse_flags(argv):
 
 # ---- Finding the pretrained encoder -------------------------------------------------------------
 
-_CONFIG_NAMES = ("bert_config.json", "net_config.json")
+CONFIG_NAMES = {"bert": "bert_config.json", "funnel": "net_config.json"}
 _VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 
 
-def find_pretrained(model: config.Model, tokenizer: config.Tokenizer) -> None:
-  """Fills model_config, tokenizer_path and init_checkpoint from the folder `pretrained`.
+def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str) -> None:
+  """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
+
+  The configuration is model_dir's own, where an earlier run left one; all else is looked for in
+  the folder `pretrained`. Without a checkpoint in model_dir there must be one to start from.
 
   Raises:
     UserError: something is in neither place; says what, and which command gets it.
   """
 
-  def find(names, flag, what):
-    for name in names:
-      path = os.path.join(model.pretrained, name)
+  def find(names, flag, what, folders=(model.pretrained,)):
+    for path in (os.path.join(folder, name) for folder in folders for name in names):
       if tf.io.gfile.exists(path):
         return path
     raise UserError(
@@ -79,14 +82,22 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer) -> None:
         f"there; convert_checkpoint.py turns one from Hugging Face into that form")
 
   if not model.model_config:
-    model.model_config = find(_CONFIG_NAMES, "model_config", "model configuration")
+    model.model_config = find(CONFIG_NAMES.values(), "model_config", "model configuration",
+                              (model_dir, model.pretrained))
   if not tokenizer.tokenizer_path:
     tokenizer.tokenizer_path = find(_VOCAB_NAMES, "tokenizer_path", "vocabulary")
+  if checkpoints.latest(model_dir) or model.init_checkpoint == "none":
+    return
   if not model.init_checkpoint:
     find(("bert_model.ckpt.index", "model.ckpt.index"), "init_checkpoint", "checkpoint")
     model.init_checkpoint = model.pretrained
-  if model.init_checkpoint != "none":
-    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+
+
+def load_model_config(model: config.Model) -> modeling.Config:
+  """The model's configuration, with the keys of --overwrite_keys taken from the flags."""
+  keys = [key.strip() for key in model.overwrite_keys.split(",") if key.strip()]
+  return modeling.load_config(model.model_config, keys)
 
 
 # ---- One run ------------------------------------------------------------------------------------
@@ -104,24 +115,25 @@ class Runner:
   """A task with its settings, model, tokenizer and devices.
 
   Example:
-    runner = Runner(experiment, task)
+    runner = Runner(experiment, load_model_config(experiment.model), task)
     runner.train()
     print(runner.evaluate(checkpoints.latest(experiment.trainer.model_dir)))
   """
 
-  def __init__(self, experiment: config.Experiment, task: Task,
+  def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
                record_files: dict[str, str] | None = None):
-    """Loads configuration and tokenizer, finds the devices, and checks that they fit together.
+    """Loads the tokenizer, finds the devices, and checks that all fits together.
 
     Args:
       experiment: complete settings.
+      model_config: from load_model_config.
       task: the task.
       record_files: kind ("train", "dev", "test") -> record file to use instead of raw data.
     """
     self.experiment = experiment
     self.task = task
     self.record_files = record_files or {}
-    self.model_config = modeling.load_config(experiment.model.model_config)
+    self.model_config = model_config
     self.tokenizer = tokenization.get_tokenizer(
         experiment.tokenizer.tokenizer_type, experiment.tokenizer.tokenizer_path,
         experiment.tokenizer.uncased)
@@ -132,6 +144,9 @@ class Runner:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
+    own_config = os.path.join(experiment.trainer.model_dir, CONFIG_NAMES[self.model_config.family])
+    if not tf.io.gfile.exists(own_config):  # so that the folder can be used without the flag
+      records.write_json(own_config, self.model_config.to_dict())
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
     self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
@@ -169,7 +184,7 @@ class Runner:
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
         path, min(count, limit) if limit else count, self.task.feature_specs, data.max_seq_length,
-        invert_mask)) for split, path, count in found]
+        invert_mask, self.model_config.reserved_positions)) for split, path, count in found]
 
   # -- training --
 

@@ -1,4 +1,4 @@
-"""What stands on an encoder: classification and regression heads.
+"""What stands on BERT: the classification and regression head.
 
 Heads compute in float32 whatever the encoder computes in, and so do the losses on them.
 """
@@ -10,8 +10,8 @@ from models import layers
 v1 = tf.compat.v1
 
 
-def bert_classifier(pooled_output: tf.Tensor, num_outputs: int, dropout_rate: float = 0.0,
-                    initializer_range: float = 0.02, scope: str | None = None) -> tf.Tensor:
+def classification_logits(pooled_output: tf.Tensor, num_outputs: int, dropout_rate: float = 0.0,
+                          initializer_range: float = 0.02, scope: str | None = None) -> tf.Tensor:
   """BERT's classification head: dropout and one linear map, [B, H] -> float32 [B, num_outputs].
 
   The original's dropout is 0.1 whatever the configuration says; here it is the encoder's
@@ -25,19 +25,3 @@ def bert_classifier(pooled_output: tf.Tensor, num_outputs: int, dropout_rate: fl
                               initializer=layers.truncated_normal(initializer_range))
     bias = v1.get_variable("output_bias", [num_outputs], initializer=v1.zeros_initializer())
   return tf.matmul(x, weights, transpose_b=True) + bias
-
-
-def classification_logits(encoder, num_outputs: int, scope: str | None = None) -> tf.Tensor:
-  """Classification (or with num_outputs 1 regression) head of the encoder's model family.
-
-  Args:
-    encoder: what modeling.build_encoder returned.
-    num_outputs: number of classes.
-    scope: variable scope of the head; None for the family's own place.
-
-  Returns:
-    float32 [B, num_outputs].
-  """
-  return bert_classifier(encoder.get_pooled_output(), num_outputs,
-                         encoder.config.hidden_dropout_prob, encoder.config.initializer_range,
-                         scope)

@@ -1,0 +1,673 @@
+"""Funnel-Transformer (Dai et al. 2020, arXiv:2006.03236): configuration, encoder and decoder.
+
+The encoder is a stack of blocks; the first layer of every block but the first pools the sequence.
+The decoder spreads the last block's output over the full length again, adds the first block's
+output to it, and runs a few more layers. Variable names, shapes and numbers are those of the
+released checkpoints.
+
+Shape legend, for every comment in this file:
+  B  batch          L  length of the input, padded to a multiple of the total pooling
+  F  queries        T  keys                 R  distances between queries and keys
+  M  d_model        N  n_head               D  d_head                 E  d_embed
+"""
+
+import dataclasses
+import json
+import math
+import re
+from typing import ClassVar
+
+import tensorflow as tf
+
+from errors import UserError
+from models import layers
+from models.bert import read_json
+
+v1 = tf.compat.v1
+
+LAYER_NORM_EPSILON = 1e-8
+MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
+CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
+NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
+
+
+@dataclasses.dataclass
+class ModelConfig:
+  """The keys of net_config.json, and `truncate_seq`, which that file does not hold.
+
+  Example:
+    config = ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
+    config = ModelConfig(vocab_size=32000, block_size="2_2", d_model=256, d_embed=256, n_head=4,
+                         d_inner=1024)
+
+  Attributes:
+    vocab_size: rows of the word embedding table.
+    block_size: layers of each block, joined by "_". "PxR" is P layers, each applied R times in a
+      row with the same parameters; "6_3x2_3x2" has 12 parameter layers and runs 18.
+    d_model: width of the hidden states; even, as half of a position's encoding is sines.
+    d_embed: width of the embeddings; where it is not d_model a linear map leads to d_model.
+    n_head: attention heads per layer.
+    d_head: size of one head; n_head * d_head need not be d_model.
+    d_inner: width of the feed-forward layer.
+    dropout: dropout of embeddings, sub-layer outputs, position encodings and the summary.
+    dropatt: dropout of the attention probabilities.
+    dropact: dropout of the feed-forward activations.
+    ff_activation: a name of models.layers.ACTIVATIONS (relu, gelu, tanh, ...).
+    rel_attn_type: "factorized" or "rel_shift", two ways to the same numbers (which of them runs
+      is `attention_type`'s choice), or "null": absolute positions, no relative attention.
+    init: initializer of all weights: "truncated_normal", "normal" or "uniform".
+    init_std: standard deviation of the two normal initializers.
+    init_range: the uniform initializer draws from [-init_range, init_range].
+    pooling_type: "mean" or "max".
+    pooling_size: tokens pooled into one at the beginning of a block.
+    pool_q_only: a block's first layer reads keys and values from the sequence before pooling.
+    separate_cls: the first token ([cls]) is kept as it is; pooling begins at the second.
+    decoder_size: layers of the decoder as "P" or "PxR"; "0" for none.
+    truncate_seq: with separate_cls, drop the last token before pooling, so that lengths halve
+      exactly (16, 8, 4 instead of 16, 9, 5).
+  """
+
+  family: ClassVar[str] = "funnel"
+  cls_segment_id: ClassVar[int] = CLS_SEGMENT_ID
+
+  vocab_size: int
+  block_size: str = "3_3_3"
+  d_model: int = 512
+  d_embed: int = 512
+  n_head: int = 8
+  d_head: int = 64
+  d_inner: int = 2048
+  dropout: float = 0.1
+  dropatt: float = 0.1
+  dropact: float = 0.0
+  ff_activation: str = "gelu"
+  rel_attn_type: str = "factorized"
+  init: str = "truncated_normal"
+  init_std: float = 0.02
+  init_range: float = 0.1
+  pooling_type: str = "mean"
+  pooling_size: int = 2
+  pool_q_only: bool = True
+  separate_cls: bool = True
+  decoder_size: str = "2"
+  truncate_seq: bool = True
+
+  def __post_init__(self):
+    self.block_size, self.decoder_size = str(self.block_size), str(self.decoder_size)
+    for key in ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "pooling_size"):
+      value = getattr(self, key)
+      if not isinstance(value, int) or value < 1:
+        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
+    choices = {"ff_activation": sorted(layers.ACTIVATIONS), "pooling_type": ["mean", "max"],
+               "rel_attn_type": ["factorized", "rel_shift", "null"],
+               "init": ["truncated_normal", "normal", "uniform"]}
+    for key, known in choices.items():
+      if getattr(self, key) not in known:
+        raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
+    if self.d_model % 2 and self.rel_attn_type != "null":
+      raise UserError(f"d_model {self.d_model} is odd, but relative positions are encoded as as "
+                      f"many sines as cosines; make it even")
+    if any(count < 1 for count, _ in self.blocks):
+      raise UserError(f"block_size {self.block_size!r} has a block without layers")
+    if self.decoder[0] and len(self.blocks) == 1:
+      raise UserError(f"block_size {self.block_size!r} is a single block, which pools nothing, so "
+                      f"there is nothing to decode: set decoder_size to \"0\", "
+                      f"not {self.decoder_size!r}")
+
+  @property
+  def blocks(self) -> list[tuple[int, int]]:
+    """(parameter layers, times each is applied) of every block."""
+    return [_parse_layers("block_size", self.block_size, part)
+            for part in self.block_size.split("_")]
+
+  @property
+  def decoder(self) -> tuple[int, int]:
+    """(parameter layers, times each is applied) of the decoder."""
+    return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
+
+  @property
+  def total_pooling(self) -> int:
+    """How many tokens of the input one token of the last block stands for."""
+    return self.pooling_size ** (len(self.blocks) - 1)
+
+  @property
+  def reserved_positions(self) -> int:
+    """Padding that must follow the last token lest truncation at the poolings drop tokens."""
+    return self.total_pooling - 1 if self.truncate_seq and self.separate_cls else 0
+
+  @property
+  def initializer(self):
+    if self.init == "uniform":
+      return v1.random_uniform_initializer(-self.init_range, self.init_range)
+    if self.init == "normal":
+      return v1.random_normal_initializer(stddev=self.init_std)
+    return layers.truncated_normal(self.init_std)
+
+  def attention_type(self, use_tpu: bool) -> str:
+    """The form of attention to run: "null" stays; else "factorized" on TPU, "rel_shift" elsewhere.
+
+    The two give equal numbers. On CPU and GPU rel_shift needs less memory and fewer products; on
+    TPU its reshapes cost more than the products that factorized has instead.
+    """
+    if self.rel_attn_type == "null":
+      return "null"
+    return "factorized" if use_tpu else "rel_shift"
+
+  @classmethod
+  def from_dict(cls, values: dict, source: str = "the Funnel configuration",
+                overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+    """Builds a config from `values`; see init_from_json."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    known = sorted(set(fields) - set(NOT_IN_JSON))
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
+                      f"the keys are {', '.join(known)}")
+    wrong = sorted(set(overwrite_keys) - set(fields))
+    if wrong:
+      raise UserError(f"overwrite_keys: unknown keys {', '.join(wrong)}; "
+                      f"the keys are {', '.join(sorted(fields))}")
+    values = dict(values, **_flag_values(overwrite_keys))
+    missing = [key for key in ("vocab_size", "block_size") if key not in values]
+    if missing:
+      raise UserError(f"{source}: the key {missing[0]} is missing")
+    return cls(**values)
+
+  @classmethod
+  def init_from_json(cls, path: str,
+                     overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+    """Reads net_config.json.
+
+    Args:
+      path: the file; local or on Google Storage.
+      overwrite_keys: keys (and "truncate_seq") for which the absl flag of that name wins over the
+        file, as for another dropout in fine-tuning. Without them no flag is read.
+
+    Raises:
+      UserError: the file is missing, malformed, or has unknown keys or values.
+    """
+    return cls.from_dict(read_json(path), source=path, overwrite_keys=overwrite_keys)
+
+  @classmethod
+  def init_from_flags(cls) -> "ModelConfig":
+    """Builds a config from the absl flags of the same names; UserError where one is missing."""
+    return cls(**_flag_values([field.name for field in dataclasses.fields(cls)]))
+
+  def to_dict(self) -> dict:
+    """The 20 keys of net_config.json."""
+    values = dataclasses.asdict(self)
+    return {key: value for key, value in values.items() if key not in NOT_IN_JSON}
+
+  def to_json(self, path: str):
+    """Writes net_config.json."""
+    with tf.io.gfile.GFile(path, "w") as writer:
+      writer.write(json.dumps(self.to_dict(), indent=4, sort_keys=True) + "\n")
+
+
+def _parse_layers(key, value, part):
+  """"3x2" -> (3, 2), "4" -> (4, 1)."""
+  match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
+  if not match:
+    raise UserError(f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
+                    f"nor layers x repetitions (3x2)")
+  return int(match[1]), int(match[2] or 1)
+
+
+def _flag_values(names) -> dict:
+  """Values of the absl flags `names`; read only here, so that no import needs flags."""
+  from absl.flags import FLAGS
+  values = {}
+  for name in names:
+    if name not in FLAGS:
+      raise UserError(f"there is no flag --{name} to read the model configuration from")
+    values[name] = FLAGS[name].value
+    if values[name] is None:
+      raise UserError(f"the flag --{name} has no value; set it (vocab_size is the tokenizer's)")
+  return values
+
+
+class FunnelTFM:
+  """Funnel-Transformer. One object may be called often: the calls share the variables.
+
+  Variables are named `model/...`; nothing about a call's inputs stays on the object.
+
+  Example:
+    net_config = modeling.ModelConfig.init_from_json("net_config.json")
+    model = modeling.FunnelTFM(net_config)
+    summary, _ = model.get_pooled_output(inputs, is_training, seg_id=seg_id, input_mask=input_mask)
+    last_hidden, encoder_hiddens, _ = model.extract_hiddens(
+        inputs, is_training, seg_id=seg_id, input_mask=input_mask, use_decoder=True)
+  """
+
+  def __init__(self, net_config: ModelConfig, scope: str = "model",
+               attention_type: str | None = None):
+    """Takes the configuration; builds nothing yet.
+
+    Args:
+      net_config: ModelConfig.
+      scope: variable scope of encoder and decoder. The embeddings stand in model/input in any
+        case: ELECTRA's generator (scope "generator") shares them.
+      attention_type: "factorized" or "rel_shift" to force that form; for tests and benchmarks.
+    """
+    self.net_config = net_config
+    self.scope = scope
+    self._attention_type = attention_type
+
+  def extract_hiddens(self, inputs: tf.Tensor, is_training: bool,
+                      seg_id: tf.Tensor | None = None, input_mask: tf.Tensor | None = None,
+                      use_decoder: bool = False, use_tpu: bool = False,
+                      use_bfloat16: bool = False) -> tuple[tf.Tensor, list[tf.Tensor], dict]:
+    """Hidden states.
+
+    A length that the total pooling (pooling_size to the power of the poolings) does not divide is
+    padded inside to the next one that it does, with token 0, segment 0 and mask 1, and outputs are
+    cut back: it means what it would mean had the caller padded. With truncate_seq the last
+    total_pooling - 1 positions of the padded length are not seen by all blocks.
+
+    Args:
+      inputs: int [B, length], token ids.
+      is_training: dropout is on only when True.
+      seg_id: int [B, length], segment ids, 2 for [cls]; one segment when None.
+      input_mask: int or float [B, length], 1 = padding, 0 = real token; no padding when None.
+      use_decoder: run the decoder too. With decoder_size "0" it is the sum of the last block's
+        output, spread to full length, and the first block's; one block's output stays as it is.
+      use_tpu: look words up by a matrix product, and attend in the form that suits TPU.
+      use_bfloat16: activations in bfloat16; variables stay float32.
+
+    Returns:
+      last_hidden: float [B, length, M] of the decoder, else [B, T, M] of the encoder.
+      encoder_hiddens: list of float [B, T, M] of each encoder layer (a layer that is applied twice
+        counts twice), T shrinking from block to block.
+      ret_dict: "input_embed" float [B, length, E], the embeddings; "hidden_masks", list of float32
+        [B, T] for encoder_hiddens, 1 = padding; "encoder_output", the last of encoder_hiddens.
+
+    Raises:
+      UserError: rel_attn_type is "null" and the length beyond its position table.
+    """
+    config = self._config_of_call(is_training, use_tpu)
+    decode = use_decoder and len(config.blocks) > 1
+    length = layers.shape_list(inputs)[1]
+    inputs, slots = _pad_inputs(config, inputs, seg_id, input_mask)
+
+    with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
+      embedded = _embed(config, inputs, slots.seg_id, use_tpu,
+                        tf.bfloat16 if use_bfloat16 else tf.float32)  # [B, L, E]
+    with v1.variable_scope(self.scope, reuse=v1.AUTO_REUSE):
+      with v1.variable_scope("encoder"):
+        hiddens, levels, structure = _encode(config, embedded, slots)
+      if decode:
+        with v1.variable_scope("decoder"):
+          decoded = _decode(config, hiddens, structure)[:, :length]  # [B, length, M]
+    used = [level.slots_used(config, length) for level in levels]
+    hiddens = [hidden[:, :n] for hidden, n in zip(hiddens, used, strict=True)]
+    return decoded if decode else hiddens[-1], hiddens, {
+        "input_embed": embedded[:, :length], "encoder_output": hiddens[-1],
+        "hidden_masks": [level.mask[:, :n] for level, n in zip(levels, used, strict=True)]}
+
+  def get_pooled_output(self, inputs: tf.Tensor, is_training: bool,
+                        seg_id: tf.Tensor | None = None, input_mask: tf.Tensor | None = None,
+                        use_tpu: bool = False,
+                        use_bfloat16: bool = False) -> tuple[tf.Tensor, dict]:
+    """The sequence as one vector: tanh(dense(the encoder's output at [cls])), with dropout.
+
+    Arguments as for extract_hiddens. Returns float32 [B, M] and extract_hiddens' ret_dict.
+    """
+    hidden, _, ret_dict = self.extract_hiddens(inputs, is_training, seg_id, input_mask,
+                                               use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    config = self.net_config
+    with v1.variable_scope(f"{self.scope}/sequnece_summary", reuse=v1.AUTO_REUSE):  # [sic]
+      summary = layers.dense(tf.cast(hidden[:, 0], tf.float32), config.d_model, "summary",
+                             config.initializer, tf.tanh)
+      return layers.dropout(summary, config.dropout if is_training else 0.0), ret_dict
+
+  def get_embedding_table(self) -> tf.Tensor:
+    """float32 [vocab_size, E]: the word embedding table."""
+    with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
+      return _word_table(self.net_config)
+
+  def _config_of_call(self, is_training, use_tpu):
+    """The configuration with the form of attention to run, and without dropout in evaluation."""
+    attention_type = self.net_config.attention_type(use_tpu)
+    if attention_type != "null" and self._attention_type:
+      attention_type = self._attention_type
+    config = dataclasses.replace(self.net_config, rel_attn_type=attention_type)
+    if is_training:
+      return config
+    return dataclasses.replace(config, dropout=0.0, dropatt=0.0, dropact=0.0)
+
+
+@dataclasses.dataclass
+class Slots:
+  """The T places of one pooling level: what attention must know besides their hidden states.
+
+  Slot 0 is at position 0. With separate_cls slot i > 0 is at 1 + (i - 1) * stride, the first of
+  the positions it was pooled from, and without at i * stride.
+
+  Attributes:
+    stride: distance of neighbours, pooling_size to the power of the poolings so far.
+    seg_id: int32 [B, T].
+    mask: float32 [B, T], 1 = padding; a pooled slot is padding if all its members are.
+  """
+
+  stride: int
+  seg_id: tf.Tensor
+  mask: tf.Tensor
+
+  def pool(self, config: ModelConfig) -> "Slots":
+    return Slots(self.stride * config.pooling_size,
+                 _pool(config, self.seg_id[:, :, None], "first")[:, :, 0],
+                 _pool(config, self.mask[:, :, None], "min")[:, :, 0])
+
+  def slots_used(self, config: ModelConfig, length):
+    """How many slots hold something of the first `length` positions."""
+    if config.separate_cls:
+      return 1 - (1 - length) // self.stride
+    return -(-length // self.stride)
+
+
+@dataclasses.dataclass
+class AttentionStructure:
+  """How F queries and T keys are related; shared by all layers between two poolings.
+
+  Attributes:
+    mask_adder: float [B, 1, T], -1e6 at keys that are padding.
+    sinusoids: rel_shift: encodings of all distances [R, M]; factorized: sines and cosines of the
+      queries' positions and of the keys', each [F or T, M / 2]; empty for null.
+    query_step: rel_shift: stride of the queries in strides of the keys.
+    same_segment: bool [B, F, T].
+    not_cls: float [F, T], 0 in the row and the column of [cls], whose place and segment are
+      not told to anybody; 1 elsewhere.
+  """
+
+  mask_adder: tf.Tensor
+  sinusoids: tuple = ()
+  query_step: int = 1
+  same_segment: tf.Tensor | None = None
+  not_cls: tf.Tensor | None = None
+
+
+def _pad_inputs(config, inputs, seg_id, input_mask):
+  """Fills in defaults and pads to a multiple of the total pooling: ids [B, L] and their Slots."""
+  length = layers.shape_list(inputs)[1]
+  if config.rel_attn_type == "null" and isinstance(length, int) and length > MAX_ABSOLUTE_POSITIONS:
+    raise UserError(f"sequence length {length} is beyond the position table of rel_attn_type "
+                    f"\"null\" ({MAX_ABSOLUTE_POSITIONS}); lower --max_seq_length")
+  inputs = tf.cast(inputs, tf.int32)
+  seg_id = tf.zeros_like(inputs) if seg_id is None else tf.cast(seg_id, tf.int32)
+  mask = tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask,
+                                                                              tf.float32)
+  extra = -length % config.total_pooling
+  if not isinstance(extra, int) or extra:
+    padding = [[0, 0], [0, extra]]
+    inputs, seg_id = tf.pad(inputs, padding), tf.pad(seg_id, padding)
+    mask = tf.pad(mask, padding, constant_values=1.0)
+  return inputs, Slots(1, seg_id, mask)
+
+
+def _word_table(config):
+  with v1.variable_scope("word_embedding"):
+    return v1.get_variable("lookup_table", [config.vocab_size, config.d_embed],
+                           initializer=config.initializer)
+
+
+def _embed(config, inputs, seg_id, use_one_hot, dtype):
+  """Token ids [B, L] -> embeddings [B, L, E]."""
+  x = layers.embedding_lookup(inputs, _word_table(config), use_one_hot, dtype)
+  if config.rel_attn_type == "null":
+    with v1.variable_scope("position_embedding"):
+      table = v1.get_variable("lookup_table", [MAX_ABSOLUTE_POSITIONS, config.d_embed],
+                              initializer=config.initializer)
+    # Padding inside may lead beyond the table; nobody attends to it.
+    positions = tf.minimum(tf.range(layers.shape_list(inputs)[1]), MAX_ABSOLUTE_POSITIONS - 1)
+    x += layers.embedding_lookup(positions, table, use_one_hot, dtype)  # [L, E]
+    with v1.variable_scope("segment_embedding"):
+      table = v1.get_variable("lookup_table", [2, config.d_embed], initializer=config.initializer)
+    x += layers.embedding_lookup(seg_id % 2, table, True, dtype)  # [B, L, E]
+  x = layers.layer_norm(x, "layer_norm", LAYER_NORM_EPSILON)
+  return layers.dropout(x, config.dropout)
+
+
+def _encode(config, x, slots):
+  """Runs the blocks; returns every layer's output, its Slots, and the first block's structure."""
+  if config.d_embed != config.d_model:
+    x = layers.dense(x, config.d_model, "input_projection", config.initializer)
+  first_structure = structure = _relate(config, slots, slots, x.dtype)
+  hiddens, levels, index = [], [], 0
+  for block, (count, repeats) in enumerate(config.blocks):
+    for application in range(count * repeats):
+      query, query_structure = x, structure
+      if block and not application:
+        pooled = slots.pool(config)
+        query = _pool(config, x, config.pooling_type)
+        structure = _relate(config, pooled, pooled, x.dtype)
+        if config.pool_q_only:
+          query_structure = _relate(config, pooled, slots, x.dtype)
+        else:
+          x, query_structure = query, structure
+        slots = pooled
+      with v1.variable_scope(f"layer_{index + application // repeats}"):
+        x = _layer(config, query, x, query_structure)  # [B, T, M]
+      hiddens.append(x)
+      levels.append(slots)
+    index += count
+  return hiddens, levels, first_structure
+
+
+def _decode(config, hiddens, structure):
+  """Last block's output, upsampled, + first block's, then the decoder's layers: [B, L, M]."""
+  count, repeats = config.blocks[0]
+  first = hiddens[count * repeats - 1]  # [B, L, M]
+  x = _upsample(config, hiddens[-1], layers.shape_list(first)[1]) + first
+  index = sum(count for count, _ in config.blocks)
+  count, repeats = config.decoder
+  for application in range(count * repeats):
+    with v1.variable_scope(f"layer_{index + application // repeats}"):
+      x = _layer(config, x, x, structure)  # [B, L, M]
+  return x
+
+
+def _truncates(config):
+  return config.separate_cls and config.truncate_seq and config.pooling_size > 1
+
+
+def _pool(config, x, how):
+  """[B, T, depth] -> [B, pooled T, depth], by "mean", "max", "min", or the "first" of a window.
+
+  With separate_cls slot 0 is kept (and the last slot dropped, by truncate_seq), the others pooled:
+    0 | 1 2 | 3 4 | 5 6 | 7     separate_cls, truncate_seq: 7 is dropped
+    0 | 1 2 | 3 4 | 5 6 | 7     separate_cls alone: 7 is a window of its own
+    0 1 | 2 3 | 4 5 | 6 7       neither
+  Windows begin at the front whatever the length is, so that padding moves none of them.
+  """
+  if config.separate_cls:
+    rest = x[:, 1:-1] if _truncates(config) else x[:, 1:]
+    return tf.concat([x[:, :1], _pool_windows(rest, config.pooling_size, how)], axis=1)
+  return _pool_windows(x, config.pooling_size, how)
+
+
+def _pool_windows(x, size, how):
+  """Pools windows of `size` along axis 1; the last one may be short and counts its members only."""
+  if how == "first":
+    return x[:, ::size]
+  batch, length, depth = layers.shape_list(x)
+  count = -(-length // size)
+  neutral = {"mean": 0, "max": x.dtype.min, "min": x.dtype.max}[how]
+  x = tf.pad(x, [[0, 0], [0, count * size - length], [0, 0]],
+             constant_values=tf.constant(neutral, x.dtype))
+  x = tf.reshape(x, [batch, count, size, depth])
+  if how == "mean":
+    members = tf.minimum(size, length - size * tf.range(count))  # [pooled T]
+    return tf.reduce_sum(x, axis=2) / tf.cast(members, x.dtype)[:, None]
+  return tf.reduce_max(x, axis=2) if how == "max" else tf.reduce_min(x, axis=2)
+
+
+def _upsample(config, x, length):
+  """Repeats each slot for all positions it was pooled from: [B, T, M] -> [B, length, M].
+
+  [cls] is kept single where it was not pooled; the positions that truncate_seq dropped are zeros.
+  """
+  times = config.total_pooling
+  batch, _, depth = layers.shape_list(x)
+  cls, rest = (x[:, :1], x[:, 1:]) if config.separate_cls else (x[:, :0], x)
+  rest = tf.reshape(tf.tile(rest[:, :, None], [1, 1, times, 1]),
+                    [batch, layers.shape_list(rest)[1] * times, depth])
+  x = tf.pad(tf.concat([cls, rest], axis=1), [[0, 0], [0, times - 1], [0, 0]])[:, :length]
+  return tf.ensure_shape(x, [None, length if isinstance(length, int) else None, depth])
+
+
+def _relate(config, query, key, dtype):
+  """The AttentionStructure of queries at Slots `query` and keys at Slots `key`."""
+  structure = AttentionStructure(tf.cast(key.mask * -1e6, dtype)[:, None, :])
+  if config.rel_attn_type == "null":
+    return structure
+  queries, keys = (layers.shape_list(slots.seg_id)[1] for slots in (query, key))  # F, T
+  q_seg, k_seg = query.seg_id[:, :, None], key.seg_id[:, None, :]
+  structure.same_segment = (tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID)
+                            | tf.equal(k_seg, CLS_SEGMENT_ID))  # [B, F, T]
+  structure.not_cls = tf.cast((tf.range(queries) > 0)[:, None] & (tf.range(keys) > 0), dtype)
+  # not_cls hides the row and the column of [cls], so slot 0 may as well stand one stride before
+  # slot 1, and positions are first + i * stride for every i that counts.
+  first_query, first_key = ((1 - slots.stride if config.separate_cls else 0)
+                            for slots in (query, key))
+  if config.rel_attn_type == "factorized":
+    q_sin, q_cos = _sinusoids(config, first_query + tf.range(queries) * query.stride, dtype)
+    k_sin, k_cos = _sinusoids(config, first_key + tf.range(keys) * key.stride, dtype)
+    structure.sinusoids = (layers.dropout(q_sin, config.dropout),
+                           layers.dropout(q_cos, config.dropout), k_sin, k_cos)
+  else:
+    structure.query_step = step = query.stride // key.stride
+    # From the last query's distance to the first key downwards, one key's stride at a time. See
+    # _shift for their number.
+    farthest = first_query + (queries - 1) * query.stride - first_key
+    distances = farthest - tf.range(step * queries + keys) * key.stride  # [R]
+    encodings = tf.concat(_sinusoids(config, distances, dtype), axis=-1)  # [R, M]
+    structure.sinusoids = (layers.dropout(encodings, config.dropout),)
+  return structure
+
+
+def _sinusoids(config, positions, dtype):
+  """Sines and cosines of `positions` [P] at frequencies 10000^(-i / (M / 2)): two [P, M / 2]."""
+  half = config.d_model // 2
+  frequencies = tf.constant([10000.0 ** (-i / half) for i in range(half)])
+  angles = tf.cast(positions, tf.float32)[:, None] * frequencies
+  return tf.cast(tf.sin(angles), dtype), tf.cast(tf.cos(angles), dtype)
+
+
+def _layer(config, query, key, structure):
+  """Attention and feed-forward: query [B, F, M], key and value [B, T, M] -> [B, F, M]."""
+  with v1.variable_scope("rel_attn"):
+    x = _attention(config, query, key, structure)
+    x = layers.dropout(x, config.dropout)
+    x = layers.layer_norm(query + x, "layer_norm", LAYER_NORM_EPSILON)
+  with v1.variable_scope("ff"):
+    y = layers.dense(x, config.d_inner, "layer_1", config.initializer,
+                     layers.get_activation(config.ff_activation))  # [B, F, d_inner]
+    y = layers.dropout(y, config.dropact)
+    y = layers.dense(y, config.d_model, "layer_2", config.initializer)
+    y = layers.dropout(y, config.dropout)
+    return layers.layer_norm(x + y, "layer_norm", LAYER_NORM_EPSILON)
+
+
+def _attention(config, query, key, structure):
+  """Attention with relative positions and segments: [B, F, M], [B, T, M] -> [B, F, M].
+
+  Heads come first, so that what all sequences share (encodings) meets the queries of the whole
+  batch in one product per head.
+  """
+  heads, size = config.n_head, config.d_head
+  scale = 1.0 / math.sqrt(size)
+  weight = lambda name, shape: tf.cast(
+      v1.get_variable(name, shape, initializer=config.initializer), query.dtype)
+  q = _project(config, query, "q", use_bias=False) * scale  # [N, B, F, D]
+  k = _project(config, key, "k")  # [N, B, T, D]
+  v = _project(config, key, "v")
+  # The biases of the queries are scaled like the queries themselves.
+  q_with_bias = lambda name: q + weight(name, [heads, size])[:, None, None] * scale
+
+  scores = tf.matmul(q_with_bias("r_w_bias"), k, transpose_b=True)  # [N, B, F, T]
+  if config.rel_attn_type != "null":
+    q_position = q_with_bias("r_r_bias")
+    with v1.variable_scope("r"):
+      kernel = tf.transpose(weight("kernel", [config.d_model, heads, size]), [1, 0, 2])  # [N, M, D]
+    relative = _position_scores(config, q_position, kernel, structure)
+    q_segment = q_with_bias("r_s_bias")
+    embedding = tf.transpose(weight("seg_embed", [2, heads, size]), [1, 0, 2])[:, None]
+    segment = tf.matmul(q_segment, embedding, transpose_b=True)  # [N, B, F, 2], other and same
+    relative += tf.where(structure.same_segment, segment[..., 1:], segment[..., :1])
+    scores += relative * structure.not_cls
+  probs = layers.softmax(scores + structure.mask_adder)
+  probs = layers.dropout(probs, config.dropatt)
+  context = tf.transpose(tf.matmul(probs, v), [1, 2, 0, 3])  # [B, F, N, D]
+
+  batch, queries, _ = layers.shape_list(query)
+  with v1.variable_scope("o"):
+    kernel = weight("kernel", [heads, size, config.d_model])
+    bias = v1.get_variable("bias", [config.d_model], initializer=v1.zeros_initializer())
+  output = tf.matmul(tf.reshape(context, [-1, heads * size]),
+                     tf.reshape(kernel, [heads * size, config.d_model]))  # [B * F, M]
+  return tf.reshape(output + tf.cast(bias, output.dtype), [batch, queries, config.d_model])
+
+
+def _project(config, x, name, use_bias=True):
+  """Hidden states [B, T, M] -> heads [N, B, T, D]."""
+  batch, length, depth = layers.shape_list(x)
+  heads, size = config.n_head, config.d_head
+  with v1.variable_scope(name):
+    kernel = v1.get_variable("kernel", [depth, heads, size], initializer=config.initializer)
+    y = tf.matmul(tf.reshape(x, [-1, depth]),
+                  tf.reshape(tf.cast(kernel, x.dtype), [depth, heads * size]))  # [B * T, N * D]
+    if use_bias:
+      bias = v1.get_variable("bias", [heads, size], initializer=v1.zeros_initializer())
+      y += tf.reshape(tf.cast(bias, x.dtype), [-1])
+  return tf.transpose(tf.reshape(y, [batch, length, heads, size]), [2, 0, 1, 3])
+
+
+def _position_scores(config, q, kernel, structure):
+  """q . (encoding(query's position - key's position) kernel) for all pairs.
+
+  The encoding of a distance d is [sin(d f), cos(d f)], f being the M / 2 frequencies.
+    rel_shift: products with the encodings of all R distances that occur, sorted to pairs.
+    factorized: sin and cos of a difference, written as products of those of its two terms, make
+      the score a product of something of the query and something of the key.
+
+  Args:
+    q: float [N, B, F, D].
+    kernel: float [N, M, D].
+    structure: AttentionStructure.
+
+  Returns:
+    float [N, B, F, T].
+  """
+  heads, batch, queries, size = layers.shape_list(q)
+  flat = tf.reshape(q, [heads, batch * queries, size])
+  if config.rel_attn_type == "rel_shift":
+    encodings = tf.einsum("rm,nmd->nrd", structure.sinusoids[0], kernel)  # [N, R, D]
+    scores = tf.matmul(flat, encodings, transpose_b=True)  # [N, B * F, R]
+    return _shift(tf.reshape(scores, [heads, batch, queries, -1]), structure)
+  q_sin, q_cos, k_sin, k_cos = structure.sinusoids
+  flat = tf.matmul(flat, kernel, transpose_b=True)  # [N, B * F, M]
+  of_sin, of_cos = tf.split(tf.reshape(flat, [heads, batch, queries, config.d_model]), 2, axis=-1)
+  # sin(q - k) = sin q cos k - cos q sin k;  cos(q - k) = cos q cos k + sin q sin k.
+  of_query = tf.concat([of_cos * q_sin - of_sin * q_cos, of_sin * q_sin + of_cos * q_cos], axis=-1)
+  of_key = tf.concat([k_sin, k_cos], axis=-1)  # [T, M]
+  scores = tf.matmul(tf.reshape(of_query, [-1, config.d_model]), of_key, transpose_b=True)
+  return tf.reshape(scores, [heads, batch, queries, layers.shape_list(of_key)[0]])
+
+
+def _shift(scores, structure):
+  """Sorts scores by distance [N, B, F, R] to scores by key [N, B, F, T], without a gather.
+
+  Column m holds the distance (step * (F - 1) - m) key strides from the first key (structure's
+  order), so key j of query i is in column step * (F - 1 - i) + j: each row begins `step` columns
+  before the one above. Laid out in one line, rows of R elements become rows that begin R - step
+  elements apart. R = step * F + T is enough for the last row to end within the line.
+    F = 3, T = 2, step = 1, R = 5; the two to keep in brackets:
+      . .[a b].   .[c d]. .   [e f]. . .   is from the first bracket on, four at a time,
+      a b . .   c d . .   e f . .
+  """
+  heads, batch, queries, distances = layers.shape_list(scores)
+  keys = layers.shape_list(structure.mask_adder)[2]
+  step = structure.query_step
+  start, row = step * (queries - 1), distances - step
+  line = tf.reshape(scores, [heads, batch, queries * distances])[:, :, start:start + queries * row]
+  return tf.reshape(line, [heads, batch, queries, row])[..., :keys]

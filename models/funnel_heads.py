@@ -1,0 +1,329 @@
+"""What stands on Funnel-Transformer: classification, regression, RACE, MLM, ELECTRA and SQuAD.
+
+Heads and losses compute in float32 whatever the model computes in. Variable names are those of the
+released checkpoints. Every head may be built more than once in a graph, and then shares variables.
+
+Shape legend, for every comment in this file:
+  B  batch     L  sequence length     M  d_model     E  d_embed     V  vocab_size
+  K  predicted tokens per sequence (MLM, ELECTRA), or start candidates per sequence (SQuAD)
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from errors import UserError
+from models import layers
+from models.funnel import LAYER_NORM_EPSILON, FunnelTFM, ModelConfig
+
+v1 = tf.compat.v1
+
+
+def _scope(name):
+  return v1.variable_scope(name, reuse=v1.AUTO_REUSE)
+
+
+# Classification, regression, multiple choice
+
+
+def classification_logits(config: ModelConfig, summary: tf.Tensor, num_outputs: int,
+                          scope: str) -> tf.Tensor:
+  """One linear map, variables model/`scope`/logit: [B, M] -> float32 [B, num_outputs]."""
+  with _scope(f"model/{scope}"):
+    return layers.dense(tf.cast(summary, tf.float32), num_outputs, "logit", config.initializer)
+
+
+def regression_logits(config: ModelConfig, summary: tf.Tensor, scope: str) -> tf.Tensor:
+  """One number per sequence, variables model/`scope`/logit: [B, M] -> float32 [B]."""
+  return classification_logits(config, summary, 1, scope)[:, 0]
+
+
+def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4) -> tf.Tensor:
+  """Scores of a question's options, variables model/race/logits.
+
+  Args:
+    config: ModelConfig.
+    summary: float [B * num_options, M], the options of a question in consecutive rows.
+    num_options: options per question.
+
+  Returns:
+    float32 [B, num_options].
+  """
+  with _scope("model/race"):
+    logits = layers.dense(tf.cast(summary, tf.float32), 1, "logits", config.initializer)
+  return tf.reshape(logits, [-1, num_options])
+
+
+def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Cross entropy of each example: logits [..., classes], int labels [...] -> float32 [...]."""
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(
+      labels=labels, logits=tf.cast(logits, tf.float32))
+
+
+def regression_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+  """Squared error of each example: [B], [B] -> float32 [B]."""
+  return tf.square(logits - tf.cast(labels, tf.float32))
+
+
+# Masked language model and ELECTRA
+
+
+def mlm_logits(config: ModelConfig, hidden: tf.Tensor, target_mapping: tf.Tensor,
+               scope: str = "model") -> tf.Tensor:
+  """Scores of the vocabulary at the predicted places, with the word embeddings as output weights.
+
+  Args:
+    config: ModelConfig of the model that `hidden` is from.
+    hidden: float [B, L, M], the decoder's output.
+    target_mapping: [B, K, L], row k is one-hot at the place of the k-th predicted token.
+    scope: the model's scope; variables `scope`/lm_proj and `scope`/lm_loss.
+
+  Returns:
+    float32 [B, K, V].
+  """
+  mapping = tf.cast(target_mapping, hidden.dtype)
+  x = tf.cast(tf.matmul(mapping, hidden), tf.float32)  # [B, K, M]
+  table = FunnelTFM(config).get_embedding_table()
+  with _scope(scope):
+    with v1.variable_scope("lm_proj"):
+      x = layers.dense(x, config.d_embed, "dense", config.initializer,
+                       layers.get_activation(config.ff_activation))
+      x = layers.layer_norm(x, "layer_norm", LAYER_NORM_EPSILON)  # [B, K, E]
+    with v1.variable_scope("lm_loss"):
+      bias = v1.get_variable("bias", [config.vocab_size], initializer=v1.zeros_initializer())
+  batch, count, depth = layers.shape_list(x)
+  logits = tf.matmul(tf.reshape(x, [-1, depth]), table, transpose_b=True) + bias
+  return tf.reshape(logits, [batch, count, config.vocab_size])
+
+
+def mlm_loss(logits: tf.Tensor, target: tf.Tensor,
+             target_mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+  """Cross entropy of the predicted tokens.
+
+  Args:
+    logits: float [B, K, V].
+    target: int [B, K].
+    target_mask: [B, K], 1 = a predicted token, 0 = an unused place; all are used when None.
+
+  Returns:
+    (mean over the predicted tokens, float32 scalar; loss of each place, float32 [B, K]).
+  """
+  per_token = classification_loss(logits, target)
+  if target_mask is None:
+    return tf.reduce_mean(per_token), per_token
+  weights = tf.cast(target_mask, tf.float32)
+  return _weighted_mean(per_token, weights), per_token
+
+
+def _weighted_mean(values, weights):
+  return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))
+
+
+def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelConfig:
+  """ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`, at least one head."""
+  shrink = lambda size: max(1, int(size * width_shrink))
+  try:
+    return dataclasses.replace(config, d_model=shrink(config.d_model),
+                               d_inner=shrink(config.d_inner), n_head=shrink(config.n_head))
+  except UserError as error:
+    raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
+
+
+def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
+  """Draws from softmax(logits) as the argmax of logits plus Gumbel noise: [..., V] -> int32 [...].
+
+  `noise` is uniform in [0, 1), of logits' shape; drawn here when None, as a function of (graph
+  seed, global step, name scope) like dropout.
+  """
+  if noise is None:
+    noise = layers.random_uniform(tf.shape(logits), "gumbel")
+  gumbel = -tf.math.log(-tf.math.log(noise + 1e-9) + 1e-9)
+  return tf.argmax(tf.cast(logits, tf.float32) + gumbel, axis=-1, output_type=tf.int32)
+
+
+def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
+  """ELECTRA's discriminator: is the token the original? [B, L, M] -> float32 [B, L].
+
+  Variables model/binary_proj/dense, model/binary_loss/{weight,bias}.
+  """
+  with _scope("model"):
+    with v1.variable_scope("binary_proj"):
+      x = layers.dense(tf.cast(hidden, tf.float32), config.d_model, "dense", config.initializer,
+                       layers.gelu)  # whatever ff_activation is
+    with v1.variable_scope("binary_loss"):
+      weight = v1.get_variable("weight", [config.d_model], initializer=config.initializer)
+      bias = v1.get_variable("bias", [1], initializer=v1.zeros_initializer())
+  return tf.reduce_sum(x * weight, axis=-1) + bias
+
+
+def electra(config: ModelConfig, features: dict, is_training: bool, width_shrink: float = 0.25,
+            disc_coeff: float = 50.0, use_tpu: bool = False, use_bfloat16: bool = False,
+            noise: tf.Tensor | None = None) -> dict:
+  """Generator and discriminator (Clark et al. 2020, arXiv:2003.10555) with their losses.
+
+  Args:
+    config: ModelConfig of the discriminator.
+    features: masked_input, origin_input, seg_id int [B, L]; is_target [B, L], true where a token
+      is predicted; pad_mask [B, L], 1 = padding; target int [B, K]; target_mapping [B, K, L];
+      and, if there are unused places among the K, target_mask [B, K], 0 there.
+    is_training: dropout is on only when True.
+    width_shrink: the generator's width as a fraction of the discriminator's.
+    disc_coeff: weight of the discriminator's loss.
+    use_tpu: as for FunnelTFM.
+    use_bfloat16: as for FunnelTFM.
+    noise: float32 [B, K, V], see gumbel_sample.
+
+  Returns:
+    float32 scalars total_loss, gen_loss, disc_loss (weighted), real_ratio (the share of tokens
+    that are the original); samples int32 [B, K]; logits float32 [B, L] of the discriminator.
+  """
+  inputs = lambda ids: dict(inputs=ids, is_training=is_training, seg_id=features["seg_id"],
+                            input_mask=features["pad_mask"], use_decoder=True, use_tpu=use_tpu,
+                            use_bfloat16=use_bfloat16)
+  gen_config = generator_config(config, width_shrink)
+  generator = FunnelTFM(gen_config, scope="generator")
+  hidden, _, _ = generator.extract_hiddens(**inputs(features["masked_input"]))
+  logits = mlm_logits(gen_config, hidden, features["target_mapping"], "generator")  # [B, K, V]
+  gen_loss, _ = mlm_loss(logits, features["target"], features.get("target_mask"))
+
+  samples = tf.stop_gradient(gumbel_sample(logits, noise))  # [B, K]
+  # Token ids are not exact in bfloat16, so they are put in place in float32.
+  mapping = tf.cast(features["target_mapping"], tf.float32)
+  placed = tf.matmul(tf.cast(samples, tf.float32)[:, None], mapping)[:, 0]  # [B, L]
+  origin = tf.cast(features["origin_input"], tf.int32)
+  replaced = tf.where(tf.cast(features["is_target"], tf.bool), tf.cast(tf.round(placed), tf.int32),
+                      origin)
+
+  hidden, _, _ = FunnelTFM(config).extract_hiddens(**inputs(replaced))
+  logits = binary_logits(config, hidden)  # [B, L]
+  is_original = tf.cast(tf.equal(replaced, origin), tf.float32)
+  per_token = tf.nn.sigmoid_cross_entropy_with_logits(labels=is_original, logits=logits)
+  disc_loss = disc_coeff * _weighted_mean(per_token,
+                                          1.0 - tf.cast(features["pad_mask"], tf.float32))
+  return {"total_loss": gen_loss + disc_loss, "gen_loss": gen_loss, "disc_loss": disc_loss,
+          "real_ratio": tf.reduce_mean(is_original), "samples": samples, "logits": logits}
+
+
+# SQuAD
+
+
+def squad_train(config: ModelConfig, hidden: tf.Tensor, features: dict, is_training: bool,
+                conditional_end: bool = True, use_answer_class: bool = True,
+                ans_loss_weight: float = 0.5, cls_loss_weight: float = 0.5) -> dict:
+  """Start and end of the answer, and whether there is none, with the loss.
+
+  Args:
+    config: ModelConfig.
+    hidden: float [B, L, M], the decoder's output.
+    features: start_positions, end_positions, cls_index int [B]; p_mask [B, L], 1 where no answer
+      can be (nowhere when missing); is_impossible [B], read with use_answer_class only.
+    is_training: dropout is on only when True.
+    conditional_end: the end is predicted given the start; the gold start here.
+    use_answer_class: a head of its own tells whether there is no answer; else it is the start's
+      log-probability at cls_index.
+    ans_loss_weight: weight of the start's loss plus the end's.
+    cls_loss_weight: weight of the loss of use_answer_class.
+
+  Returns:
+    start_log_probs, end_log_probs float32 [B, L]; cls_logits float32 [B], high = no answer;
+    total_loss float32 scalar.
+  """
+  hidden = tf.cast(hidden, tf.float32)
+  p_mask = features.get("p_mask")
+  start_logits = _start_logits(config, hidden, p_mask)
+  start_log_probs = tf.nn.log_softmax(start_logits)
+  start = features["start_positions"]
+  end_log_probs = tf.nn.log_softmax(
+      _end_logits(config, hidden, p_mask, start[:, None], conditional_end))[:, 0]
+  cls_logits = _no_answer_logits(config, hidden, start_logits, features["cls_index"], is_training,
+                                 use_answer_class)
+  loss = -ans_loss_weight * tf.reduce_mean(_at(start_log_probs, start)
+                                           + _at(end_log_probs, features["end_positions"]))
+  if use_answer_class:
+    loss += cls_loss_weight * tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.cast(features["is_impossible"], tf.float32), logits=cls_logits))
+  return {"start_log_probs": start_log_probs, "end_log_probs": end_log_probs,
+          "cls_logits": cls_logits, "total_loss": loss}
+
+
+def squad_predict(config: ModelConfig, hidden: tf.Tensor, features: dict,
+                  conditional_end: bool = True, use_answer_class: bool = True,
+                  start_n_top: int = 5, end_n_top: int = 5) -> dict:
+  """The most probable starts, and for each of them (when conditional) the most probable ends.
+
+  Args as for squad_train; features are cls_index and p_mask. Fewer than start_n_top or end_n_top
+  candidates come back where the sequence is shorter.
+
+  Returns:
+    start_top_log_probs float32, start_top_index int32 [B, start_n_top]; end_top_log_probs,
+    end_top_index [B, start_n_top * end_n_top], the ends of the first start first, or
+    [B, end_n_top] without conditional_end; cls_logits float32 [B], high = no answer.
+  """
+  hidden = tf.cast(hidden, tf.float32)
+  p_mask = features.get("p_mask")
+  batch, length, _ = layers.shape_list(hidden)
+  at_most = lambda n: min(n, length) if isinstance(length, int) else tf.minimum(n, length)
+  start_logits = _start_logits(config, hidden, p_mask)
+  start_log_probs, start_index = tf.nn.top_k(tf.nn.log_softmax(start_logits),
+                                             at_most(start_n_top))  # [B, K]
+  end_log_probs, end_index = tf.nn.top_k(
+      tf.nn.log_softmax(_end_logits(config, hidden, p_mask, start_index, conditional_end)),
+      at_most(end_n_top))  # [B, K or 1, end_n_top]
+  return {"start_top_log_probs": start_log_probs, "start_top_index": start_index,
+          "end_top_log_probs": tf.reshape(end_log_probs, [batch, -1]),
+          "end_top_index": tf.reshape(end_index, [batch, -1]),
+          "cls_logits": _no_answer_logits(config, hidden, start_logits, features["cls_index"],
+                                          False, use_answer_class)}
+
+
+def _at(x, index):
+  """x[b, index[b]]: [B, L, ...] and int [B] -> [B, ...]."""
+  return tf.gather(x, index, batch_dims=1)
+
+
+def _exclude(logits, p_mask):
+  """Moves logits to -1e30 where p_mask is 1, so that nothing is predicted there."""
+  if p_mask is None:
+    return logits
+  p_mask = tf.cast(p_mask, tf.float32)
+  return logits * (1.0 - p_mask) - 1e30 * p_mask
+
+
+def _start_logits(config, hidden, p_mask):
+  """[B, L, M] -> [B, L]."""
+  with _scope("model/start_logits"):
+    logits = layers.dense(hidden, 1, "dense", config.initializer)
+  return _exclude(logits[..., 0], p_mask)
+
+
+def _end_logits(config, hidden, p_mask, start_index, conditional):
+  """Scores of the ends given each start [B, K]: [B, K, L]; or regardless of it: [B, 1, L]."""
+  depth = config.d_model
+  with _scope("model/end_logits"):
+    if conditional:
+      with v1.variable_scope("dense_0"):
+        kernel = v1.get_variable("kernel", [2 * depth, depth], initializer=config.initializer)
+        bias = v1.get_variable("bias", [depth], initializer=v1.zeros_initializer())
+      # The dense map of (token, start) joined, without building all pairs before the product.
+      of_token = tf.tensordot(hidden, kernel[:depth], 1)  # [B, L, M]
+      of_start = tf.tensordot(_at(hidden, start_index), kernel[depth:], 1)  # [B, K, M]
+      x = tf.tanh(of_token[:, None] + of_start[:, :, None] + bias)  # [B, K, L, M]
+      x = layers.layer_norm(x, "layer_norm", LAYER_NORM_EPSILON)
+      logits = layers.dense(x, 1, "dense_1", config.initializer)[..., 0]  # [B, K, L]
+    else:
+      logits = layers.dense(hidden, 1, "dense", config.initializer)[..., 0][:, None]
+  return _exclude(logits, None if p_mask is None else p_mask[:, None])
+
+
+def _no_answer_logits(config, hidden, start_logits, cls_index, is_training, use_answer_class):
+  """How likely it is that there is no answer, [B]."""
+  if not use_answer_class:
+    return _at(tf.nn.log_softmax(start_logits), cls_index)
+  expected = tf.matmul(tf.nn.softmax(start_logits)[:, None], hidden)[:, 0]  # [B, M]
+  with _scope("model/answer_class"):
+    x = layers.dense(tf.concat([expected, _at(hidden, cls_index)], axis=-1), config.d_model,
+                     "dense_0", config.initializer, tf.tanh)
+    x = layers.dropout(x, config.dropout if is_training else 0.0)
+    with v1.variable_scope("dense_1"):
+      kernel = v1.get_variable("kernel", [config.d_model, 1], initializer=config.initializer)
+  return tf.matmul(x, kernel)[:, 0]
