@@ -5,17 +5,33 @@
   python convert_checkpoint.py --direction=tf_to_hf --input_dir=pretrained
       --checkpoint=runs/cola/best --output_dir=cola-hf
   python convert_checkpoint.py --direction=strip --input_dir=runs/cola --output_dir=cola-slim
+  python convert_checkpoint.py --direction=core_only --input_dir=runs/electra --output_dir=core
 
 hf_to_tf reads model.safetensors (or its shards), config.json and vocab.txt, and writes what the
-run_*.py scripts take as --pretrained: bert_config.json, vocab.txt, bert_model.ckpt. Heads come
-along: masked words, next sentence, classifier (output_weights), question answering (cls/squad).
+run_*.py scripts take as --pretrained: bert_config.json, vocab.txt, bert_model.ckpt, or for
+Funnel-Transformer net_config.json, vocab.txt, model.ckpt. Heads come along. BERT: masked words,
+next sentence, classifier (output_weights), question answering (cls/squad). Funnel: classifier
+(model/sequnece_summary and model/SCOPE/logit, SCOPE being --cls_scope), ELECTRA's discriminator.
 
 tf_to_hf is the way back, and also writes tokenizer_config.json. Encoder tensors are called
 "bert.*" when there is a head beside the encoder, and have no prefix when there is none, as in the
-models of the Hugging Face library. Both ways there and back again give the same bits.
+models of the Hugging Face library; "funnel.*" likewise. Both ways there and back again give the
+same bits. A Funnel model without decoder becomes a FunnelBaseModel; ELECTRA's generator, which is a
+model of its own, is left out. Of the configuration's initializer only the numbers come along, not
+which of them is used: they matter for new weights only. The library (transformers 5.23) computes
+what the models here compute, but for padded sequences: it pools the attention mask so that tokens
+which share a window with padding are no longer attended to. The converter says so where a model
+differs further.
 
 strip copies a checkpoint of any model here without what only training needs: the moments of Adam
 and the global step; two thirds of the size. tf_to_hf leaves these out as well.
+
+core_only copies the pretrained encoder alone, as the released core-only checkpoints: what strip
+leaves, without ELECTRA's generator and without heads (model/lm_proj, model/binary_loss, a summary,
+classifiers). Funnel keeps model/input, model/encoder and model/decoder; BERT all of bert/.
+
+Funnel checkpoints from before its release (model/transformer_xl/, model/layer_6/) are read under
+the names of the release (model/encoder/, model/decoder/layer_6/), whatever the direction.
 
 Folders of Hugging Face models are local; TensorFlow's may be on any file system it knows (gs://).
 """
@@ -25,7 +41,7 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,200 +52,25 @@ from absl import flags
 
 import modeling
 from errors import UserError
-from training import checkpoints, records, runner
+from models.bert import read_json
+from training import checkpoints, conversion, records, runner
+from training.conversion import FAMILIES, Entry, Family, expand
 
 v1 = tf.compat.v1
 
-DIRECTIONS = ("hf_to_tf", "tf_to_hf", "strip")
-_OPTIMIZER = re.compile(  # ours and the originals' (adam_m), tf.train.AdamOptimizer's (Adam)
-    r"(/adam_[mv]|/Adam(_1)?|(^|/)beta[12]_power(_\d+)?|^global_step)$")
-_CONFIG_NAMES = ("bert_config.json", "net_config.json")
-_VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
+DIRECTIONS = ("hf_to_tf", "tf_to_hf", "strip", "core_only")
+_CONFIG_NAMES = tuple(family.config_name for family in FAMILIES.values())
 
 
-# ---- Names, as data -----------------------------------------------------------------------------
-
-# The tensors of each kind of layer: suffix in TensorFlow, suffix in Hugging Face, how many of the
-# layer's dimensions it has, and whether one is the transpose of the other.
-_KINDS = {
-    "table": (("", ".weight", 2, False),),
-    "vector": (("", "", 1, False),),
-    "norm": (("/gamma", ".weight", 1, False), ("/beta", ".bias", 1, False)),
-    "dense": (("/kernel", ".weight", 2, True), ("/bias", ".bias", 1, False)),
-    "logits": (("output_weights", ".weight", 2, False), ("output_bias", ".bias", 1, False)),
-}
-
-# A group of layers is there as a whole or not at all, "encoder" always. Columns: name in
-# TensorFlow; in Hugging Face, without the family's prefix; kind; dimensions in Hugging Face's
-# order: numbers, keys of the configuration, or names that stand for any number.
-_BERT_ENCODER = (
-    ("bert/embeddings/word_embeddings", "embeddings.word_embeddings", "table",
-     ("vocab_size", "hidden_size")),
-    ("bert/embeddings/token_type_embeddings", "embeddings.token_type_embeddings", "table",
-     ("type_vocab_size", "hidden_size")),
-    ("bert/embeddings/position_embeddings", "embeddings.position_embeddings", "table",
-     ("max_position_embeddings", "hidden_size")),
-    ("bert/embeddings/LayerNorm", "embeddings.LayerNorm", "norm", ("hidden_size",)),
-    ("bert/encoder/layer_{i}/attention/self/query", "encoder.layer.{i}.attention.self.query",
-     "dense", ("hidden_size", "hidden_size")),
-    ("bert/encoder/layer_{i}/attention/self/key", "encoder.layer.{i}.attention.self.key",
-     "dense", ("hidden_size", "hidden_size")),
-    ("bert/encoder/layer_{i}/attention/self/value", "encoder.layer.{i}.attention.self.value",
-     "dense", ("hidden_size", "hidden_size")),
-    ("bert/encoder/layer_{i}/attention/output/dense", "encoder.layer.{i}.attention.output.dense",
-     "dense", ("hidden_size", "hidden_size")),
-    ("bert/encoder/layer_{i}/attention/output/LayerNorm",
-     "encoder.layer.{i}.attention.output.LayerNorm", "norm", ("hidden_size",)),
-    ("bert/encoder/layer_{i}/intermediate/dense", "encoder.layer.{i}.intermediate.dense",
-     "dense", ("intermediate_size", "hidden_size")),
-    ("bert/encoder/layer_{i}/output/dense", "encoder.layer.{i}.output.dense",
-     "dense", ("hidden_size", "intermediate_size")),
-    ("bert/encoder/layer_{i}/output/LayerNorm", "encoder.layer.{i}.output.LayerNorm",
-     "norm", ("hidden_size",)),
-)
-_BERT_GROUPS = {
-    "encoder": _BERT_ENCODER,
-    "pooler": (("bert/pooler/dense", "pooler.dense", "dense", ("hidden_size", "hidden_size")),),
-    "masked_lm": (
-        ("cls/predictions/transform/dense", "cls.predictions.transform.dense", "dense",
-         ("hidden_size", "hidden_size")),
-        ("cls/predictions/transform/LayerNorm", "cls.predictions.transform.LayerNorm", "norm",
-         ("hidden_size",)),
-        ("cls/predictions/output_bias", "cls.predictions.bias", "vector", ("vocab_size",)),
-    ),
-    "next_sentence": (
-        ("cls/seq_relationship/", "cls.seq_relationship", "logits", (2, "hidden_size")),),
-    "classifier": (("", "classifier", "logits", ("num_labels", "hidden_size")),),
-    "question_answering": (("cls/squad/", "qa_outputs", "logits", (2, "hidden_size")),),
-}
+# ---- Names and shapes ---------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Family:
-  """What the conversion knows of a model family.
-
-  Attributes:
-    model_type: its name in Hugging Face's config.json; the configuration class's `family`.
-    config_name: file name of the TensorFlow configuration.
-    config_class: its class.
-    checkpoint_name: name of the TensorFlow checkpoint.
-    tokenizer_class: Hugging Face's tokenizer.
-    groups: group -> rows (name in TensorFlow, in Hugging Face, kind, dimensions).
-    repeats: how often rows with "{i}" in their names occur, from the configuration.
-    prefix: what the names of encoder and pooler begin with in Hugging Face models with a head.
-    aliases: (pattern, replacement) pairs that lead older Hugging Face names to today's.
-    ignored: Hugging Face tensors that hold no weights.
-    tied: Hugging Face tensors that must equal another, and so are not stored twice.
-    keys: key of our configuration -> Hugging Face's default for the same key.
-    fixed: config.json keys that can have one value only, here and so there (the default too).
-    activations: hidden_act in Hugging Face -> here; of several that mean the same the first is
-      written.
-    architectures: groups -> Hugging Face class; the first whose groups are all there is written.
-  """
-
-  model_type: str
-  config_name: str
-  config_class: type
-  checkpoint_name: str
-  tokenizer_class: str
-  groups: dict[str, tuple[tuple[str, str, str, tuple], ...]]
-  repeats: Callable[[Any], int]
-  prefix: str
-  aliases: tuple[tuple[str, str], ...]
-  ignored: tuple[str, ...]
-  tied: dict[str, str]
-  keys: dict[str, Any]
-  fixed: dict[str, Any]
-  activations: dict[str, str]
-  architectures: tuple[tuple[tuple[str, ...], str], ...]
-
-
-BERT = Family(
-    model_type="bert",
-    config_name="bert_config.json",
-    config_class=modeling.BertConfig,
-    checkpoint_name="bert_model.ckpt",
-    tokenizer_class="BertTokenizer",
-    groups=_BERT_GROUPS,
-    repeats=lambda config: config.num_hidden_layers,
-    prefix="bert.",
-    aliases=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
-    ignored=("embeddings.position_ids",),
-    tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-          "cls.predictions.decoder.bias": "cls.predictions.bias"},
-    keys={"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12,
-          "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
-          "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-          "max_position_embeddings": 512, "type_vocab_size": 2, "initializer_range": 0.02},
-    fixed={"layer_norm_eps": 1e-12, "position_embedding_type": "absolute", "is_decoder": False,
-           "add_cross_attention": False},
-    activations={"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
-                 "gelu_fast": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear"},
-    architectures=(
-        (("masked_lm", "next_sentence"), "BertForPreTraining"),
-        (("masked_lm",), "BertForMaskedLM"),
-        (("next_sentence",), "BertForNextSentencePrediction"),
-        (("classifier",), "BertForSequenceClassification"),
-        (("question_answering",), "BertForQuestionAnswering"),
-        ((), "BertModel")),
-)
-
-_CORE = {"encoder", "pooler"}  # groups that are no head
-FAMILIES = {family.model_type: family for family in (BERT,)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """One tensor: its two names, its shape in Hugging Face's order, and the way between the two."""
-
-  group: str
-  tf_name: str
-  hf_name: str
-  hf_shape: tuple
-  transposed: bool
-
-  def name(self, side: str) -> str:
-    return self.tf_name if side == "tf" else self.hf_name
-
-  def shape(self, side: str) -> tuple:
-    return self.hf_shape[::-1] if side == "tf" and self.transposed else self.hf_shape
-
-  def convert(self, array: np.ndarray) -> np.ndarray:
-    """The array of one side as that of the other."""
-    return aligned_copy(array.T if self.transposed else array)
-
-
-def aligned_copy(array: np.ndarray) -> np.ndarray:
-  """A C-ordered copy that begins where TensorFlow wants a tensor to begin.
-
-  An array that begins elsewhere is copied when it is fed: for all weights at once, that would
-  double the memory the script needs.
-  """
-  buffer = np.empty(array.nbytes + 64, np.uint8)
-  start = -buffer.ctypes.data % 64
-  copied = buffer[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
-  np.copyto(copied, array)
-  return copied
-
-
-def expand(family: Family, config: Any) -> list[Entry]:
-  """All tensors that a model of this configuration can have, heads included."""
-  entries = []
-  for group, rows in family.groups.items():
-    for tf_name, hf_name, kind, dims in rows:
-      shape = tuple(getattr(config, n, n) if isinstance(n, str) else n for n in dims)
-      for i in range(family.repeats(config)) if "{i}" in tf_name else [0]:
-        for tf_suffix, hf_suffix, rank, transposed in _KINDS[kind]:
-          entries.append(Entry(group, tf_name.format(i=i) + tf_suffix,
-                               hf_name.format(i=i) + hf_suffix, shape[:rank], transposed))
-  return entries
-
-
-def match(entries: list[Entry], shapes: dict[str, tuple[int, ...]], side: str, source: str,
-          config_file: str, actual: dict[str, str] | None = None) -> list[Entry]:
+def match(family: Family, entries: list[Entry], shapes: dict[str, tuple[int, ...]], side: str,
+          source: str, config_file: str, actual: dict[str, str] | None = None) -> list[Entry]:
   """The entries that a checkpoint has: its encoder, and each head that it has something of.
 
   Args:
+    family: the model's, for messages.
     entries: from `expand`.
     shapes: name -> shape of the checkpoint's tensors.
     side: "hf" or "tf", whose names and shapes these are.
@@ -243,8 +84,11 @@ def match(entries: list[Entry], shapes: dict[str, tuple[int, ...]], side: str, s
   by_name = {entry.name(side): entry for entry in entries}
   unknown = [(actual or {}).get(name, name) for name in shapes if name not in by_name]
   if unknown:
-    raise UserError(f"{source}: no place for the tensor {_listed(unknown)}; is {config_file} the "
-                    f"configuration of this model, and is it a model of that kind?")
+    first = next(name for name in shapes if name not in by_name)
+    reason = next((reason for pattern, reason in family.homeless if re.search(pattern, first)),
+                  f"is {config_file} the configuration of this model, and is it a model of that "
+                  f"kind?")
+    raise UserError(f"{source}: no place for the tensor {_listed(unknown)}; {reason}")
   groups = {"encoder", *(by_name[name].group for name in shapes)}
   found = [entry for entry in entries if entry.group in groups]
   missing = [entry.name(side) for entry in found if entry.name(side) not in shapes]
@@ -361,47 +205,55 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
   Raises:
     UserError: the file is missing, of another family, or says something we cannot represent.
   """
-  values = modeling.read_json(path)
-  family = _family(values.get("model_type"), f"{path}: model_type")
-  for key, value in family.fixed.items():
-    if values.get(key, value) != value:
+  values = read_json(path)
+  name = values.get("model_type")
+  if name not in FAMILIES:
+    raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
+  family = FAMILIES[name]
+  for key, same in family.fixed.items():
+    if values.get(key, same[0]) not in same:
       raise UserError(f"{path}: {key} is {values[key]!r}; the model cannot be represented here, "
-                      f"where it is always {value!r}")
-  ours = {key: values.get(key, default) for key, default in family.keys.items()}
-  if ours["hidden_act"] not in family.activations:
-    raise UserError(f"{path}: hidden_act {ours['hidden_act']!r} cannot be represented here; known "
+                      f"where it is always {same[0]!r}")
+  known = {key: values.get(key, default) for key, default in family.keys.items()}
+  if known["hidden_act"] not in family.activations:
+    raise UserError(f"{path}: hidden_act {known['hidden_act']!r} cannot be represented here; known "
                     f"are {', '.join(family.activations)}")
-  ours["hidden_act"] = family.activations[ours["hidden_act"]]
-  return family, family.config_class.from_dict(ours, source=path)
+  known["hidden_act"] = family.activations[known["hidden_act"]]
+  return family, family.from_hf(known, path)
 
 
 def to_hf_config(family: Family, config: Any, arrays: dict[str, np.ndarray],
                  groups: set[str]) -> dict[str, Any]:
   """Contents of config.json for our configuration and the tensors of these groups."""
-  ours = config.to_dict()
+  known = family.to_hf(config)
   activation = next(theirs for theirs, name in family.activations.items()
-                    if name == ours["hidden_act"])
+                    if name == known["hidden_act"])
   architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
-  values = {"architectures": [architecture], "model_type": family.model_type, **ours,
-            "hidden_act": activation, **family.fixed}
+  values = {"architectures": [architecture], "model_type": family.model_type, **known,
+            "hidden_act": activation, **{key: same[0] for key, same in family.fixed.items()}}
   if "classifier" in groups:  # the only place where the library looks for the number of labels
-    labels = [f"LABEL_{i}" for i in range(len(arrays["classifier.bias"]))]
+    labels = [f"LABEL_{i}" for i in range(len(arrays[family.label_bias]))]
     values["id2label"] = {str(i): label for i, label in enumerate(labels)}
     values["label2id"] = {label: i for i, label in enumerate(labels)}
   return values
 
 
-def _family(name, what):
-  if name not in FAMILIES:
-    raise UserError(f"{what} is {name!r}; only {', '.join(sorted(FAMILIES))} can be converted")
-  return FAMILIES[name]
+def _print_deviations(family, config, groups):
+  for deviation in family.deviations(config, groups):
+    print(f"The Hugging Face library computes other numbers from these weights: {deviation}")
 
 
 # ---- TensorFlow's files -------------------------------------------------------------------------
 
 
 class TFTensors:
-  """The variables of a TensorFlow checkpoint without the optimizer's; read one by one."""
+  """The variables of a TensorFlow checkpoint without the optimizer's; read one by one.
+
+  Attributes:
+    source: prefix of the checkpoint.
+    shapes: name -> shape, by name; names as in the released checkpoints.
+    dropped: names of the optimizer's variables.
+  """
 
   def __init__(self, path: str):
     """Opens a checkpoint; UserError when there is none, or it is not of names and variables.
@@ -418,14 +270,20 @@ class TFTensors:
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes:
       raise UserError(f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
                       f"which has no variable names; only name-based ones can be converted")
-    self.shapes = {name: tuple(shape) for name, shape in sorted(shapes.items())
-                   if not _OPTIMIZER.search(name)}
-    self.dropped = sorted(set(shapes) - set(self.shapes))
+    self.dropped = sorted(filter(conversion.OPTIMIZER.search, shapes))
+    self._stored = {}  # name -> name in the file
+    for stored in sorted(shapes.keys() - set(self.dropped)):
+      name = conversion.released_name(stored)
+      if name in self._stored:
+        raise UserError(f"{self.source}: {self._stored[name]} and {stored} are names of the same "
+                        f"variable")
+      self._stored[name] = stored
+    self.shapes = {name: tuple(shapes[stored]) for name, stored in sorted(self._stored.items())}
 
   def read(self, name: str) -> np.ndarray:
     """A variable in its own type; UserError when the data are damaged."""
     try:
-      return np.asarray(self._reader.get_tensor(name))
+      return np.asarray(self._reader.get_tensor(self._stored[name]))
     except (tf.errors.OpError, RuntimeError) as error:
       raise UserError(f"{self.source}: variable {name} cannot be read, the checkpoint is "
                       f"incomplete or damaged ({error})") from None
@@ -516,16 +374,19 @@ def _summary(path, arrays, groups):
   return f"{path}: {len(arrays)} tensors, {size:,} parameters ({', '.join(sorted(groups))})"
 
 
-# ---- The three conversions ----------------------------------------------------------------------
+# ---- The conversions ----------------------------------------------------------------------------
 
 
-def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False) -> None:
+def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
+             cls_scope: str = "") -> None:
   """Converts a Hugging Face model to configuration, vocabulary and TF1 checkpoint.
 
   Args:
     input_dir: folder with model.safetensors (or shards), config.json, vocab.txt.
-    output_dir: folder for bert_config.json, vocab.txt, bert_model.ckpt.
+    output_dir: folder for bert_config.json, vocab.txt, bert_model.ckpt; or net_config.json,
+      vocab.txt, model.ckpt.
     overwrite: whether files of these names may be replaced.
+    cls_scope: scope of a Funnel classifier's variables, model/SCOPE/logit; "cls" when empty.
 
   Raises:
     UserError: a file is missing or damaged, or the model cannot be represented.
@@ -539,8 +400,10 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False) -> None:
   tensors = HFTensors(input_dir)
   actual = canonical_names(family, tensors)
   shapes = {canonical: tensors.shape(stored) for canonical, stored in actual.items()}
-  found = match(expand(family, config), shapes, "hf", tensors.source, config_file, actual)
-  arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name])) for entry in found}
+  found = match(family, expand(family, config, cls_scope or "cls"), shapes, "hf", tensors.source,
+                config_file, actual)
+  arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
+            for entry in found}
   with staged(output_dir, names) as folder:
     records.write_json(os.path.join(folder, family.config_name), config.to_dict())
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
@@ -548,8 +411,12 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False) -> None:
     write_state(folder, name)
   groups = {entry.group for entry in found}
   print(_summary(os.path.join(output_dir, name), arrays, groups))
-  if "pooler" not in groups:
+  _print_deviations(family, config, groups)
+  if "pooler" in family.core and "pooler" not in groups:
     print("The model has no pooler: fine-tune it with --noinit_pooler")
+  if not getattr(config, "truncate_seq", True):
+    print(f"{config_file}: truncate_seq is false, which {family.config_name} does not hold; use "
+          f"the model with --notruncate_seq --overwrite_keys=truncate_seq")
   tokenizer_config = os.path.join(input_dir, "tokenizer_config.json")
   if tf.io.gfile.exists(tokenizer_config):
     if records.read_json(tokenizer_config).get("do_lower_case") is False:
@@ -557,47 +424,60 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False) -> None:
 
 
 def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "",
-             uncased: bool = True) -> None:
+             uncased: bool = True, cls_scope: str = "", truncate_seq: bool = True) -> None:
   """Converts a TF1 checkpoint to a Hugging Face model.
 
   Args:
-    input_dir: folder with bert_config.json, vocab.txt and a checkpoint.
+    input_dir: folder with bert_config.json or net_config.json, vocabulary and a checkpoint.
     output_dir: folder for model.safetensors, config.json, vocab.txt, tokenizer_config.json.
     overwrite: whether files of these names may be replaced.
     checkpoint: prefix or folder of the checkpoint; input_dir's newest when empty.
     uncased: whether the model's text is lower-cased; tokenizer_config.json says so.
+    cls_scope: scope of a Funnel classifier's variables; the checkpoint's own when empty.
+    truncate_seq: of a Funnel model, as net_config.json does not hold it.
 
   Raises:
     UserError: a file is missing or damaged, or a variable has no place in the other form.
   """
   config_file = os.path.join(input_dir, (_present(input_dir, _CONFIG_NAMES) or _CONFIG_NAMES)[0])
   config = modeling.load_config(config_file)
-  family = _family(getattr(config, "family", None), f"{config_file}: the model family")
+  family = FAMILIES[config.family]
+  if family is conversion.FUNNEL:
+    config = dataclasses.replace(config, truncate_seq=truncate_seq)
+  family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
   check_new(output_dir, names, overwrite)
-  vocab = _existing(input_dir, "vocab.txt")
+  vocab = _existing(input_dir, (_present(input_dir, runner.VOCAB_NAMES) or runner.VOCAB_NAMES)[0])
   tensors = TFTensors(checkpoint or input_dir)
-  found = match(expand(family, config), tensors.shapes, "tf", tensors.source, config_file)
+  shapes = {name: shape for name, shape in tensors.shapes.items()
+            if not name.startswith(family.not_converted)}
+  scopes = [found[1] for found in map(conversion.CLASSIFIER.search, shapes) if found]
+  found = match(family, expand(family, config, cls_scope or (scopes or ["cls"])[0]), shapes, "tf",
+                tensors.source, config_file)
   groups = {entry.group for entry in found}
-  arrays = {entry.hf_name: entry.convert(tensors.read(entry.tf_name).astype(np.float32, copy=False))
-            for entry in found}
+  arrays = {entry.hf_name: entry.convert(
+      tensors.read(entry.tf_name).astype(np.float32, copy=False), to="hf") for entry in found}
   hf_config = to_hf_config(family, config, arrays, groups)
-  if groups - _CORE:
-    arrays = {family.prefix * (entry.group in _CORE) + entry.hf_name: arrays[entry.hf_name]
+  if groups - set(family.core):
+    arrays = {family.prefix * (entry.group in family.core) + entry.hf_name: arrays[entry.hf_name]
               for entry in found}
   with staged(output_dir, names) as folder:
     records.write_json(os.path.join(folder, "config.json"), hf_config)
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     records.write_json(os.path.join(folder, "tokenizer_config.json"), {
         "tokenizer_class": family.tokenizer_class, "do_lower_case": uncased,
-        "model_max_length": config.max_position_embeddings})
+        "model_max_length": family.max_length(config)})
     path = os.path.join(folder, "model.safetensors")
     safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers insist on it
     shutil.copymode(os.path.join(folder, "config.json"), path)  # not for the owner's eyes only
   print(_summary(os.path.join(output_dir, "model.safetensors"), arrays, groups))
+  _print_deviations(family, config, groups)
+  if len(shapes) < len(tensors.shapes):
+    print(f"Left out: {len(tensors.shapes) - len(shapes)} tensors of the generator")
 
 
-def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "") -> None:
+def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "",
+          core_only: bool = False) -> None:
   """Copies a checkpoint without the optimizer's variables and the global step.
 
   The copy's name has no step (model.ckpt-1200 becomes model.ckpt): it is something to start from,
@@ -608,24 +488,31 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
     output_dir: folder for the copy.
     overwrite: whether files of the same names may be replaced.
     checkpoint: prefix or folder of the checkpoint; input_dir's newest when empty.
+    core_only: leave out also ELECTRA's generator and all heads.
 
   Raises:
-    UserError: there is no checkpoint, it is damaged, or files are there already.
+    UserError: there is no checkpoint, it is damaged or has no encoder to keep, or files are there
+      already.
   """
   tensors = TFTensors(checkpoint or input_dir)
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
-  side_files = _present(input_dir, _CONFIG_NAMES + _VOCAB_NAMES)
+  side_files = _present(input_dir, _CONFIG_NAMES + runner.VOCAB_NAMES)
   names = [*side_files, *checkpoint_files(name)]
   check_new(output_dir, names, overwrite)
   size_before = tensors.size()
-  arrays = {variable: tensors.read(variable) for variable in tensors.shapes}
+  kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
+  if not kept:
+    raise UserError(f"{tensors.source}: no variable model/input, model/encoder, model/decoder or "
+                    f"bert; is it a checkpoint of Funnel-Transformer or BERT?")
+  arrays = {variable: tensors.read(variable) for variable in kept}
   with staged(output_dir, names) as folder:
     for side in side_files:
       tf.io.gfile.copy(os.path.join(input_dir, side), os.path.join(folder, side))
     write_checkpoint(os.path.join(folder, name), arrays)
     write_state(folder, name)
   target = os.path.join(output_dir, name)
-  print(f"{target}: {len(arrays)} variables, {len(tensors.dropped)} dropped; "
+  dropped = len(tensors.dropped) + len(tensors.shapes) - len(kept)
+  print(f"{target}: {len(arrays)} variables, {dropped} dropped; "
         f"{size_before / 1e6:.1f} MB before, {checkpoint_size(target) / 1e6:.1f} MB after")
 
 
@@ -636,13 +523,14 @@ def define_flags() -> None:
   """Defines the script's flags."""
   flags.DEFINE_enum(
       "direction", None, DIRECTIONS, "what to do: Hugging Face to TensorFlow, TensorFlow to "
-      "Hugging Face, or a TensorFlow checkpoint without what only training needs")
+      "Hugging Face, a TensorFlow checkpoint without what only training needs, or its encoder "
+      "(and decoder) alone")
   flags.DEFINE_bool(
       "drop_optimizer", False, "leave out the moments of Adam and the global step: alone the same "
       "as --direction=strip; tf_to_hf does so in any case")
   flags.DEFINE_string(
       "input_dir", "", "folder to convert. Hugging Face: model.safetensors, config.json, "
-      "vocab.txt. TensorFlow: bert_config.json, vocab.txt, bert_model.ckpt.*")
+      "vocab.txt. TensorFlow: bert_config.json or net_config.json, vocabulary, checkpoint")
   flags.DEFINE_string("output_dir", "", "folder to write to; made where there is none")
   flags.DEFINE_string(
       "checkpoint", "", "TensorFlow checkpoint (prefix, or folder for its newest) to take instead "
@@ -651,6 +539,13 @@ def define_flags() -> None:
   flags.DEFINE_bool("uncased", True, "tf_to_hf: the model's text is lower-cased; becomes "
                     "do_lower_case of tokenizer_config.json")
   flags.DEFINE_alias("do_lower_case", "uncased")
+  flags.DEFINE_string(
+      "cls_scope", "", "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf calls "
+      "it cls, tf_to_hf finds it in the checkpoint. run_classifier.py looks where its own "
+      "--cls_scope says")
+  flags.DEFINE_bool(
+      "truncate_seq", True, "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
+      "net_config.json does not hold")
 
 
 def main() -> None:
@@ -665,12 +560,13 @@ def main() -> None:
     if values.checkpoint:
       raise UserError("--checkpoint names a TensorFlow checkpoint; --direction=hf_to_tf reads "
                       "model.safetensors of --input_dir")
-    hf_to_tf(values.input_dir, values.output_dir, values.overwrite)
+    hf_to_tf(values.input_dir, values.output_dir, values.overwrite, values.cls_scope)
   elif direction == "tf_to_hf":
     tf_to_hf(values.input_dir, values.output_dir, values.overwrite, values.checkpoint,
-             values.uncased)
+             values.uncased, values.cls_scope, values.truncate_seq)
   else:
-    strip(values.input_dir, values.output_dir, values.overwrite, values.checkpoint)
+    strip(values.input_dir, values.output_dir, values.overwrite, values.checkpoint,
+          core_only=direction == "core_only")
 
 
 if __name__ == "__main__":

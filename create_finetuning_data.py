@@ -12,6 +12,8 @@ Record files appear when they are complete, the metadata file last.
 
 import dataclasses
 
+import tensorflow as tf
+
 import tokenization
 from errors import UserError
 from tasks import classification
@@ -30,7 +32,8 @@ class Finetuning:
   eval_data_output_path: str = config.option("", "evaluation records to write; empty for none")
   test_data_output_path: str = config.option("", "test records to write; empty for none")
   meta_data_file_path: str = config.option("", "metadata JSON to write")
-  max_seq_length: int = config.option(128, "longest sequence, in tokens, specials included")
+  max_seq_length: int = config.option(128, "longest sequence, in tokens, specials included",
+                                      lower=3)
   cls_segment_id: int = config.option(0, "segment id of the first token: 0 for BERT, 2 for Funnel")
 
 
@@ -65,6 +68,9 @@ def main() -> None:
                     f"task {task.name} is {kind}")
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
   meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
+  if tf.io.gfile.exists(settings.meta_data_file_path):
+    # While the records are rewritten they must not look complete.
+    tf.io.gfile.remove(settings.meta_data_file_path)
   for kind, path in outputs.items():
     split = split_of(task, "dev" if kind == "eval" else kind, settings.mnli_type)
     count = records.write_split(

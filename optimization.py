@@ -237,7 +237,10 @@ class AdamW(v1.train.Optimizer):
     decay = []
     if self._use_weight_decay(name):
       # param - rate * (update + wd * param) = (param - rate * wd * param) - rate * update
-      decay = [variable.assign_sub(rate * self._weight_decay_rate * variable)]
+      # The decay needs no gradient, and must wait for it all the same: else it may overtake the
+      # forward pass, which would then read a weight that is decayed already.
+      with tf.control_dependencies([grad]):
+        decay = [variable.assign_sub(rate * self._weight_decay_rate * variable)]
     with tf.control_dependencies(decay):
       if hasattr(variable, "handle"):
         return tf.raw_ops.ResourceApplyAdam(var=variable.handle, m=m.handle, v=v.handle, **settings)

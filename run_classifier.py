@@ -12,11 +12,12 @@ import copy
 import logging
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from errors import UserError
 from tasks import classification
-from training import config, flags, records, runner
+from training import checkpoints, config, flags, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Classification,
             config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
@@ -38,7 +39,8 @@ def read_experiment() -> config.Experiment:
   data = experiment.data
   data.output_dir = data.output_dir or os.path.join("runs", name)
   trainer.model_dir = trainer.model_dir or data.output_dir
-  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir)
+  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir,
+                         trainer.do_train)
   family = runner.load_model_config(experiment.model).family
   taken = config.apply_recipe(
       experiment, config.load_recipe(family, "classification", name), given)
@@ -76,51 +78,89 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   return run
 
 
+def labels_path(experiment: config.Experiment) -> str:
+  return os.path.join(experiment.trainer.model_dir, "labels.json")
+
+
 def find_labels(task: classification.ClassificationTask, experiment: config.Experiment,
                 label_list: list[str] | None) -> None:
-  """Settles the labels of a user's own files, and stores those of every task in model_dir.
+  """Settles the labels of a user's own files.
 
-  They come from the records' metadata, from labels.json of an earlier run (a model keeps the ids
-  it was trained with), or from the training file.
+  They come from the records' metadata, from labels.json beside trained checkpoints (a model keeps
+  the ids it was trained with), or from the training file.
+
+  Raises:
+    UserError: the checkpoints in model_dir are of another task or of other labels.
   """
-  if task.is_regression:
+  path, stored = labels_path(experiment), {}
+  if checkpoints.latest(experiment.trainer.model_dir) and tf.io.gfile.exists(path):
+    stored = records.read_json(path)
+  names = stored.get("label_list")
+  if task.dataset.labels == () and (label_list or names):
+    task.labels = label_list or names
+  if not stored:
     return
-  path = os.path.join(experiment.trainer.model_dir, "labels.json")
-  stored = records.read_json(path)["label_list"] if tf.io.gfile.exists(path) else None
-  if task.dataset.labels == () and (label_list or stored):
-    task.labels = label_list or stored
-  if stored is not None and stored != list(task.labels):
-    raise UserError(f"{path}: the model was trained with the labels {stored}, the data have "
+  # Data without training data of their own (AX) are predicted by another task's model.
+  if task.splits("train") and stored.get("task_name", task.name) != task.name:
+    raise UserError(f"{path}: this folder holds a model of task {stored['task_name']}, not of "
+                    f"{task.name}; use another --model_dir")
+  if not task.is_regression and names != list(task.labels):
+    raise UserError(f"{path}: the model was trained with the labels {names}, the data have "
                     f"{list(task.labels)}; use another --model_dir")
-  if stored is None:
-    records.write_json(path, {"label_list": list(task.labels)})
+
+
+def store_labels(task: classification.ClassificationTask, experiment: config.Experiment) -> None:
+  """Writes labels.json: the task and its labels in the order of their ids."""
+  values = {"task_name": task.name}
+  if not task.is_regression:
+    values["label_list"] = list(task.labels)
+  records.write_json(labels_path(experiment), values)
+
+
+def check_before_work(run: runner.Runner, trainer: config.Trainer) -> None:
+  """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
+  wanted = {"train": trainer.do_train, "dev": trainer.do_eval or trainer.eval_every_steps > 0,
+            "test": trainer.do_predict or trainer.do_submit}
+  for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
+    for source in run.sources(kind):
+      if kind == "test" and trainer.do_submit and source.split not in run.task.dataset.submission:
+        raise UserError(f"--do_submit: task {run.task.name} has no GLUE submission for its "
+                        f"{source.split} data; use --do_predict")
+  if wanted["dev"]:
+    run.check_best_metric()
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer = experiment.trainer
   run = make_runner(experiment)
+  check_before_work(run, trainer)
   metrics = {}
   if trainer.do_train:
+    store_labels(run.task, experiment)
     run.train()
   if trainer.do_eval:
-    metrics = run.evaluate_all()
-    print(f"{run.task.name} dev: {runner.format_metrics(metrics)}")
+    checkpoint, metrics = run.evaluate_all()
+    print(f"{run.task.name} dev: {runner.format_metrics(metrics)} ({checkpoint})")
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
-      paths = {}
-      if trainer.do_predict:
-        paths[f"predictions.{split}.tsv"] = run.task.prediction_rows(predictions)
-      if trainer.do_submit:
-        name = run.task.dataset.submission.get(split)
-        if name is None:
-          raise UserError(f"--do_submit: task {run.task.name} is no GLUE task; use --do_predict")
-        paths[os.path.join("submit", name)] = run.task.submission_rows(predictions)
-      for name, rows in paths.items():
-        path = os.path.join(trainer.model_dir, name)
-        runner.write_tsv(path, rows)
-        print(f"{run.task.name} {split}: {path}")
+      write_predictions(run.task, split, predictions, trainer)
   return metrics
+
+
+def write_predictions(task: classification.ClassificationTask, split: str,
+                      predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
+  """Writes predictions.SPLIT.tsv and GLUE's submission file, as the --do_ flags say."""
+  files = {}
+  if trainer.do_predict:
+    files[f"predictions.{split}.tsv"] = task.prediction_rows(predictions)
+  if trainer.do_submit:
+    files[os.path.join("submit", task.dataset.submission[split])] = \
+        task.submission_rows(predictions)
+  for name, rows in files.items():
+    path = os.path.join(trainer.model_dir, name)
+    runner.write_tsv(path, rows)
+    print(f"{task.name} {split}: {path}")
 
 
 def main() -> None:

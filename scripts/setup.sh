@@ -6,7 +6,7 @@
 #
 # Settings, from the environment:
 #   VENV=.venv            folder of the environment
-#   PYTHON=python3        interpreter that makes it (3.10 to 3.13; TensorFlow 2.15: 3.9 to 3.11)
+#   PYTHON=python3        interpreter that makes it (3.10 to 3.13; for TensorFlow 2.15 to 3.11)
 #   TENSORFLOW=2.21.0     version; 2.15.1 is the last one that TPUs work with
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,17 +34,20 @@ elif [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
   package="tensorflow-cpu==$TENSORFLOW"
 fi
 
+# What is installed is remembered as checksums, one for each set of requirements that is in.
 stamp=$VENV/.installed
-key=$(printf '%s\n' "$package" "${requirements[@]}" | cat - "${requirements[@]}" requirements-no-deps.txt | cksum)
-if [ -f "$stamp" ] && grep -qxF "$key" "$stamp"; then
+checksum() { printf '%s\n' "$package" | cat - "$@" requirements-no-deps.txt | cksum; }
+if [ -f "$stamp" ] && grep -qxF "$(checksum "${requirements[@]}")" "$stamp"; then
   say "Environment $VENV is complete ($package)."
   exit 0
 fi
 
 if [ ! -x "$VENV/bin/python" ]; then
   command -v "$PYTHON" >/dev/null || fail "$PYTHON not found; install Python 3.10 or newer, or set PYTHON"
-  "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' ||
-    fail "$("$PYTHON" --version) does not serve, TensorFlow needs Python 3.10 to 3.13; set PYTHON"
+  newest=13
+  case $TENSORFLOW in 2.15.*) newest=11 ;; esac
+  "$PYTHON" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $newest))" ||
+    fail "$("$PYTHON" --version) does not serve, TensorFlow $TENSORFLOW needs Python 3.10 to 3.$newest; set PYTHON"
   say "Make environment $VENV with $("$PYTHON" --version)"
   "$PYTHON" -m venv "$VENV" || fail "cannot make $VENV (on Debian: apt-get install python3-venv)"
 fi
@@ -58,6 +61,5 @@ case $TENSORFLOW in
   2.15.*) ;;  # holds the estimator library itself, and Keras 2
   *) pip install --quiet --no-deps --requirement requirements-no-deps.txt ;;
 esac
-# One line for each set of requirements that is in: the plain ones are part of the test ones.
-printf '%s\n' "$key" >> "$stamp"
+{ checksum requirements.txt; checksum "${requirements[@]}"; } > "$stamp"
 say "Environment $VENV is ready."

@@ -51,10 +51,12 @@ class Task(abc.ABC):
 
   Attributes:
     name: the task's canonical name.
-    score_name: metric of `score` that selects the best checkpoint; larger is better.
+    metrics: names of the metrics of `score`.
+    score_name: metric of `combine` that selects the best checkpoint; larger is better.
   """
 
   name: str
+  metrics: tuple[str, ...]
   score_name = "score"
 
   @property
@@ -93,6 +95,11 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def score(self, split: str, predictions: dict[str, np.ndarray]) -> dict[str, float]:
     """Metrics over all examples of one split; `predictions` also holds the label features."""
+
+  def metric_names(self, splits: list[str]) -> set[str]:
+    """Names of all metrics of an evaluation on these splits."""
+    names = dict.fromkeys((*self.metrics, "loss"), 0.0)
+    return set(self.combine({split: names for split in splits}))
 
   @abc.abstractmethod
   def combine(self, metrics: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -50,6 +51,7 @@ class Dataset:
     metrics: official metrics, whose mean is the score.
     test_columns: columns of test files where they differ; without a label in any case.
     submission: split -> file name of the GLUE submission.
+    file_format: "tsv", "csv" or "jsonl", whatever the files are called.
     literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
       quote.
   """
@@ -62,6 +64,7 @@ class Dataset:
   test_columns: Columns | None = None
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
+  file_format: str = "tsv"
 
 
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
@@ -105,7 +108,8 @@ def _csv_set(folder, text, num_labels):
   """A data set of Zhang et al. 2015: CSV files without a header, labels from 1 on, no dev data."""
   return Dataset(folder, Columns(text, None, 0, has_header=False),
                  {"train": ("train.csv",), "dev": ("test.csv",), "test": ("test.csv",)},
-                 tuple(str(label + 1) for label in range(num_labels)), literal_breaks=True)
+                 tuple(str(label + 1) for label in range(num_labels)), literal_breaks=True,
+                 file_format="csv")
 
 
 # The text classification sets of the Funnel-Transformer paper, evaluated on their test data.
@@ -129,14 +133,6 @@ ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax"}
 FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
 
 
-def file_dataset(columns: Columns, files: dict[str, str], is_regression: bool) -> Dataset:
-  """Data set of a user's own files; labels are found in the training file."""
-  return Dataset(
-      folder="", columns=columns, files={split: (path,) for split, path in files.items()},
-      labels=None if is_regression else (),
-      metrics=("pearson", "spearman") if is_regression else ("accuracy", "macro_f1"))
-
-
 def dataset_of(name: str, settings) -> Dataset:
   """The data set of a canonical task name; for a user's own files as `settings` describe it.
 
@@ -145,6 +141,11 @@ def dataset_of(name: str, settings) -> Dataset:
     settings: training.config.Classification, or anything with its fields.
   """
   if name in DATASETS:
+    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file")
+             if getattr(settings, key)]
+    if given:
+      raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
+                      f"--data_dir); own files go with --task_name=tsv, csv or jsonl")
     return DATASETS[name]
   columns = Columns(
       _column(settings.text_a_col),
@@ -156,12 +157,18 @@ def dataset_of(name: str, settings) -> Dataset:
     if named:
       raise UserError(f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
                       f"--text_a_col, --label_col (and --text_b_col for pairs)")
-  files = {"train": settings.train_file or f"train.{name}",
-           "dev": settings.eval_file or f"dev.{name}",
-           "test": settings.predict_file or f"test.{name}"}
-  # os.path.join(data_dir, "/absolute") is "/absolute": given files do not depend on data_dir.
-  return file_dataset(columns, {split: os.path.abspath(path) if path != f"{split}.{name}" else path
-                                for split, path in files.items()}, settings.is_regression)
+  files = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
+  return Dataset(
+      folder="", columns=columns, file_format=name,
+      files={split: (_absolute(path) if path else f"{split}.{name}",)
+             for split, path in files.items()},
+      labels=None if settings.is_regression else (),
+      metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"))
+
+
+def _absolute(path):
+  """The path made independent of data_dir."""
+  return path if "://" in path else os.path.abspath(path)
 
 
 def _column(text):
@@ -202,25 +209,25 @@ def read_text(path: str) -> str:
                     f"convert the file, e.g. with iconv") from None
 
 
-def read_rows(path: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields (1-based line number, cells) of a .csv file, or of a tab-separated file otherwise.
+def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
+  """Yields (1-based line number, cells) of a "csv" or "tsv" file.
 
-  GLUE's files do not quote: a quotation mark in a .tsv or .txt file is a character like any other.
-  Windows line ends are accepted, empty lines skipped.
+  GLUE's files do not quote: a quotation mark in a tsv file is a character like any other. Windows
+  line ends are accepted, and so are empty lines at the end; those elsewhere are one empty cell.
   """
-  text = read_text(path)
-  if path.endswith(".csv"):
+  text = read_text(path).rstrip("\r\n")
+  if not text:
+    return
+  if file_format == "csv":
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-      yield from ((reader.line_num, row) for row in reader if row)
+      yield from ((reader.line_num, row or [""]) for row in reader)
     except csv.Error as error:
       raise UserError(f"{path}: line {reader.line_num}: {error}") from None
     return
   # Not splitlines(): it would also break at U+0085 and U+2028, which sentences contain.
   for number, line in enumerate(text.split("\n"), 1):
-    line = line.removesuffix("\r")
-    if line:
-      yield number, line.split("\t")
+    yield number, line.removesuffix("\r").split("\t")
 
 
 def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
@@ -237,7 +244,7 @@ def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
     yield number, row
 
 
-def read_columns(path: str, columns: Columns,
+def read_columns(path: str, columns: Columns, file_format: str = "tsv",
                  skip_bad_rows: bool = False) -> Iterator[tuple[int, list[str | None]]]:
   """Yields (line number, [text_a, text_b, label]) of each row; None for a part without a column.
 
@@ -246,15 +253,16 @@ def read_columns(path: str, columns: Columns,
       names file and line.
   """
   wanted = [columns.text_a, columns.text_b, columns.label]
-  if path.endswith((".jsonl", ".json")):
+  if file_format == "jsonl":
     for number, row in read_jsonl(path):
       missing = [name for name in wanted if name is not None and name not in row]
       if missing:
         raise UserError(f"{path}: line {number}: no key {missing[0]!r}; "
                         f"the keys are {', '.join(map(repr, row))}")
-      yield number, [None if name is None else str(row[name]) for name in wanted]
+      yield number, ["" if row.get(name) is None and name is not None else
+                     name and str(row[name]) for name in wanted]
     return
-  rows = read_rows(path)
+  rows = read_rows(path, file_format)
   if columns.has_header:
     _, header = next(rows, (0, None))
     if header is None:
@@ -272,6 +280,8 @@ def read_columns(path: str, columns: Columns,
     if len(row) >= required:
       yield number, [part and " ".join(filter(None, (row[column] for column in part)))
                      for part in parts]
+    elif row == [""]:
+      continue  # an empty line; where one column is all there is, it is an empty text
     elif skip_bad_rows:
       skipped += 1
     else:
@@ -311,13 +321,18 @@ class ClassificationTask(base.Task):
     self.cls_segment_id = cls_segment_id
     self.skip_bad_rows = skip_bad_rows
     self.is_regression = dataset.labels is None
+    self.metrics = dataset.metrics
     self._labels = dataset.labels
 
   @property
   def labels(self) -> tuple[str, ...]:
     """Class names in the order of their ids, found in the training file where none are given."""
     if self._labels == ():
-      names = {label for _, (_, _, label) in self._rows("train")}
+      names = set()
+      for place, (_, _, label) in self._rows("train"):
+        if not label:
+          raise UserError(f"{place}: the label is empty")
+        names.add(label)
       self._labels = tuple(sorted(names, key=lambda name: (not _is_int(name), _is_int(name)
                                                            and int(name), name)))
       if len(self._labels) < 2:
@@ -348,7 +363,8 @@ class ClassificationTask(base.Task):
     if split not in self.dataset.files:
       raise UserError(f"task {self.name} has no {split} data; "
                       f"it has {', '.join(self.dataset.files)}")
-    candidates = [os.path.join(self.data_dir, name) for name in self.dataset.files[split]]
+    candidates = [name if "://" in name else os.path.join(self.data_dir, name)
+                  for name in self.dataset.files[split]]
     for path in candidates:
       found = [path]
       if path.endswith("/"):
@@ -384,7 +400,8 @@ class ClassificationTask(base.Task):
         label = None if split == "test" else os.path.basename(os.path.dirname(path))
         yield path, [read_text(path).replace("<br />", " "), None, label]
       return
-    for number, row in read_columns(paths[0], self._columns(split), self.skip_bad_rows):
+    for number, row in read_columns(paths[0], self._columns(split),
+                                    self.dataset.file_format, self.skip_bad_rows):
       if self.dataset.literal_breaks:
         row[0] = row[0].replace("\\n", " ").replace('\\"', '"')
       yield f"{paths[0]}: line {number}", row
@@ -400,9 +417,12 @@ class ClassificationTask(base.Task):
       return None
     if self.is_regression:
       try:
-        return float(label)
+        value = float(label)
       except ValueError:
-        raise UserError(f"{place}: the label {label!r} is not a number") from None
+        value = math.nan
+      if not math.isfinite(value):
+        raise UserError(f"{place}: the label {label!r} is not a number")
+      return value
     if label not in self.labels:
       raise UserError(f"{place}: unknown label {label!r}; the labels are "
                       f"{', '.join(map(repr, self.labels))}")
@@ -432,7 +452,7 @@ class ClassificationTask(base.Task):
             "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1}
 
   def metadata(self):
-    values = {"processor_type": self.name.upper()}
+    values = {"processor_type": self.name.split("_")[0].upper()}  # MNLI for mnli_matched too
     if self.is_regression:
       return {**values, "task_type": "bert_regression", "label_type": "float"}
     return {**values, "task_type": "bert_classification", "num_labels": len(self.labels),
@@ -471,7 +491,7 @@ class ClassificationTask(base.Task):
   def score(self, split, predictions):
     guesses = predictions["prediction"] if self.is_regression \
         else np.argmax(predictions["probabilities"], axis=-1)
-    return metrics.compute(self.dataset.metrics, predictions["label_ids"], guesses)
+    return metrics.compute(self.metrics, predictions["label_ids"], guesses)
 
   def combine(self, metrics_of_splits):
     """Metrics of several splits get the split's suffix; the score is the mean of the official ones.

@@ -132,6 +132,24 @@ def test_own_csv_pairs_with_quotes_commas_and_line_breaks(tmp_path):
   assert rows(task) == [('x, "quoted"', "two\nlines", "2"), ("last", "row", "10")]
 
 
+def test_empty_texts_of_a_single_column_are_rows(tmp_path):
+  """Dropping them would shift the predictions against the file."""
+  for name, text in (("tsv", "text\ngood\n\nbad\n\n"), ("csv", 'text\ngood\n""\nbad\n')):
+    write(tmp_path, f"test.{name}", text)
+    assert rows(make_task(tmp_path, name), "test") == [
+        ("good", None, None), ("", None, None), ("bad", None, None)]
+
+
+def test_given_files_do_not_depend_on_data_dir_or_extension(tmp_path, monkeypatch):
+  write(tmp_path, "train.tsv", "text\tlabel\na\t1\nb\t0\n")
+  write(tmp_path, "comma.txt", "text,label\na,1\nb,0\n")
+  monkeypatch.chdir(tmp_path)
+  assert len(rows(make_task("/nowhere", train_file="train.tsv"))) == 2
+  assert len(rows(make_task("/nowhere", "csv", train_file="comma.txt"))) == 2
+  assert make_task("/nowhere", train_file="gs://bucket/a.tsv").dataset.files["train"] == (
+      "gs://bucket/a.tsv",)
+
+
 def test_own_files_without_header_and_jsonl_and_regression(tmp_path):
   write(tmp_path, "train.tsv", "1\tfine\n0\tdull\n")
   task = make_task(tmp_path, has_header=False, text_a_col="1", label_col="0")
@@ -161,6 +179,10 @@ def test_own_files_without_header_and_jsonl_and_regression(tmp_path):
     ("jsonl", {}, '{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2: no key 'label'"),
     ("jsonl", {}, '{"text": \n', "line 1: not valid JSON"),
     ("jsonl", {}, '[1]\n', "line 1: not a JSON object but a list"),
+    ("jsonl", {}, '{"text": "a", "label": null}\n', "line 1: the label is empty"),
+    ("tsv", {}, "text\tlabel\na\t1\nb\t\n", "train.tsv: line 3: the label is empty"),
+    ("csv", {"is_regression": True}, "text,label\na,nan\n", "line 2: the label 'nan' is not"),
+    ("cola", {"train_file": "x.tsv"}, "", "--train_file: task cola has its own files"),
     ("sts-b", {}, "sentence1\tsentence2\tscore\na\tb\thigh\n", "label 'high' is not a number"),
     ("csv", {}, 'text,label\n"open,1\n', "train.csv: line 2"),
 ])

@@ -177,6 +177,17 @@ def test_order_is_a_function_of_seed_and_position(made):
         np.testing.assert_array_equal(a[name], b[name])
 
 
+@pytest.mark.parametrize("num_examples, batch_size", [(70, 32), (20, 32), (70, 4), (9, 4)])
+def test_small_sets_lose_no_example(made, num_examples, batch_size):
+  """Three epochs, rounded down to whole batches, show every example, never thrice in a batch."""
+  steps = max(3 * num_examples // batch_size, 1)
+  batches = ids_of(train_batches(made, steps, batch_size=batch_size, num_examples=num_examples))
+  seen = {i for ids in batches for i in ids}
+  assert len(seen) == num_examples if steps * batch_size >= 2 * num_examples else len(seen) > 19
+  for ids in batches:
+    assert np.bincount(ids).max() <= -(-batch_size // num_examples) + 1
+
+
 def test_every_example_comes_once_in_each_epoch(made):
   # 35 windows of 32 batches of 2 examples are 32 epochs of 70 examples.
   seen = [i for ids in ids_of(train_batches(made, 35 * 32, batch_size=2)) for i in ids]

@@ -229,3 +229,21 @@ def test_clipping_uses_the_global_norm():
     session.run(op)
     np.testing.assert_allclose(session.run(optimizer.get_slot(x, "adam_m")), [0.06, 0.08],
                                atol=1e-7)
+
+
+def test_weight_decay_waits_for_the_gradient():
+  """It must not overtake the forward pass, which would then read a weight decayed already."""
+  with tf.Graph().as_default() as graph:
+    x = v1.get_variable("x", initializer=np.ones(2, np.float32))
+    loss = tf.reduce_sum(tf.square(x), name="forward")
+    optimization.AdamW(0.1, 0.01).minimize(loss)
+    waits_for, todo = set(), [op for op in graph.get_operations()
+                              if op.type == "AssignSubVariableOp"]
+    assert len(todo) == 1
+    while todo:
+      op = todo.pop()
+      if op not in waits_for:
+        waits_for.add(op)
+        todo += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    gradient = next(op for op in graph.get_operations() if op.name.startswith("gradients/Square"))
+    assert gradient in waits_for

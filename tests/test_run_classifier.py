@@ -15,7 +15,7 @@ def flags_of(folder, name="run", **kwargs):
   """Flags of a small run on the data that `workspace` made."""
   values = dict(task_name="cola", pretrained=folder / "encoder", data_dir=folder / "CoLA",
                 output_dir=folder / "records", model_dir=folder / name, max_seq_length=24,
-                train_batch_size=8, learning_rate=5e-3, num_train_epochs=4)
+                train_batch_size=8, learning_rate=2e-3, num_train_epochs=4)
   values.update(kwargs)
   return [f"--{key}={value}" for key, value in values.items()]
 

@@ -6,6 +6,7 @@ import re
 
 import tensorflow as tf
 
+import optimization
 from errors import UserError
 from training import config
 
@@ -54,6 +55,21 @@ def resolve(path: str) -> str:
   raise UserError(f"{path}: no such checkpoint (neither {path}.index nor a folder of that name)")
 
 
+def check(prefix: str) -> None:
+  """UserError unless a checkpoint has every weight of the graph, in its shape; names the others."""
+  shapes = dict(tf.train.list_variables(prefix))
+  wrong = []
+  for variable in v1.trainable_variables():
+    name, shape = optimization.variable_name(variable), variable.shape.as_list()
+    if shapes.get(name) != shape:
+      wrong.append(f"{name} (the model needs {shape}, the checkpoint has "
+                   f"{shapes.get(name, 'none')})")
+  if wrong:
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise UserError(f"{prefix}: not a checkpoint of this model and task: {', '.join(wrong[:3])}"
+                    f"{more}; name the right --model_dir or --model_config")
+
+
 def initialize(model: config.Model) -> None:
   """Sets the graph's variables to start from model.init_checkpoint, when the session begins.
 
@@ -69,7 +85,7 @@ def initialize(model: config.Model) -> None:
   shapes = dict(tf.train.list_variables(prefix))
   missing, different, mapping, new = [], [], {}, []
   for variable in v1.trainable_variables():
-    name = re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
+    name = optimization.variable_name(variable)
     is_pooler = bool(_POOLER.match(name))
     if is_pooler and not model.init_pooler:
       new.append(name)
@@ -101,9 +117,11 @@ def copy(prefix: str, folder: str) -> str:
   target = os.path.join(folder, os.path.basename(prefix))
   old = set(tf.io.gfile.glob(os.path.join(folder, "model.ckpt-*")))
   files = tf.io.gfile.glob(prefix + ".*")
-  # The index is copied last: without it the others are no checkpoint.
+  # The index comes last: without it the others are no checkpoint.
   for path in sorted(files, key=lambda name: name.endswith(".index")):
-    tf.io.gfile.copy(path, target + path[len(prefix):], overwrite=True)
+    final = target + path[len(prefix):]
+    tf.io.gfile.copy(path, final + ".tmp", overwrite=True)
+    tf.io.gfile.rename(final + ".tmp", final, overwrite=True)
   v1.train.update_checkpoint_state(folder, target)
   for path in old - {target + path[len(prefix):] for path in files}:
     tf.io.gfile.remove(path)

@@ -15,19 +15,21 @@ from errors import UserError
 
 
 def option(default: Any, help_text: str, choices: tuple[str, ...] | None = None,
-           aliases: tuple[str, ...] = (), kind: type | None = None) -> Any:
+           aliases: tuple[str, ...] = (), kind: type | None = None,
+           lower: int | None = None) -> Any:
   """A dataclass field that is also a flag.
 
   Args:
     default: its value when nobody sets it; None leaves it to the recipe.
     help_text: one line, with the unit.
-    choices: the allowed values.
+    choices: the allowed values of a string.
     aliases: other names under which the flag is known.
     kind: bool, int, float or str; taken from the default where that is not None.
+    lower: the smallest allowed number.
   """
   return dataclasses.field(default=default, metadata={
       "help": help_text, "choices": choices, "aliases": aliases,
-      "kind": kind or type(default)})
+      "kind": kind or type(default), "lower": lower})
 
 
 @dataclasses.dataclass
@@ -112,10 +114,13 @@ class Data:
   """How much data, and where its records are kept."""
 
   output_dir: str = option("", "folder of the preprocessed records; default ./runs/TASK")
-  max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int)
+  max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int,
+                               lower=3)
   overwrite_data: bool = option(False, "make the records anew even where they exist")
-  max_train_examples: int = option(0, "train on the first N examples only; 0 for all")
-  max_eval_examples: int = option(0, "evaluate and predict the first N examples only; 0 for all")
+  max_train_examples: int = option(0, "train on the first N examples only; 0 for all",
+                                  lower=0)
+  max_eval_examples: int = option(0, "evaluate and predict the first N examples only; 0 for all",
+                                  lower=0)
 
 
 @dataclasses.dataclass
@@ -123,7 +128,7 @@ class Optimizer:
   """The update rule. Rates and step counts are per update of the global batch."""
 
   learning_rate: float = option(None, "peak learning rate", kind=float)
-  train_steps: int = option(0, "number of updates; 0 to count num_train_epochs",
+  train_steps: int = option(0, "number of updates; 0 to count num_train_epochs", lower=0,
                             aliases=("num_train_steps",))
   num_train_epochs: float = option(None, "passes over the training data, where train_steps is 0",
                                    kind=float)
@@ -156,20 +161,25 @@ class Trainer:
   do_predict: bool = option(False, "predict the test data")
   do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
   model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
-  train_batch_size: int = option(None, "examples per update", kind=int)
-  eval_batch_size: int = option(32, "examples per step of evaluation")
-  predict_batch_size: int = option(32, "examples per step of prediction")
+  train_batch_size: int = option(None, "examples per update", kind=int, lower=1)
+  eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
+  predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
   save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",
-                           aliases=("save_checkpoints_steps",))
-  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all")
-  eval_every_steps: int = option(0, "updates between evaluations during training; 0 for none")
+                           aliases=("save_checkpoints_steps",), lower=0)
+  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
+  eval_every_steps: int = option(0, "updates between evaluations during training; 0 for none",
+                                lower=0)
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
   early_stopping_patience: int = option(
-      0, "stop training after this many evaluations without a better score; 0 never stops")
-  best_metric: str = option("score", "metric that selects the best checkpoint, larger is better")
-  log_freq: int = option(10, "updates between lines of metrics.jsonl and TensorBoard points")
+      0, "stop training after this many evaluations without a better score; 0 never stops",
+      lower=0)
+  best_metric: str = option(
+      "score", "metric that selects the best checkpoint; larger is better, but of loss smaller")
+  log_freq: int = option(10, "updates between lines of metrics.jsonl and TensorBoard points",
+                        lower=1)
   seed: int = option(42, "seed of all randomness: order, dropout, new weights")
-  num_trials: int = option(1, "repeat with seed, seed + 1, ... and give mean and deviation")
+  num_trials: int = option(1, "repeat with seed, seed + 1, ... and give mean and deviation",
+                          lower=1)
 
 
 @dataclasses.dataclass

@@ -148,30 +148,28 @@ def find_devices(runtime: config.Runtime, train_batch_size: int) -> Devices:
   gpus = [device.name.replace("/physical_device:", "/") for device in
           tf.config.list_physical_devices("GPU")]
   wanted = runtime.num_core_per_host
-  if not gpus:
-    if wanted <= 1:
-      return Devices("CPU")
-    names, operations = _virtual_cpus(wanted), tf.distribute.ReductionToOneDevice()
-  else:
-    if wanted > len(gpus):
-      raise UserError(f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
-                      f"lower it, or leave it out to use all")
-    # Unasked, as many as share the batch evenly; asked for, exactly that many.
-    wanted = wanted or max(n for n in range(1, len(gpus) + 1) if train_batch_size % n == 0)
-    names, operations = gpus[:wanted], None
+  if gpus and wanted > len(gpus):
+    raise UserError(f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
+                    f"lower it, or leave it out to use all")
+  if not wanted:  # unasked, as many GPUs as share the batch evenly
+    wanted = max(n for n in range(1, len(gpus or [0]) + 1) if train_batch_size % n == 0)
   if train_batch_size % wanted:
     raise UserError(f"--train_batch_size={train_batch_size} is the batch of all devices together "
                     f"and does not divide by {wanted} of them")
+  kind = "GPU" if gpus else "CPU"
   if wanted == 1:
-    return Devices("GPU")
-  return Devices(f"{wanted} x {'GPU' if gpus else 'virtual CPU'}", wanted,
-                 tf.distribute.MirroredStrategy(names, operations))
+    return Devices(kind)
+  if gpus:
+    return Devices(f"{wanted} x GPU", wanted, tf.distribute.MirroredStrategy(gpus[:wanted]))
+  # The default all-reduce hangs on virtual CPU devices.
+  return Devices(f"{wanted} x virtual CPU", wanted, tf.distribute.MirroredStrategy(
+      _virtual_cpus(wanted), tf.distribute.ReductionToOneDevice()))
 
 
 def _resolve_tpu(runtime):
   if not hasattr(v1, "estimator"):
-    raise UserError(f"--use_tpu=True needs TensorFlow 2.15, this is {tf.__version__}: install "
-                    f"requirements-tpu.txt in an environment of its own, "
+    raise UserError(f"--use_tpu=True needs TensorFlow 2.15, this is {tf.__version__}: make an "
+                    f"environment with TENSORFLOW=2.15.1 VENV=.venv-tpu bash scripts/setup.sh, "
                     f"or leave --use_tpu out to run on CPU or GPU")
   try:
     return tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -211,11 +209,13 @@ def build_optimizer(settings: config.Optimizer, num_train_steps: int, num_warmup
 
 
 def build_model_fn(experiment: config.Experiment, task: Task, model_config, devices: Devices,
-                   num_train_steps: int = 0, num_warmup_steps: int = 0) -> Callable:
+                   num_train_steps: int = 0, num_warmup_steps: int = 0,
+                   checkpoint: str | None = None) -> Callable:
   """model_fn of a task: (features, labels, mode, params) -> EstimatorSpec or TPUEstimatorSpec.
 
   Labels are among the features. A prediction holds the task's predictions, `per_example_loss`,
-  and the scalar features, so that everything is scored on the host.
+  and the scalar features, so that everything is scored on the host. `checkpoint` is what the
+  variables will be restored from, None for a new model; it is checked as soon as they exist.
   """
   library = load()
   use_tpu = devices.is_tpu
@@ -226,14 +226,15 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     encoder = modeling.build_encoder(model_config, features, is_training, use_tpu,
                                      experiment.runtime.use_bfloat16)
     output = task.build(encoder, features)
-    if is_training and checkpoints.latest(experiment.trainer.model_dir) is None:
-      checkpoints.initialize(experiment.model)
+    if checkpoint:
+      checkpoints.check(checkpoint)
     if not is_training:
       scalars = {spec.name: features[spec.name] for spec in task.feature_specs
                  if not spec.is_sequence}
       predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
                      "per_example_loss": output.per_example_loss}
-      spec = library.TPUEstimatorSpec(mode, predictions=predictions)
+      spec = library.TPUEstimatorSpec(mode, predictions=predictions,
+                                      scaffold_fn=_weights_only_scaffold)
       return spec if use_tpu or devices.strategy is None else spec.as_estimator_spec()
 
     weights = features["weight"] * tf.cast(features["is_real_example"], tf.float32)
@@ -249,14 +250,31 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
                           ("gradient_norm", optimizer.gradient_norm)):
         v1.add_to_collection(MONITORS, (name, value))
         v1.summary.scalar(name, value)
-    spec = library.TPUEstimatorSpec(mode, loss=loss, train_op=train_op)
+    scaffold_fn = None
+    if not checkpoint:
+      initialize = lambda: checkpoints.initialize(experiment.model)
+      if use_tpu:  # reading the checkpoint must stay out of the replicated computation
+        scaffold_fn = lambda: (initialize(), v1.train.Scaffold())[1]
+      else:
+        initialize()
+    spec = library.TPUEstimatorSpec(mode, loss=loss, train_op=train_op, scaffold_fn=scaffold_fn)
     return spec if devices.strategy is None else spec.as_estimator_spec()
 
   return model_fn
 
 
+def _weights_only_scaffold():
+  """Restores the model's weights and nothing else, so that a slim checkpoint serves too."""
+  weights = v1.trainable_variables()
+  return v1.train.Scaffold(
+      saver=v1.train.Saver(weights),
+      ready_for_local_init_op=v1.report_uninitialized_variables(weights),
+      local_init_op=tf.group(v1.train.get_or_create_global_step().initializer,
+                             v1.local_variables_initializer(), v1.tables_initializer()))
+
+
 def build_estimator(experiment: config.Experiment, devices: Devices, model_fn: Callable,
-                    save_steps: int):
+                    save_steps: int = 1, predict_batch_size: int = 1):
   """TPUEstimator for a TPU, one GPU or a CPU; Estimator under MirroredStrategy for several GPUs."""
   library = load()
   trainer, runtime = experiment.trainer, experiment.runtime
@@ -274,9 +292,8 @@ def build_estimator(experiment: config.Experiment, devices: Devices, model_fn: C
       session_config=None if devices.is_tpu else session_config, cluster=devices.resolver,
       tpu_config=library.TPUConfig(
           iterations_per_loop=min(runtime.iterations, save_steps) if devices.is_tpu else 1,
-          per_host_input_for_training=library.InputPipelineConfig.PER_HOST_V2),
+          per_host_input_for_training=library.InputPipelineConfig.PER_HOST_V1),
       **settings)
   return library.TPUEstimator(
       model_fn, config=run_config, use_tpu=devices.is_tpu,
-      train_batch_size=trainer.train_batch_size, eval_batch_size=trainer.eval_batch_size,
-      predict_batch_size=trainer.predict_batch_size)
+      train_batch_size=trainer.train_batch_size, predict_batch_size=predict_batch_size)

@@ -29,7 +29,8 @@ def define(*sections: type) -> None:
       if metadata["choices"]:
         flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)
       else:
-        _DEFINERS[metadata["kind"]](field.name, field.default, help_text)
+        bounds = {} if metadata["lower"] is None else {"lower_bound": metadata["lower"]}
+        _DEFINERS[metadata["kind"]](field.name, field.default, help_text, **bounds)
       for alias in metadata["aliases"]:
         flags.DEFINE_alias(alias, field.name)
 

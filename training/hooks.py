@@ -61,12 +61,18 @@ class MetricsLog:
   def __init__(self, model_dir: str):
     self.model_dir = model_dir
     self.path = os.path.join(model_dir, "metrics.jsonl")
+    self._line_end = ""  # a killed run may have left a line without an end
+    if tf.io.gfile.exists(self.path):
+      with tf.io.gfile.GFile(self.path) as reader:
+        text = reader.read()
+      self._line_end = "\n" if text and not text.endswith("\n") else ""
 
   def write(self, kind: str, step: int, values: dict[str, float]) -> None:
     """Appends a line {"kind", "step", ...values}."""
     line = json.dumps({"kind": kind, "step": step, **values})
     with tf.io.gfile.GFile(self.path, "a") as writer:
-      writer.write(line + "\n")
+      writer.write(self._line_end + line + "\n")
+    self._line_end = ""
 
   def write_summaries(self, folder: str, step: int, values: dict[str, float]) -> None:
     """Writes TensorBoard scalars to a folder below model_dir."""
@@ -87,7 +93,7 @@ class MetricsLog:
             entry = json.loads(line)
           except ValueError:
             continue
-          if entry.pop("kind") == kind:
+          if entry.pop("kind", None) == kind:
             entries[entry.pop("step")] = entry
     return entries
 

@@ -4,9 +4,10 @@ Order is a function of (seed, epoch) alone, and a pipeline can start at any step
 stopped and restarted sees what an uninterrupted one sees.
 
 Training batches group examples of like length. The shuffled stream is cut into windows of
-GROUP_BATCHES batches, each window is sorted by length, cut into batches, and its batches are
-shuffled. Every batch is then padded to its own longest example, rounded up to LENGTH_MULTIPLE:
-with sentences of 5 to 60 tokens half of the work of padding each batch to 60 is saved.
+GROUP_BATCHES batches (an epoch at most), each window is sorted by length and cut into batches, and
+its batches are shuffled. Every batch is then padded to its own longest example, rounded up to
+LENGTH_MULTIPLE: with sentences of 5 to 60 tokens half of the work of padding each batch to 60 is
+saved.
 """
 
 import dataclasses
@@ -85,20 +86,22 @@ def _epochs(source: RecordSource, seed: int, start: int) -> tf.data.Dataset:
 
 def _grouped_batches(source, batch_size, seed, step) -> tf.data.Dataset:
   """Batches [batch_size] of serialized examples of like length, from batch number `step` on."""
-  window = batch_size * GROUP_BATCHES
-  first_window = step // GROUP_BATCHES
+  # A window larger than an epoch would put the copies of an example side by side.
+  group = max(min(GROUP_BATCHES, source.num_examples // batch_size), 1)
+  window = batch_size * group
+  first_window = step // group
 
   def sort_and_shuffle(index, serialized):
     by_length = tf.argsort(source.lengths(serialized), stable=True)
-    batches = tf.reshape(tf.gather(serialized, by_length), [GROUP_BATCHES, batch_size])
-    order = tf.argsort(tf.random.stateless_uniform([GROUP_BATCHES], [seed, index]))
+    batches = tf.reshape(tf.gather(serialized, by_length), [group, batch_size])
+    order = tf.argsort(tf.random.stateless_uniform([group], [seed, index]))
     return tf.gather(batches, order)
 
   windows = _epochs(source, seed, first_window * window).batch(window, drop_remainder=True)
   windows = windows.enumerate(start=first_window)
   batches = windows.map(lambda index, serialized: sort_and_shuffle(
       tf.cast(index, tf.int32), serialized)).unbatch()
-  return batches.skip(step - first_window * GROUP_BATCHES)
+  return batches.skip(step - first_window * group)
 
 
 def _options(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -4,6 +4,7 @@ The same for every script. A script makes the task and hands over its settings.
 """
 
 import dataclasses
+import hashlib
 import logging
 import math
 import os
@@ -41,6 +42,10 @@ def run_main(main: Callable[[], None]) -> None:
     except tf.errors.ResourceExhaustedError as error:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
                f"or --max_seq_length ({error.message.splitlines()[0]})")
+    except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
+            tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
+      # A file that is a folder, vanished, or is damaged; the message names it.
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error.message.splitlines()[0]}")
     except KeyboardInterrupt:
       print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
@@ -59,14 +64,15 @@ def _parse_flags(argv):
 # ---- Finding the pretrained encoder -------------------------------------------------------------
 
 CONFIG_NAMES = {"bert": "bert_config.json", "funnel": "net_config.json"}
-_VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
+VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 
 
-def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str) -> None:
+def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str,
+                    do_train: bool) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
 
   The configuration is model_dir's own, where an earlier run left one; all else is looked for in
-  the folder `pretrained`. Without a checkpoint in model_dir there must be one to start from.
+  the folder `pretrained`. Training needs a checkpoint to start from while model_dir has none.
 
   Raises:
     UserError: something is in neither place; says what, and which command gets it.
@@ -81,17 +87,19 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
         f"{' or '.join(names)}. bash scripts/quickstart.sh --pretrained_only puts a small encoder "
         f"there; convert_checkpoint.py turns one from Hugging Face into that form")
 
+  is_trained = checkpoints.latest(model_dir) is not None
   if not model.model_config:
+    folders = (model_dir, model.pretrained) if is_trained else (model.pretrained,)
     model.model_config = find(CONFIG_NAMES.values(), "model_config", "model configuration",
-                              (model_dir, model.pretrained))
+                              folders)
   if not tokenizer.tokenizer_path:
-    tokenizer.tokenizer_path = find(_VOCAB_NAMES, "tokenizer_path", "vocabulary")
-  if checkpoints.latest(model_dir) or model.init_checkpoint == "none":
+    tokenizer.tokenizer_path = find(VOCAB_NAMES, "tokenizer_path", "vocabulary")
+  if is_trained or model.init_checkpoint == "none":
     return
-  if not model.init_checkpoint:
-    find(("bert_model.ckpt.index", "model.ckpt.index"), "init_checkpoint", "checkpoint")
-    model.init_checkpoint = model.pretrained
-  model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  if model.init_checkpoint:
+    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  elif do_train:
+    model.init_checkpoint = checkpoints.resolve(model.pretrained)
 
 
 def load_model_config(model: config.Model) -> modeling.Config:
@@ -144,9 +152,6 @@ class Runner:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
-    own_config = os.path.join(experiment.trainer.model_dir, CONFIG_NAMES[self.model_config.family])
-    if not tf.io.gfile.exists(own_config):  # so that the folder can be used without the flag
-      records.write_json(own_config, self.model_config.to_dict())
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
     self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
@@ -170,12 +175,13 @@ class Runner:
     data = self.experiment.data
     limit = data.max_train_examples if kind == "train" else data.max_eval_examples
     found = []
+    splits = self.task.splits(kind)
     if kind in self.record_files:
       path = self.record_files[kind]
       records.check_lengths(path, self.task.feature_specs, data.max_seq_length)
-      found.append((kind, path, records.count_records(path)))
+      found.append((splits[0] if len(splits) == 1 else kind, path, records.count_records(path)))
     else:
-      for split in self.task.splits(kind) or [kind]:
+      for split in splits or [kind]:
         progress = lambda items, split=split: hooks.progress_bar(
             items, unit="example", desc=f"{split} records")
         found.append((split, *records.cached_split(
@@ -191,6 +197,11 @@ class Runner:
   def train(self) -> None:
     """Trains to the last step, evaluating on the way, from wherever model_dir stands."""
     trainer, optimizer = self.experiment.trainer, self.experiment.optimizer
+    if trainer.eval_every_steps:
+      self.check_best_metric()
+    elif trainer.early_stopping_patience:
+      raise UserError("--early_stopping_patience counts evaluations during training: "
+                      "set --eval_every_steps too")
     source = self.sources("train")[0].records
     steps_per_epoch = max(source.num_examples // trainer.train_batch_size, 1)
     num_train_steps = optimizer.train_steps or max(int(
@@ -198,7 +209,8 @@ class Runner:
     num_warmup_steps = optimizer.warmup_steps if optimizer.warmup_steps >= 0 else int(
         num_train_steps * optimizer.warmup_proportion)
     model_fn = estimator.build_model_fn(self.experiment, self.task, self.model_config,
-                                        self.devices, num_train_steps, num_warmup_steps)
+                                        self.devices, num_train_steps, num_warmup_steps,
+                                        checkpoints.latest(trainer.model_dir))
     classifier = estimator.build_estimator(self.experiment, self.devices, model_fn,
                                            trainer.save_steps or steps_per_epoch)
     step = self._start_step(num_train_steps)
@@ -207,6 +219,9 @@ class Runner:
              num_train_steps / steps_per_epoch, num_warmup_steps)
     if step >= num_train_steps:
       return
+    # So that the folder can be evaluated and exported without naming the configuration again.
+    records.write_json(os.path.join(trainer.model_dir, CONFIG_NAMES[self.model_config.family]),
+                       self.model_config.to_dict())
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -237,29 +252,52 @@ class Runner:
 
   def _stops_early(self):
     patience = self.experiment.trainer.early_stopping_patience
-    history = self.metrics_log.read("eval")
-    if not patience or not history:
+    if not patience:
       return False
-    best_step, _ = self._best_of(history)
+    history = self._history()
+    if not history:
+      return False
+    best_step = self._best_step(history)
     stops = sum(step > best_step for step in history) >= patience
     if stops:
       log.info("Stop early: no better %s in %d evaluations since step %d",
-               self._best_metric(), patience, best_step)
+               self.experiment.trainer.best_metric, patience, best_step)
     return stops
 
   # -- evaluation --
 
-  def _best_metric(self):
-    return self.experiment.trainer.best_metric
+  def check_best_metric(self) -> None:
+    """UserError when --best_metric is no metric of the task."""
+    splits = [source.split for source in self.sources("dev")]
+    known = self.task.metric_names(splits)
+    if self.experiment.trainer.best_metric not in known:
+      raise UserError(f"--best_metric={self.experiment.trainer.best_metric} is not measured; "
+                      f"there are {', '.join(sorted(known))}")
 
-  def _best_of(self, history):
-    metric = self._best_metric()
-    for values in history.values():
-      if metric not in values:
-        raise UserError(f"--best_metric={metric} is not measured; there are "
-                        f"{', '.join(sorted(values))}")
-    step = max(history, key=lambda step: (history[step][metric], -step))
-    return step, history[step]
+  def _data_key(self):
+    """Tells evaluations on different data apart: their figures cannot be compared."""
+    parts = [(os.path.basename(source.records.path), source.records.num_examples)
+             for source in self.sources("dev")]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
+
+  def _history(self):
+    """Earlier evaluations on the same data of checkpoints up to the newest: step -> metrics."""
+    model_dir = self.experiment.trainer.model_dir
+    newest = checkpoints.latest(model_dir)
+    entries = self.metrics_log.read("eval")
+    info = os.path.join(model_dir, "best", "info.json")
+    if tf.io.gfile.exists(info):  # written before the line in the log
+      values = records.read_json(info)
+      entries.setdefault(values["step"], values)
+    return {step: values for step, values in entries.items()
+            if newest and step <= checkpoints.step_of(newest)
+            and values.get("data") == self._data_key()}
+
+  def _best_step(self, history):
+    """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
+    metric = self.experiment.trainer.best_metric
+    sign = -1 if metric.startswith("loss") else 1
+    return max(history, key=lambda step: (sign * history[step][metric], -step))
 
   def predict_all(self, source: inputs.RecordSource, checkpoint: str,
                   batch_size: int) -> dict[str, np.ndarray]:
@@ -269,8 +307,9 @@ class Runner:
       AssertionError: an example was lost or doubled; a defect, never to be hidden.
     """
     model_fn = estimator.build_model_fn(self.experiment, self.task, self.model_config,
-                                        self.devices)
-    predictor = estimator.build_estimator(self.experiment, self.devices, model_fn, 1)
+                                        self.devices, checkpoint=checkpoint)
+    predictor = estimator.build_estimator(self.experiment, self.devices, model_fn,
+                                          predict_batch_size=batch_size)
     input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
     batches = list(predictor.predict(input_fn, checkpoint_path=checkpoint,
                                      yield_single_examples=False))
@@ -278,7 +317,9 @@ class Runner:
     real = joined["example_index"] >= 0
     order = np.argsort(joined["example_index"][real])
     assert len(order) == source.num_examples, (len(order), source.num_examples)
-    return {name: values[real][order] for name, values in joined.items()}
+    joined = {name: values[real][order] for name, values in joined.items()}
+    # Records of the originals are filled up to whole batches with examples that are none.
+    return {name: values[joined["is_real_example"] != 0] for name, values in joined.items()}
 
   def evaluate(self, checkpoint: str) -> dict[str, float]:
     """Metrics of a checkpoint on the dev data; keeps a copy of it when it is the best so far."""
@@ -293,34 +334,40 @@ class Runner:
           **self.task.score(source.split, predictions),
           "loss": float(np.mean(predictions["per_example_loss"]))}
     metrics = self.task.combine(metrics_of_splits)
-    self.metrics_log.write("eval", step, metrics)
-    self.metrics_log.write_summaries("eval", step, metrics)
-    log.info("Evaluation at step %d: %s", step, format_metrics(metrics))
-    best_step, best = self._best_of(self.metrics_log.read("eval"))
-    records.write_json(os.path.join(trainer.model_dir, "eval_results.json"), {
-        "step": step, "checkpoint": checkpoint, **metrics,
-        "best_step": best_step, "best_metric": self._best_metric(),
-        "best_value": best[self._best_metric()]})
-    if best_step == step:
+    history = {**self._history(), step: metrics}
+    best_step, best_metric = self._best_step(history), trainer.best_metric
+    entry = {**metrics, "data": self._data_key()}
+    # The copy comes first, then the line in the log: a run that is killed between the two finds
+    # the evaluation in best/info.json.
+    if best_step == step and checkpoint.startswith(os.path.join(trainer.model_dir, "model.ckpt")):
       folder = os.path.join(trainer.model_dir, "best")
       copied = checkpoints.copy(checkpoint, folder)
       records.write_json(os.path.join(folder, "info.json"),
-                         {"step": step, "checkpoint": copied, **metrics})
+                         {"step": step, "checkpoint": copied, **entry})
+    records.write_json(os.path.join(trainer.model_dir, "eval_results.json"), {
+        "step": step, "checkpoint": checkpoint, **metrics, "best_step": best_step,
+        "best_metric": best_metric, "best_value": history[best_step][best_metric]})
+    self.metrics_log.write("eval", step, entry)
+    self.metrics_log.write_summaries("eval", step, metrics)
+    log.info("Evaluation at step %d: %s", step, format_metrics(metrics))
     self._evaluated[checkpoint] = metrics
     return metrics
 
-  def evaluate_all(self) -> dict[str, float]:
-    """Evaluates the newest checkpoint, or with eval_all_ckpt all; returns the best metrics."""
+  def evaluate_all(self) -> tuple[str, dict[str, float]]:
+    """Evaluates checkpoints; returns the best of them and its metrics.
+
+    Those are the newest of model_dir (with eval_all_ckpt every one), and what training evaluated;
+    in an empty model_dir the init_checkpoint, if one was given.
+    """
     trainer = self.experiment.trainer
-    prefixes = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else [
-        checkpoints.latest(trainer.model_dir)]
-    if not prefixes or prefixes[0] is None:
-      raise UserError(f"{trainer.model_dir}: no checkpoint to evaluate; train first (--do_train) "
-                      f"or name the folder with --model_dir")
-    for prefix in prefixes:
+    self.check_best_metric()
+    prefixes = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
+    for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
       self.evaluate(prefix)
-    _, best = self._best_of(self.metrics_log.read("eval"))
-    return best
+    by_step = {checkpoints.step_of(prefix): prefix for prefix in self._evaluated}
+    best = by_step[self._best_step(
+        {step: self._evaluated[prefix] for step, prefix in by_step.items()})]
+    return best, self._evaluated[best]
 
   def predict(self) -> dict[str, dict[str, np.ndarray]]:
     """Predictions of the best checkpoint for the test data, by split."""
@@ -332,11 +379,19 @@ class Runner:
 
   def best_checkpoint(self) -> str:
     """The best checkpoint where evaluations kept one, else the newest."""
-    model_dir = self.experiment.trainer.model_dir
-    found = checkpoints.latest(os.path.join(model_dir, "best")) or checkpoints.latest(model_dir)
+    best = checkpoints.latest(os.path.join(self.experiment.trainer.model_dir, "best"))
+    return best or self._newest_checkpoint("predict with")
+
+  def _newest_checkpoint(self, purpose):
+    trainer = self.experiment.trainer
+    found = checkpoints.latest(trainer.model_dir)
+    if found is None and self.experiment.model.init_checkpoint not in ("", "none"):
+      found = self.experiment.model.init_checkpoint
+      log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
     if found is None:
-      raise UserError(f"{model_dir}: no checkpoint to predict with; train first (--do_train) or "
-                      f"name the folder with --model_dir")
+      raise UserError(f"{trainer.model_dir}: no checkpoint to {purpose}; train first (--do_train), "
+                      f"or name the folder with --model_dir or a checkpoint with "
+                      f"--init_checkpoint")
     return found
 
 
