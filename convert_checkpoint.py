@@ -59,7 +59,6 @@ from training.conversion import FAMILIES, Entry, Family, expand
 v1 = tf.compat.v1
 
 DIRECTIONS = ("hf_to_tf", "tf_to_hf", "strip", "core_only")
-_CONFIG_NAMES = tuple(family.config_name for family in FAMILIES.values())
 
 
 # ---- Names and shapes ---------------------------------------------------------------------------
@@ -394,7 +393,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   config_file = os.path.join(input_dir, "config.json")
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
-  names = [family.config_name, "vocab.txt", *checkpoint_files(name)]
+  names = [family.config_class.file_name, "vocab.txt", *checkpoint_files(name)]
   check_new(output_dir, names, overwrite)
   vocab = _existing(input_dir, "vocab.txt")
   tensors = HFTensors(input_dir)
@@ -405,7 +404,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
             for entry in found}
   with staged(output_dir, names) as folder:
-    records.write_json(os.path.join(folder, family.config_name), config.to_dict())
+    records.write_json(os.path.join(folder, family.config_class.file_name), config.to_dict())
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     write_checkpoint(os.path.join(folder, name), arrays)
     write_state(folder, name)
@@ -415,8 +414,8 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   if "pooler" in family.core and "pooler" not in groups:
     print("The model has no pooler: fine-tune it with --noinit_pooler")
   if not getattr(config, "truncate_seq", True):
-    print(f"{config_file}: truncate_seq is false, which {family.config_name} does not hold; use "
-          f"the model with --notruncate_seq --overwrite_keys=truncate_seq")
+    print(f"{config_file}: truncate_seq is false, which {family.config_class.file_name} does not "
+          f"hold; use the model with --notruncate_seq --overwrite_keys=truncate_seq")
   tokenizer_config = os.path.join(input_dir, "tokenizer_config.json")
   if tf.io.gfile.exists(tokenizer_config):
     if records.read_json(tokenizer_config).get("do_lower_case") is False:
@@ -439,7 +438,8 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   Raises:
     UserError: a file is missing or damaged, or a variable has no place in the other form.
   """
-  config_file = os.path.join(input_dir, (_present(input_dir, _CONFIG_NAMES) or _CONFIG_NAMES)[0])
+  names = _present(input_dir, runner.CONFIG_NAMES) or runner.CONFIG_NAMES
+  config_file = os.path.join(input_dir, names[0])
   config = modeling.load_config(config_file)
   family = FAMILIES[config.family]
   if family is conversion.FUNNEL:
@@ -496,7 +496,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   """
   tensors = TFTensors(checkpoint or input_dir)
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
-  side_files = _present(input_dir, _CONFIG_NAMES + runner.VOCAB_NAMES)
+  side_files = _present(input_dir, runner.CONFIG_NAMES + runner.VOCAB_NAMES)
   names = [*side_files, *checkpoint_files(name)]
   check_new(output_dir, names, overwrite)
   size_before = tensors.size()

@@ -45,6 +45,7 @@ class BertConfig:
   """
 
   family: ClassVar[str] = "bert"
+  file_name: ClassVar[str] = "bert_config.json"
   cls_segment_id: ClassVar[int] = 0  # segment id of the first token
   reserved_positions: ClassVar[int] = 0  # padding that the model needs after the last token
 

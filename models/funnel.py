@@ -68,6 +68,7 @@ class ModelConfig:
   """
 
   family: ClassVar[str] = "funnel"
+  file_name: ClassVar[str] = "net_config.json"
   cls_segment_id: ClassVar[int] = CLS_SEGMENT_ID
 
   vocab_size: int

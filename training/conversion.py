@@ -101,7 +101,6 @@ class Family:
 
   Attributes:
     model_type: its name in Hugging Face's config.json; the configuration class's `family`.
-    config_name: file name of the TensorFlow configuration.
     checkpoint_name: name of the TensorFlow checkpoint.
     tokenizer_class: Hugging Face's tokenizer.
     max_length: configuration -> the longest input that the tokenizer may make.
@@ -128,7 +127,6 @@ class Family:
   """
 
   model_type: str
-  config_name: str
   checkpoint_name: str
   tokenizer_class: str
   max_length: Callable[[Any], int]
@@ -223,7 +221,6 @@ def _bert_groups(config, cls_scope):
 
 BERT = Family(
     model_type="bert",
-    config_name="bert_config.json",
     checkpoint_name="bert_model.ckpt",
     tokenizer_class="BertTokenizer",
     max_length=lambda config: config.max_position_embeddings,
@@ -373,7 +370,6 @@ def _funnel_deviations(config, groups):
 
 FUNNEL = Family(
     model_type="funnel",
-    config_name="net_config.json",
     checkpoint_name="model.ckpt",
     tokenizer_class="FunnelTokenizer",
     max_length=lambda config: 512,  # of pretraining; the positions have no bound

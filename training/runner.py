@@ -63,7 +63,7 @@ def _parse_flags(argv):
 
 # ---- Finding the pretrained encoder -------------------------------------------------------------
 
-CONFIG_NAMES = {"bert": "bert_config.json", "funnel": "net_config.json"}
+CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
 VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 
 
@@ -90,7 +90,7 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
   is_trained = checkpoints.latest(model_dir) is not None
   if not model.model_config:
     folders = (model_dir, model.pretrained) if is_trained else (model.pretrained,)
-    model.model_config = find(CONFIG_NAMES.values(), "model_config", "model configuration",
+    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration",
                               folders)
   if not tokenizer.tokenizer_path:
     tokenizer.tokenizer_path = find(VOCAB_NAMES, "tokenizer_path", "vocabulary")
@@ -220,7 +220,7 @@ class Runner:
     if step >= num_train_steps:
       return
     # So that the folder can be evaluated and exported without naming the configuration again.
-    records.write_json(os.path.join(trainer.model_dir, CONFIG_NAMES[self.model_config.family]),
+    records.write_json(os.path.join(trainer.model_dir, self.model_config.file_name),
                        self.model_config.to_dict())
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)

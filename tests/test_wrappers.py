@@ -1,0 +1,117 @@
+"""The recipe wrappers: what they print, and that they run, on a tiny model; the FLOPs counter."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+import tiny
+
+import modeling
+from benchmarks import flops
+
+WRAPPERS = ("gpu_cola", "gpu_glue", "tpu_glue", "gpu_imdb", "tpu_imdb")
+
+
+def wrapper(name, *args, **settings):
+  environment = dict(os.environ, PYTHON=sys.executable, TF_CPP_MIN_LOG_LEVEL="3",
+                     **{key: str(value) for key, value in settings.items()})
+  return subprocess.run(["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), *args],
+                        capture_output=True, text=True, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("wrappers")
+  tiny.write_funnel(folder / "model")
+  tiny.write_cola(folder / "glue" / "CoLA", 32, 8, 8)
+  for split in ("train", "test"):
+    for index, (text, label) in enumerate(tiny.sentences(16, 4)):
+      place = folder / "aclImdb" / split / ("pos" if label == "1" else "neg")
+      place.mkdir(parents=True, exist_ok=True)
+      (place / f"{index}_7.txt").write_text(text)
+  return folder
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_dry_run_prints_the_command_and_passes_arguments_through(name):
+  result = wrapper(name, "--dry_run", "--seed=7", MODEL_DIR="/m", LEARNING_RATE="3e-5",
+                   TASKS="RTE", GS_ROOT="gs://b", TPU_NAME="t")
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.count("run_classifier.py") == 1
+  assert "--pretrained=/m" in result.stdout and result.stdout.rstrip().endswith("--seed=7")
+  assert ("--use_tpu=True --tpu=t" in result.stdout) == name.startswith("tpu")
+  assert ("--learning_rate=3e-5" in result.stdout) != name.endswith("glue")
+  with open(os.path.join(tiny.ROOT, "scripts", name + ".sh")) as reader:
+    head = reader.read().split("source ")[0]
+  assert "eproduce" in head or "published recipe" in head
+
+
+@pytest.mark.parametrize("name, results", [
+    ("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("gpu_glue", "exp/CoLA")])
+def test_gpu_wrappers_run(workspace, name, results):
+  steps = ["--train_steps=2"] if name == "gpu_glue" else []
+  result = wrapper(
+      name, "--max_seq_length=24", *steps, MODEL_DIR=workspace / "model", TASKS="CoLA",
+      GLUE_DIR=workspace / "glue", IMDB_DIR=workspace / "aclImdb", TRAIN_BATCH_SIZE=8,
+      OUTPUT_DIR=workspace / name / "records", EXP_DIR=workspace / name / "exp", TRAIN_STEPS=2,
+      WARMUP_STEPS=1, SAVE_STEPS=1)
+  assert result.returncode == 0, result.stderr[-3000:]
+  assert " dev: " in result.stdout
+  assert (workspace / name / results / "eval_results.json").exists()
+
+
+def test_tpu_wrapper_without_a_tpu(workspace):
+  result = wrapper("tpu_glue", MODEL_DIR=workspace / "model", GS_ROOT=workspace / "gs",
+                   INIT_CHECKPOINT=workspace / "model", GLUE_DIR=workspace / "glue", TASKS="CoLA")
+  assert result.returncode == 1
+  assert "leave --use_tpu out to run on CPU or GPU" in result.stderr
+  assert "Traceback" not in result.stderr
+
+
+def test_flops_of_the_released_models_are_the_papers():
+  for name, (standard, paper) in flops.PAPER.items():
+    for length in (128, 512):
+      ratio = flops.encoder_flops(modeling.released_funnel(name), length) / flops.encoder_flops(
+          flops.STANDARD[standard], length)
+      assert abs(ratio - paper) < 0.02, (name, length, ratio)
+
+
+@pytest.mark.parametrize("config", [
+    modeling.BertConfig(40, 16, 3, 2, 32, max_position_embeddings=24, type_vocab_size=2),
+    modeling.ModelConfig(40, "2_1x2_2", d_model=16, d_embed=16, n_head=2, d_head=8, d_inner=32,
+                         rel_attn_type="null", decoder_size="1"),
+    modeling.ModelConfig(40, "1_2", d_model=16, d_embed=8, n_head=2, d_head=8, d_inner=32,
+                         rel_attn_type="null", pool_q_only=False, decoder_size="1")])
+def test_flops_equal_the_matrix_products_of_the_graph(config):
+  """Without relative attention every matrix product of the graph is in the formula."""
+  length = 16
+  with tf.Graph().as_default() as graph:
+    ids = tf.ones([1, length], tf.int32)
+    if config.family == "bert":
+      modeling.BertModel(config, False, ids)
+      scope = "bert/encoder"
+    else:
+      modeling.FunnelTFM(config).extract_hiddens(ids, False)
+      scope = "model/encoder"
+    counted = 0
+    for op in graph.get_operations():
+      if op.name.startswith(scope) and op.type in ("MatMul", "BatchMatMulV2", "Einsum"):
+        counted += products(op)
+  assert counted == flops.encoder_flops(config, length)
+
+
+def products(op):
+  """Multiplications and additions of a matrix product: 2 * outputs * summed elements."""
+  left = op.inputs[0].shape.as_list()
+  if op.type == "Einsum":
+    terms = op.get_attr("equation").decode().split("->")
+    sizes = {letter: size for term, tensor in zip(terms[0].split(","), op.inputs, strict=True)
+             for letter, size in zip(term, tensor.shape.as_list(), strict=True)}
+    total = 2
+    for size in sizes.values():
+      total *= size
+    return total
+  transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+  return 2 * op.outputs[0].shape.num_elements() * left[-2 if transposed else -1]
