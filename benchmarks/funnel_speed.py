@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import modeling
 from benchmarks import flops
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCAB_SIZE = 30522
 MODELS = {
     "bert": modeling.BertConfig(VOCAB_SIZE, 384, 12, 12, 1536, type_vocab_size=2),

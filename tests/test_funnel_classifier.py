@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +125,79 @@ def test_released_models_by_name():
     assert os.path.exists(os.path.join(tiny.ROOT, "configs", "models", name + ".json"))
   with pytest.raises(modeling.UserError, match="no released model 'B4'; there are B4-4-4H768"):
     modeling.released_funnel("B4")
+
+
+CUSTOM_USAGE = '''
+import sys
+import numpy as np
+import tensorflow as tf
+from absl import flags
+import data_utils
+import modeling
+import tokenization
+from training import config
+from training import flags as shared_flags
+
+FLAGS = flags.FLAGS
+shared_flags.define(config.Model, config.Tokenizer)
+shared_flags.define_funnel()
+FLAGS(sys.argv)
+is_training = use_tpu = use_bfloat16 = False
+
+tokenizer = tokenization.get_tokenizer()
+data_utils.setup_special_ids(tokenizer)
+
+if FLAGS.model_config:
+  net_config = modeling.ModelConfig.init_from_json(FLAGS.model_config)
+else:
+  net_config = modeling.ModelConfig.init_from_flags()
+model = modeling.FunnelTFM(net_config)
+
+tf.compat.v1.disable_eager_execution()
+inputs = tf.constant([tokenizer.convert_text_to_ids("the film was very good and the story fine")])
+seg_id = tf.zeros_like(inputs)
+input_mask = tf.zeros_like(inputs)
+
+summary, _ = model.get_pooled_output(
+   inputs,
+   is_training,
+   seg_id=seg_id,
+   input_mask=input_mask,
+   use_tpu=use_tpu,
+   use_bfloat16=use_bfloat16)
+
+for use_decoder in (False, True):
+  last_hidden, encoder_hiddens, ret_dict = model.extract_hiddens(
+      inputs,
+      is_training,
+      seg_id=seg_id,
+      input_mask=input_mask,
+      use_decoder=use_decoder,
+      use_tpu=use_tpu,
+      use_bfloat16=use_bfloat16)
+  print(last_hidden.shape, len(encoder_hiddens))
+if FLAGS.init_checkpoint:
+  saved = dict(tf.train.list_variables(FLAGS.init_checkpoint))
+  own = {v.op.name: v.shape.as_list() for v in tf.compat.v1.global_variables()}
+  print(sorted(set(own) - set(saved)), all(own[name] == saved[name] for name in saved))
+print(net_config.vocab_size, summary.shape)
+'''
+
+
+def test_custom_usage_of_the_published_readme(workspace):
+  def program(*args):
+    result = subprocess.run(
+        [sys.executable, "-c", CUSTOM_USAGE, *args], text=True, capture_output=True,
+        env=dict(os.environ, PYTHONPATH=tiny.ROOT))
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.splitlines()
+
+  model, vocab = workspace / "model", f"--tokenizer_path={workspace / 'model/vocab.uncased.txt'}"
+  lines = program(vocab, f"--model_config={model / 'net_config.json'}",
+                  f"--init_checkpoint={model / 'model.ckpt'}")
+  assert lines[:2] == ["(1, 3, 16) 3", "(1, 9, 16) 3"]
+  assert lines[2] == ("['model/sequnece_summary/summary/bias', "
+                      "'model/sequnece_summary/summary/kernel'] True")
+  lines = program(vocab, "--block_size=2_2", "--d_model=8", "--d_embed=8", "--n_head=1",
+                  "--d_head=8", "--d_inner=8", "--decoder_size=1")
+  assert lines == ["(1, 5, 8) 4", "(1, 9, 8) 4", f"{len(tiny.VOCAB)} (1, 8)"]

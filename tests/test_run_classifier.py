@@ -106,6 +106,63 @@ def test_evaluation_alone_gives_the_same_numbers_for_every_checkpoint(trained, w
   assert f"{max(line['score'] for line in after):.4f}" in out
 
 
+def test_slim_checkpoint_predicts_from_another_folder(trained, workspace):
+  """Without Adam's slots and global_step, and as --init_checkpoint of an empty model_dir."""
+  slim = workspace / "slim"
+  tiny.run("convert_checkpoint.py", "--drop_optimizer", f"--input_dir={trained[0] / 'best'}",
+           f"--output_dir={slim}")
+  names = {name for name, _ in tf.train.list_variables(str(slim))}
+  assert not any("adam" in name or name == "global_step" for name in names)
+  tiny.run("run_classifier.py", "--do_predict", f"--init_checkpoint={slim}",
+           *flags_of(workspace, "elsewhere"))
+  assert (workspace / "elsewhere" / "predictions.test.tsv").read_text() == (
+      trained[0] / "predictions.test.tsv").read_text()
+
+
+def test_evaluation_on_other_data_leaves_the_best_checkpoint_alone(trained, workspace):
+  before = read_json(trained[0] / "best" / "info.json")
+  _, err = tiny.run("run_classifier.py", "--do_eval", "--best_metric=loss",
+                    *flags_of(workspace, max_eval_examples=4))
+  assert "Evaluation at step 48" in err
+  assert read_json(trained[0] / "best" / "info.json") == before
+  lines = [json.loads(line) for line in open(trained[0] / "metrics.jsonl")]
+  assert lines[-1]["data"] != before["data"]
+
+
+def test_settings_that_contradict_are_told_before_any_work(trained, workspace):
+  for args, message in (
+      (["--early_stopping_patience=2"], "set --eval_every_steps too"),
+      (["--best_metric=accuracy", "--do_train", "--do_eval"], "--best_metric=accuracy is not "
+       "measured; there are loss, matthews, score"),
+      (["--task_name=sst-2"], "this folder holds a model of task cola, not of sst-2")):
+    _, err = tiny.run("run_classifier.py", *flags_of(workspace), *args, status=1)
+    assert message in err and "Traceback" not in err, err
+
+
+def test_filler_examples_are_not_scored(trained, workspace, tmp_path):
+  """Evaluation files of the originals are filled up with is_real_example 0."""
+  path = tf.io.gfile.glob(str(workspace / "records" / "cola.len-24.dev.*.tfrecord"))[0]
+  filled = str(tmp_path / "eval.tf_record")
+  with tf.io.TFRecordWriter(filled) as writer:
+    serialized = [record.numpy() for record in tf.data.TFRecordDataset(path)]
+    for record in serialized:
+      writer.write(record)
+    filler = tf.train.Example.FromString(serialized[0])
+    filler.features.feature["is_real_example"].int64_list.value[:] = [0]
+    filler.features.feature["label_ids"].int64_list.value[:] = [
+        1 - filler.features.feature["label_ids"].int64_list.value[0]]
+    for _ in range(20):
+      writer.write(filler.SerializeToString())
+  (tmp_path / "meta").write_text("{}")
+  tiny.run("run_classifier.py", "--do_eval", f"--eval_data_path={filled}",
+           f"--input_meta_data_path={tmp_path / 'meta'}", *flags_of(workspace))
+  lines = [json.loads(line) for line in open(trained[0] / "metrics.jsonl")]
+  evaluations = [line for line in lines if line["kind"] == "eval" and line["step"] == 48]
+  assert evaluations[-1]["data"] != evaluations[0]["data"]
+  for metric in ("matthews", "loss"):
+    assert evaluations[-1][metric] == pytest.approx(evaluations[0][metric], abs=1e-5)
+
+
 def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
   """Dropout is on, evaluation interrupts training, and the kill comes between checkpoints."""
   flags = flags_of(workspace, "killed", eval_every_steps=24, save_steps=12)

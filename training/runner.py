@@ -157,6 +157,7 @@ class Runner:
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
+    self._is_training = False
 
   # -- data --
 
@@ -225,6 +226,7 @@ class Runner:
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
+    self._is_training = True
     try:
       while step < num_train_steps and not self._stops_early():
         target = min(num_train_steps, (step // every + 1) * every)
@@ -238,6 +240,7 @@ class Runner:
       raise UserError(f"the loss is not a number after step {step}; lower --learning_rate "
                       f"or lengthen --warmup_steps") from error
     finally:
+      self._is_training = False
       hook.close()
 
   def _start_step(self, num_train_steps):
@@ -285,13 +288,16 @@ class Runner:
     model_dir = self.experiment.trainer.model_dir
     newest = checkpoints.latest(model_dir)
     entries = self.metrics_log.read("eval")
-    info = os.path.join(model_dir, "best", "info.json")
-    if tf.io.gfile.exists(info):  # written before the line in the log
-      values = records.read_json(info)
-      entries.setdefault(values["step"], values)
+    best = self._best_info()  # written before the line in the log
+    if best:
+      entries.setdefault(best["step"], best)
     return {step: values for step, values in entries.items()
             if newest and step <= checkpoints.step_of(newest)
             and values.get("data") == self._data_key()}
+
+  def _best_info(self):
+    path = os.path.join(self.experiment.trainer.model_dir, "best", "info.json")
+    return records.read_json(path) if tf.io.gfile.exists(path) else {}
 
   def _best_step(self, history):
     """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
@@ -339,8 +345,11 @@ class Runner:
     entry = {**metrics, "data": self._data_key()}
     # The copy comes first, then the line in the log: a run that is killed between the two finds
     # the evaluation in best/info.json.
-    if best_step == step and checkpoint.startswith(os.path.join(trainer.model_dir, "model.ckpt")):
-      folder = os.path.join(trainer.model_dir, "best")
+    folder = os.path.join(trainer.model_dir, "best")
+    is_own = checkpoint.startswith(os.path.join(trainer.model_dir, "model.ckpt"))
+    # A look at other data afterwards does not replace what training chose.
+    is_chosen = self._is_training or self._best_info().get("data") in (None, self._data_key())
+    if best_step == step and is_own and is_chosen:
       copied = checkpoints.copy(checkpoint, folder)
       records.write_json(os.path.join(folder, "info.json"),
                          {"step": step, "checkpoint": copied, **entry})
