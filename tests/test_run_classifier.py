@@ -113,6 +113,7 @@ def test_slim_checkpoint_predicts_from_another_folder(trained, workspace):
            f"--output_dir={slim}")
   names = {name for name, _ in tf.train.list_variables(str(slim))}
   assert not any("adam" in name or name == "global_step" for name in names)
+  tiny.run("run_classifier.py", "--do_predict", *flags_of(workspace))
   tiny.run("run_classifier.py", "--do_predict", f"--init_checkpoint={slim}",
            *flags_of(workspace, "elsewhere"))
   assert (workspace / "elsewhere" / "predictions.test.tsv").read_text() == (

@@ -214,8 +214,9 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
   """model_fn of a task: (features, labels, mode, params) -> EstimatorSpec or TPUEstimatorSpec.
 
   Labels are among the features. A prediction holds the task's predictions, `per_example_loss`,
-  and the scalar features, so that everything is scored on the host. `checkpoint` is what the
-  variables will be restored from, None for a new model; it is checked as soon as they exist.
+  and the scalar features, so that everything is scored on the host. What the variables will be
+  restored from is checked as soon as they exist: model_dir's newest checkpoint in training,
+  `checkpoint` in prediction.
   """
   library = load()
   use_tpu = devices.is_tpu
@@ -226,8 +227,9 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     encoder = modeling.build_encoder(model_config, features, is_training, use_tpu,
                                      experiment.runtime.use_bfloat16)
     output = task.build(encoder, features)
-    if checkpoint:
-      checkpoints.check(checkpoint)
+    restored = checkpoints.latest(experiment.trainer.model_dir) if is_training else checkpoint
+    if restored:
+      checkpoints.check(restored)
     if not is_training:
       scalars = {spec.name: features[spec.name] for spec in task.feature_specs
                  if not spec.is_sequence}
@@ -251,7 +253,7 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
         v1.add_to_collection(MONITORS, (name, value))
         v1.summary.scalar(name, value)
     scaffold_fn = None
-    if not checkpoint:
+    if not restored:
       initialize = lambda: checkpoints.initialize(experiment.model)
       if use_tpu:  # reading the checkpoint must stay out of the replicated computation
         scaffold_fn = lambda: (initialize(), v1.train.Scaffold())[1]

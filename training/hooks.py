@@ -83,8 +83,11 @@ class MetricsLog:
       writer.add_summary(summary, step)
       writer.close()
 
-  def read(self, kind: str) -> dict[int, dict[str, float]]:
-    """Lines of a kind by step; of several lines of one step the last. A cut-off line is skipped."""
+  def read(self, kind: str, **wanted) -> dict[int, dict[str, float]]:
+    """Lines of a kind that hold the `wanted` values, by step; of several of one step the last.
+
+    A line that was cut off is skipped.
+    """
     entries = {}
     if tf.io.gfile.exists(self.path):
       with tf.io.gfile.GFile(self.path) as reader:
@@ -93,7 +96,7 @@ class MetricsLog:
             entry = json.loads(line)
           except ValueError:
             continue
-          if entry.pop("kind", None) == kind:
+          if entry.pop("kind", None) == kind and wanted.items() <= entry.items():
             entries[entry.pop("step")] = entry
     return entries
 

@@ -210,8 +210,7 @@ class Runner:
     num_warmup_steps = optimizer.warmup_steps if optimizer.warmup_steps >= 0 else int(
         num_train_steps * optimizer.warmup_proportion)
     model_fn = estimator.build_model_fn(self.experiment, self.task, self.model_config,
-                                        self.devices, num_train_steps, num_warmup_steps,
-                                        checkpoints.latest(trainer.model_dir))
+                                        self.devices, num_train_steps, num_warmup_steps)
     classifier = estimator.build_estimator(self.experiment, self.devices, model_fn,
                                            trainer.save_steps or steps_per_epoch)
     step = self._start_step(num_train_steps)
@@ -287,13 +286,12 @@ class Runner:
     """Earlier evaluations on the same data of checkpoints up to the newest: step -> metrics."""
     model_dir = self.experiment.trainer.model_dir
     newest = checkpoints.latest(model_dir)
-    entries = self.metrics_log.read("eval")
+    entries = self.metrics_log.read("eval", data=self._data_key())
     best = self._best_info()  # written before the line in the log
-    if best:
+    if best.get("data") == self._data_key():
       entries.setdefault(best["step"], best)
     return {step: values for step, values in entries.items()
-            if newest and step <= checkpoints.step_of(newest)
-            and values.get("data") == self._data_key()}
+            if newest and step <= checkpoints.step_of(newest)}
 
   def _best_info(self):
     path = os.path.join(self.experiment.trainer.model_dir, "best", "info.json")
