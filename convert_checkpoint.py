@@ -393,7 +393,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   config_file = os.path.join(input_dir, "config.json")
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
-  names = [family.config_class.file_name, "vocab.txt", *checkpoint_files(name)]
+  names = [config.file_name, "vocab.txt", *checkpoint_files(name)]
   check_new(output_dir, names, overwrite)
   vocab = _existing(input_dir, "vocab.txt")
   tensors = HFTensors(input_dir)
@@ -404,7 +404,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
             for entry in found}
   with staged(output_dir, names) as folder:
-    records.write_json(os.path.join(folder, family.config_class.file_name), config.to_dict())
+    records.write_json(os.path.join(folder, config.file_name), config.to_dict())
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     write_checkpoint(os.path.join(folder, name), arrays)
     write_state(folder, name)
@@ -414,7 +414,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   if "pooler" in family.core and "pooler" not in groups:
     print("The model has no pooler: fine-tune it with --noinit_pooler")
   if not getattr(config, "truncate_seq", True):
-    print(f"{config_file}: truncate_seq is false, which {family.config_class.file_name} does not "
+    print(f"{config_file}: truncate_seq is false, which {config.file_name} does not "
           f"hold; use the model with --notruncate_seq --overwrite_keys=truncate_seq")
   tokenizer_config = os.path.join(input_dir, "tokenizer_config.json")
   if tf.io.gfile.exists(tokenizer_config):
