@@ -34,13 +34,13 @@ def set_up_logging() -> None:
 
 
 def progress_bar(iterable=None, total: int | None = None, unit: str = "it", desc: str = "",
-                 initial: int = 0) -> tqdm.tqdm:
+                 initial: int = 0, bar_format: str | None = None) -> tqdm.tqdm:
   """A progress bar on a terminal; where standard error is none, a plain line now and then."""
+  settings = dict(total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format)
   if sys.stderr.isatty():
-    return tqdm.tqdm(iterable, total=total, unit=unit, desc=desc, initial=initial,
-                     dynamic_ncols=True)
-  return tqdm.tqdm(iterable, total=total, unit=unit, desc=desc, initial=initial, ncols=110,
-                   mininterval=20, maxinterval=60, ascii=True, file=_Lines())
+    return tqdm.tqdm(iterable, dynamic_ncols=True, **settings)
+  return tqdm.tqdm(iterable, ncols=110, mininterval=20, maxinterval=60, ascii=True, file=_Lines(),
+                   **settings)
 
 
 class _Lines:
@@ -115,7 +115,9 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log_freq = log_freq
     self._step = start_step
     self._seconds = self._timed_steps = 0
-    self._bar = progress_bar(total=num_train_steps, initial=start_step, unit="step", desc="train")
+    self._bar = progress_bar(
+        total=num_train_steps, initial=start_step, desc="train", bar_format="{desc}: {percentage:3"
+        ".0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed} elapsed, {remaining} left{postfix}]")
 
   def begin(self):
     self._monitors = dict(v1.get_collection(MONITORS))
