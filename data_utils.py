@@ -6,12 +6,6 @@
 """
 
 from errors import UserError
-from models.funnel import CLS_SEGMENT_ID
-
-SEG_ID_A = 0
-SEG_ID_B = 1
-SEG_ID_CLS = CLS_SEGMENT_ID
-SEG_ID_PAD = 0
 
 
 def setup_special_ids(tokenizer) -> dict[str, int]:

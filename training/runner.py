@@ -198,9 +198,7 @@ class Runner:
   def train(self) -> None:
     """Trains to the last step, evaluating on the way, from wherever model_dir stands."""
     trainer, optimizer = self.experiment.trainer, self.experiment.optimizer
-    if trainer.eval_every_steps:
-      self.check_best_metric()
-    elif trainer.early_stopping_patience:
+    if trainer.early_stopping_patience and not trainer.eval_every_steps:
       raise UserError("--early_stopping_patience counts evaluations during training: "
                       "set --eval_every_steps too")
     source = self.sources("train")[0].records
@@ -367,7 +365,6 @@ class Runner:
     in an empty model_dir the init_checkpoint, if one was given.
     """
     trainer = self.experiment.trainer
-    self.check_best_metric()
     prefixes = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
     for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
       self.evaluate(prefix)
