@@ -68,7 +68,9 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
     find_labels(task, experiment, meta.get("label_list"))
   else:
     find_labels(task, experiment, None)
-  run = runner.Runner(experiment, model_config, task, record_files)
+  run = runner.Runner(experiment, model_config, task, {
+      kind: records.RecordFiles([path], records.count_records(path))
+      for kind, path in record_files.items()})
   if record_files:
     records.check_meta(meta_path, meta, run.record_settings())
     for kind, path in record_files.items():

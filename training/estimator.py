@@ -233,8 +233,9 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
       checkpoints.check(restored)
     if not is_training:
       scalars = {spec.name: features[spec.name] for spec in task.feature_specs
-                 if not spec.is_sequence}
-      predictions = {**output.predictions, **scalars, "example_index": features["example_index"]}
+                 if not spec.is_sequence and spec.length is None}
+      predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
+                     "is_real_example": features["is_real_example"]}
       for name, weight in task.loss_weights(features).items():
         predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
       spec = library.TPUEstimatorSpec(mode, predictions=predictions,

@@ -129,24 +129,24 @@ class Runner:
   """
 
   def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
-               record_files: dict[str, str] | None = None):
+               record_files: dict[str, records.RecordFiles] | None = None):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
     Args:
       experiment: complete settings.
       model_config: from load_model_config.
       task: the task.
-      record_files: kind ("train", "dev", "test") -> record file to use instead of raw data.
+      record_files: kind ("train", "dev", "test") -> record files to use instead of raw data.
     """
     self.experiment = experiment
     self.task = task
     self.record_files = record_files or {}
     self.model_config = model_config
-    self.tokenizer = tokenization.get_tokenizer(
-        experiment.tokenizer.tokenizer_type, experiment.tokenizer.tokenizer_path,
-        experiment.tokenizer.uncased)
-    tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
-                             experiment.model.model_config)
+    self.tokenizer = None  # finished records can do without one
+    if experiment.tokenizer.tokenizer_path:
+      self.tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
+      tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
+                               experiment.model.model_config)
     limit = getattr(self.model_config, "max_position_embeddings", None)
     if limit and experiment.data.max_seq_length > limit:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
@@ -178,20 +178,22 @@ class Runner:
     found = []
     splits = self.task.splits(kind)
     if kind in self.record_files:
-      path = self.record_files[kind]
-      records.check_lengths(path, self.task.feature_specs, data.max_seq_length)
-      found.append((splits[0] if len(splits) == 1 else kind, path, records.count_records(path)))
+      files = self.record_files[kind]
+      records.check_lengths(files.paths[0], self.task.feature_specs, data.max_seq_length)
+      found.append((splits[0] if len(splits) == 1 else kind, files))
     else:
       for split in splits or [kind]:
         progress = lambda items, split=split: hooks.progress_bar(
             items, unit="example", desc=f"{split} records")
-        found.append((split, *records.cached_split(
+        path, count = records.cached_split(
             data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
-            data.overwrite_data, progress)))
+            data.overwrite_data, progress)
+        found.append((split, records.RecordFiles([path], count)))
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
-        path, min(count, limit) if limit else count, self.task, data.max_seq_length, invert_mask,
-        self.model_config.reserved_positions)) for split, path, count in found]
+        files.paths, min(files.num_examples, limit or files.num_examples), self.task,
+        data.max_seq_length, invert_mask, self.model_config.reserved_positions,
+        is_whole=not limit or limit >= files.num_examples)) for split, files in found]
 
   # -- training --
 
@@ -276,7 +278,7 @@ class Runner:
 
   def _data_key(self):
     """Tells evaluations on different data apart: their figures cannot be compared."""
-    parts = [(os.path.basename(source.records.path), source.records.num_examples)
+    parts = [(*map(os.path.basename, source.records.paths), source.records.num_examples)
              for source in self.sources("dev")]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
 
