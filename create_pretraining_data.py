@@ -37,6 +37,11 @@ class Run:
                               ("strict", "replace"))
   num_workers: int = config.option(0, "processes; 0 for one on each core", lower=0)
   overwrite_data: bool = config.option(False, "delete the output files of earlier runs first")
+  runner: str = config.option(
+      "", "do the work with this runner of Apache Beam: DirectRunner, FlinkRunner, SparkRunner, "
+      "DataflowRunner; empty for the processes of this machine")
+  beam_options: str = config.option(
+      "", "options for Apache Beam, e.g. '--region=us-central1 --temp_location=gs://bucket/temp'")
 
 
 def chosen_form(given: dict[type, set[str]]) -> type:
@@ -124,16 +129,20 @@ def plan_funnel(form: shards.FunnelForm, uncased: bool,
   return planned if form.task < 0 else [planned[form.task]]
 
 
+def num_cores() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
   """Makes shards on this machine, with a progress bar."""
   from training import hooks
 
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-  num_workers = min(run.num_workers or cores, len(planned))
+  wanted = run.num_workers or num_cores()
+  num_workers = min(wanted, len(planned))
   flag = "num_shards" if isinstance(job.form, shards.BertForm) else "num_task"
   log.info("%d record files to make with %d processes%s", len(planned), num_workers,
-           f" (a larger --{flag} would use more)" if num_workers < (run.num_workers or cores)
-           else "")
+           f" (a larger --{flag} would use more)" if num_workers < wanted else "")
   bar = hooks.progress_bar(
       total=max(1, sum(shard.num_bytes for shard in planned)), desc="text", bar_format="{desc}: "
       "{percentage:3.0f}%|{bar}| [{elapsed} elapsed, {remaining} left{postfix}]")
@@ -180,7 +189,11 @@ def main() -> None:
   else:
     planned = plan_funnel(form, tokenizer.uncased, files)
   missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data)
-  if missing:
+  if missing and run.runner:
+    from training import beam
+
+    beam.make_with_beam(job, missing, run.runner, run.beam_options, run.num_workers or num_cores())
+  elif missing:
     make(job, missing, run)
   count = shard_files.finish(planned, job.settings, meta_path)
   print(f"{os.path.dirname(planned[0].path) or '.'}: {count} examples in {len(planned)} record "

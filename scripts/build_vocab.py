@@ -162,7 +162,7 @@ def main() -> None:
   train = train_sentence_piece if is_sent_piece else train_word_piece
   vocabulary = train(lambda desc: read_text(settings, files, desc), settings,
                      tokenizer_settings.uncased)
-  temporary = f"{shards.temporary_prefix(path)}{os.getpid()}"
+  temporary = shards.temporary_name(path)
   with corpus.open_file(temporary, "wb") as writer:
     writer.write(vocabulary)
   shards.rename(temporary, path)

@@ -74,8 +74,8 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
       found = {path: tf.io.gfile.stat(path).length for path in tf.io.gfile.glob(pattern)
                if not tf.io.gfile.isdir(path)}
     else:
-      found = {path: os.path.getsize(path) for path in glob.glob(pattern, recursive=True)
-               if os.path.isfile(path)}
+      paths = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+      found = {path: os.path.getsize(path) for path in paths if os.path.isfile(path)}
     if not found:
       raise UserError(f"--{flag}: no file matches {pattern}")
     files.update(found)
@@ -139,16 +139,16 @@ def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _line_start(reader, position: int) -> int:
-  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start."""
-  end = position - 1  # this byte may be the newline that ends the line
-  while end > 0:
-    start = max(0, end - _BLOCK_BYTES)
-    reader.seek(start)
-    newline = reader.read(end - start).rfind(b"\n")
-    if newline >= 0:
-      return start + newline + 1
-    end = start
-  return 0
+  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start.
+
+  Of a line that is longer than a block it is a place within the line, which serves as well.
+  """
+  if position == 0:
+    return 0
+  start = max(0, position - 1 - _BLOCK_BYTES)
+  reader.seek(start)
+  # Byte `position` - 1 may be the newline that ends the line, so it is not looked at.
+  return start + reader.read(position - 1 - start).rfind(b"\n") + 1
 
 
 def _is_blank(line: bytes) -> bool:

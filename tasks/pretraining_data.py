@@ -59,6 +59,15 @@ def _join(sentences: list[list[int]]) -> list[int]:
   return list(itertools.chain.from_iterable(sentences))
 
 
+def _random_order(count: int, rng: random.Random) -> Iterator[int]:
+  """Yields 0 to count - 1 in random order; costs no more draws than numbers are taken."""
+  order = list(range(count))
+  for i in range(count):
+    j = i + int(rng.random() * (count - i))
+    order[i], order[j] = order[j], order[i]
+    yield order[i]
+
+
 def _short(encoder: Encoder, document: Document) -> list[list[int]]:
   """A document's sentences, very long ones in parts."""
   sentences = []
@@ -246,7 +255,7 @@ class BertExamples:
     """
     quota = min(self._max_predictions, max(1, round(size * self._masked_lm_prob)))
     chosen, positions = set(), []
-    for first in rng.sample(range(len(words)), len(words)):
+    for first in _random_order(len(words), rng):
       if len(positions) >= quota:
         break
       length = 1

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +13,7 @@ from training.shards import Shard, temporary_prefix
 
 log = logging.getLogger(__name__)
 
+_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}(?=$|\.done\.json$)")
 _ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another place for the output"
 
 
@@ -37,6 +39,34 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
           and tf.io.gfile.stat(shard.path).length == marker.get("num_bytes"))
 
 
+def _remove(path: str) -> None:
+  if path and tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
+
+
+def _clear_folders(planned: list[Shard], meta_path: str, overwrite: bool) -> None:
+  """Makes the output folders and removes what a killed run left unfinished.
+
+  A reader takes all files whose names begin alike, so there must not be files of another number of
+  shards beside the planned ones: with `overwrite` they are removed, else they are an error.
+  """
+  paths = {path for shard in planned for path in (shard.path, shard.marker)}
+  for folder in sorted({os.path.dirname(path) for path in (*paths, meta_path) if path}):
+    records.make_dirs(folder, "--output_file or --save_dir")
+    here = [path for path in (*paths, meta_path) if path and os.path.dirname(path) == folder]
+    unfinished = tuple(temporary_prefix(path) for path in here)
+    # NAME of NAME-00000-of-00004, and the end (.done.json) of its marker.
+    stems = {_SPLIT_NAME.sub("", path) for path in here}
+    for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
+      if path.startswith(unfinished):
+        tf.io.gfile.remove(path)
+      elif path not in here and _SPLIT_NAME.search(path) and _SPLIT_NAME.sub("", path) in stems:
+        if not overwrite:
+          raise UserError(f"{path}: record files of another number of shards are here; "
+                          f"{_ANOTHER_PLACE}")
+        tf.io.gfile.remove(path)
+
+
 def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
             overwrite: bool) -> list[Shard]:
   """Makes the folders, removes what a killed run left unfinished, finds what is to be done.
@@ -53,26 +83,21 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
   Raises:
     UserError: a folder cannot be written, or the place is taken.
   """
-  for folder in sorted({os.path.dirname(path) for path in (
-      *(shard.path for shard in planned), meta_path or planned[0].path)}):
-    records.make_dirs(folder, "--output_file or --save_dir")
-  for shard in planned:
-    for path in (shard.path, shard.marker):
-      folder, prefix = os.path.split(temporary_prefix(path))
-      for name in tf.io.gfile.listdir(folder or "."):
-        if name.startswith(prefix):
-          tf.io.gfile.remove(os.path.join(folder, name))
-  if overwrite:
-    for path in (meta_path, *(path for shard in planned for path in (shard.marker, shard.path))):
-      if path and tf.io.gfile.exists(path):
-        tf.io.gfile.remove(path)
-  if meta_path and tf.io.gfile.exists(meta_path):
+  if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
     meta = records.read_json(meta_path)
     _check_settings(meta_path, meta, settings)
     for shard, count in zip(planned, meta["num_example"], strict=True):
-      if not settings["gzip_compress"]:
+      if settings["gzip_compress"]:
+        if not tf.io.gfile.exists(shard.path):
+          raise UserError(f"{shard.path}: no such file, but {meta_path} names it; pass "
+                          f"--overwrite_data to make all files anew")
+      else:
         records.check_size(shard.path, count)
     return []
+  _clear_folders(planned, meta_path, overwrite)
+  if overwrite:
+    for path in (meta_path, *(path for shard in planned for path in (shard.marker, shard.path))):
+      _remove(path)
   missing = [shard for shard in planned if not _is_complete(shard, settings)]
   if len(missing) < len(planned):
     log.info("%d of %d record files are there", len(planned) - len(missing), len(planned))

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -97,7 +98,12 @@ class Shard:
 
 def temporary_prefix(path: str) -> str:
   """Start of the names that unfinished files of a shard have."""
-  return os.path.join(os.path.dirname(path), f".unfinished-{os.path.basename(path)}-")
+  return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}~")
+
+
+def temporary_name(path: str) -> str:
+  """Name of an unfinished file that no other process, on any machine, uses."""
+  return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
 
 
 def rename(source: str, target: str) -> None:
@@ -112,7 +118,7 @@ def rename(source: str, target: str) -> None:
 
 def write_json(path: str, values: dict[str, Any]) -> None:
   """Writes a JSON file in one step."""
-  temporary = f"{temporary_prefix(path)}{os.getpid()}"
+  temporary = temporary_name(path)
   with corpus.open_file(temporary, "wb") as writer:
     writer.write((json.dumps(values, indent=4) + "\n").encode())
   rename(temporary, path)
@@ -154,7 +160,7 @@ class Worker:
     windows = corpus.read_windows(
         corpus.read_sentences(shard.pieces, job.errors), self._encoder, report,
         getattr(form, "min_doc_len", 1))
-    temporary = f"{temporary_prefix(shard.path)}{os.getpid()}"
+    temporary = temporary_name(shard.path)
     try:
       with corpus.open_file(temporary, "wb") as file:
         writer = tfrecords.Writer(file, getattr(form, "gzip_compress", False))

@@ -44,7 +44,10 @@ def encode_example(features: dict[str, list[int] | list[float]]) -> bytes:
     if values and isinstance(values[0], float):
       feature = _field(2, _field(1, struct.pack(f"<{len(values)}f", *values)))
     else:
-      feature = _field(3, _field(1, b"".join(map(_VARINT.__getitem__, values))))
+      # Below 128 a number is its own encoding, as are all masks and segment ids.
+      packed = (bytes(values) if max(values, default=0) < 0x80 else
+                b"".join(map(_VARINT.__getitem__, values)))
+      feature = _field(3, _field(1, packed))
     entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))
   return _field(1, b"".join(entries))
 
