@@ -81,8 +81,8 @@ def write_json(path: str, values: dict) -> None:
   tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
-def make_dirs(path: str) -> None:
-  """Makes a folder; UserError where that is not possible or it cannot be written."""
+def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
+  """Makes a folder; UserError, which names `flags`, where it cannot be made or written."""
   path = path or "."
   try:
     tf.io.gfile.makedirs(path)
@@ -92,7 +92,7 @@ def make_dirs(path: str) -> None:
     tf.io.gfile.remove(probe)
   except tf.errors.OpError as error:
     raise UserError(f"{path}: cannot write into this folder ({error.message}); "
-                    f"choose another with --output_dir or --model_dir") from None
+                    f"choose another with {flags}") from None
 
 
 def fingerprint(files: Iterable[str]) -> str:
