@@ -98,7 +98,7 @@ def describe(form: Any, tokenizer_settings: config.Tokenizer, run: Run,
   return {"task_type": "bert_pretraining" if is_bert else "funnel_pretraining", **values,
           "do_lower_case" if is_bert else "uncased": tokenizer_settings.uncased,
           "tokenizer_type": tokenizer_settings.tokenizer_type,
-          "vocab_size": tokenizer.vocab_size,
+          "vocab_size": tokenizer.vocab_size, "special_ids": tokenizer.special_ids,
           "vocab_sha256": records.fingerprint([tokenizer_settings.tokenizer_path]),
           "random_seed": run.random_seed, "errors": run.errors,
           "corpus_sha256": corpus.fingerprint(files)}

@@ -227,16 +227,18 @@ class PretrainingTask(base.Task):
     real = tf.cast(features["input_mask"], tf.float32)
     replaced = tf.cast(outputs["is_replaced"], tf.float32)
     guessed = tf.cast(outputs["guessed_replaced"], tf.float32) * real
-    counts.update({"tokens": tf.reduce_sum(real, axis=1),
-                   "replaced": tf.reduce_sum(replaced, axis=1),
+    counts.update({"replaced": tf.reduce_sum(replaced, axis=1),
                    "guessed": tf.reduce_sum(guessed, axis=1),
                    "found": tf.reduce_sum(replaced * guessed, axis=1)})
     return self._output({"gen": outputs["generator_losses"],
                          "disc": self._disc_coeff * outputs["discriminator_losses"]}, counts)
 
   def _output(self, losses, counts):
-    sums = {name: tf.reduce_sum(value) for name, value in counts.items()}
-    return base.TaskOutput(losses, counts, rates(sums, tf.math.divide_no_nan))
+    monitors = rates({name: tf.reduce_sum(value) for name, value in counts.items()},
+                     tf.math.divide_no_nan)
+    monitors["perplexity"] = tf.exp(monitors.pop("masked_lm_loss"))
+    monitors["tokens_per_example"] = tf.reduce_mean(counts["tokens"])
+    return base.TaskOutput(losses, counts, monitors)
 
   def score(self, split, predictions):
     del split
@@ -261,10 +263,11 @@ def _equal(a, b):
 
 
 def _masked_counts(logits, features):
-  """name -> float32 [B]: masked tokens, those guessed right, and the sum of their losses."""
+  """name -> float32 [B]: tokens, masked tokens, those guessed right, the sum of their losses."""
   weights, ids = features["masked_lm_weights"], features["masked_lm_ids"]
   right = _equal(tf.argmax(logits, axis=-1, output_type=tf.int32), ids)
-  return {"masked": tf.reduce_sum(weights, axis=1),
+  return {"tokens": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1),
+          "masked": tf.reduce_sum(weights, axis=1),
           "masked_right": tf.reduce_sum(weights * right, axis=1),
           "masked_loss": pretraining.masked_token_losses(logits, ids, weights)}
 

@@ -123,7 +123,8 @@ def build(kind, path, config, options, features, model):
 def pretraining_features(features):
   """The original's features of ELECTRA -> ours."""
   target = tf.cast(features["target"], tf.int32)
-  return {"input_ids": features["masked_input"], "origin_ids": tf.cast(features["origin_input"], tf.int32),
+  origin = tf.cast(features["origin_input"], tf.int32)
+  return {"input_ids": features["masked_input"], "origin_ids": origin,
           "segment_ids": features["seg_id"], "masked_lm_ids": target,
           "input_mask": 1 - tf.cast(features["pad_mask"], tf.int32),
           "masked_lm_weights": tf.ones_like(target, tf.float32),

@@ -45,6 +45,8 @@ class Model:
   init_checkpoint: str = option(
       "", "checkpoint (prefix, or folder for its newest) that training starts from; counts only "
       "while model_dir has no checkpoint; 'none' for random weights")
+  init_global_vars: bool = option(
+      False, "take the optimizer's moments and the global step from init_checkpoint too")
   init_pooler: bool = option(
       True, "start from the checkpoint's pooler; --noinit_pooler draws a new one, for checkpoints "
       "whose pooler is missing or was never trained")
@@ -98,6 +100,37 @@ class Classification:
 
 
 @dataclasses.dataclass
+class Pretraining:
+  """Records of raw text, and what is learned from them."""
+
+  loss_type: str = option(
+      None, "bert (masked words and next sentence), mlm or electra; default: bert with "
+      "--input_file and a BERT configuration, else mlm", kind=str)
+  input_file: str = option("", "records in BERT's form: comma-separated names or globs")
+  eval_input_file: str = option("", "the same to evaluate on; default: --input_file")
+  record_dir: str = option("", "folders (comma-separated) with records in Funnel's form")
+  eval_split: str = option("dev", "split of --record_dir to evaluate on")
+  num_passes: int = option(0, "use passes 0 to N - 1 of --record_dir; 0 for all", lower=0)
+  max_predictions_per_seq: int = option(
+      None, "masked tokens of a sequence; default: the records' own, or 15% of the length",
+      aliases=("num_predict",), kind=int, lower=1)
+  use_v2_feature_names: bool = option(False, "the records of --input_file call their features "
+                                      "input_word_ids and input_type_ids")
+  sample_strategy: str = option("single_token", "what is masked as a whole in --record_dir",
+                                ("single_token", "whole_word", "token_span", "word_span"))
+  leak_ratio: float = option(0.1, "share of the masked tokens that stay as they are")
+  rand_ratio: float = option(0.1, "share of them that become a random token")
+  min_tok: int = option(1, "token_span: the shortest span, in tokens", lower=1)
+  max_tok: int = option(5, "token_span: the longest span, in tokens", lower=1)
+  min_word: int = option(1, "word_span: the shortest span, in words", lower=1)
+  max_word: int = option(5, "word_span: the longest span, in words", lower=1)
+  width_shrink: float = option(0.25, "width of ELECTRA's generator, as a fraction of the encoder's")
+  disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator")
+  max_eval_batch: int = option(100, "evaluate on so many batches; 0 for all data",
+                               aliases=("max_eval_steps",), lower=0)
+
+
+@dataclasses.dataclass
 class RecordFiles:
   """Record files made by create_finetuning_data.py (or another program) to use instead."""
 
@@ -115,7 +148,7 @@ class Data:
 
   output_dir: str = option("", "folder of the preprocessed records; default ./runs/TASK")
   max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int,
-                               lower=3)
+                               aliases=("seq_len",), lower=3)
   overwrite_data: bool = option(False, "make the records anew even where they exist")
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all",
                                   lower=0)
@@ -206,6 +239,7 @@ class Experiment:
   tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
   raw_data: RawData = dataclasses.field(default_factory=RawData)
   classification: Classification = dataclasses.field(default_factory=Classification)
+  pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
   data: Data = dataclasses.field(default_factory=Data)
   optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)

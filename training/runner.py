@@ -245,6 +245,9 @@ class Runner:
   def _start_step(self, num_train_steps):
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
     if newest is None:
+      model = self.experiment.model
+      if model.init_global_vars and model.init_checkpoint not in ("", "none"):
+        return int(tf.train.load_variable(model.init_checkpoint, "global_step"))
       return 0
     step = checkpoints.step_of(newest)
     log.info("Go on from %s (--init_checkpoint counts only for an empty model_dir)%s", newest,
