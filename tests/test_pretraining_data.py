@@ -762,6 +762,35 @@ def test_full_disk(tmp_path, text, vocab, monkeypatch):
   assert os.listdir(tmp_path) == []
 
 
+# ---- The wrapper --------------------------------------------------------------------------------
+
+
+def wrapper(*args, **settings):
+  return subprocess.run(
+      ["bash", os.path.join(tiny.ROOT, "scripts", "prepro_pretrain.sh"), *args], text=True,
+      capture_output=True, timeout=300,
+      env=dict(os.environ, PYTHON=sys.executable, **{k: str(v) for k, v in settings.items()}))
+
+
+def test_wrapper_prints_the_commands():
+  lines = wrapper("--dry_run", "--random_seed=7", INPUT="a/*.txt").stdout.splitlines()
+  assert len(lines) == 2 and all(line.rstrip().endswith("--random_seed=7") for line in lines)
+  assert "--max_seq_length=128 --max_predictions_per_seq=20 " in lines[0]
+  assert "--max_seq_length=512 --max_predictions_per_seq=76 " in lines[1]
+  lines = wrapper("--dry_run", FAMILY="funnel").stdout.splitlines()
+  assert [f"--pass_id={number} " in line for number, line in enumerate(lines)] == [True] * 5
+  assert "FAMILY must be bert or funnel, not gpt" in wrapper(FAMILY="gpt").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family, count", [("bert", 2 * 3), ("funnel", 2 * 2 * 2)])
+def test_wrapper_runs(tmp_path, text, vocab, family, count):
+  result = wrapper("--random_seed=7", FAMILY=family, INPUT=text[0], VOCAB=vocab, NUM_SHARDS=2,
+                   PASSES="0 1", OUTPUT_DIR=tmp_path)
+  assert result.returncode == 0, result.stderr
+  assert sum(len(files) for _, _, files in os.walk(tmp_path)) == count
+
+
 # ---- Vocabularies -------------------------------------------------------------------------------
 
 
