@@ -752,6 +752,13 @@ def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
   create(funnel_form(text[0], folder, num_task=2, pass_id=1), vocab)  # another pass beside it
 
 
+def test_file_that_vanishes(tmp_path):
+  piece = corpus.Piece(str(tmp_path / "gone.txt"), 0, 9)
+  for path in (piece.path, "file://" + piece.path):
+    with pytest.raises(UserError, match="gone.txt: cannot read: "):
+      list(corpus.read_sentences([dataclasses.replace(piece, path=path)]))
+
+
 def test_full_disk(tmp_path, text, vocab, monkeypatch):
   def write(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
