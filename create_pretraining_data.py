@@ -23,7 +23,7 @@ from errors import UserError
 from tasks import corpus
 from training import config, shards
 
-# Worker processes load this file, too, and need no TensorFlow: what uses it is imported in main.
+# Worker processes load this file, too, and need no TensorFlow: functions import what uses it.
 
 log = logging.getLogger("scripts.create_pretraining_data")
 
@@ -167,13 +167,11 @@ def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
            f"{counts['tokens']:,}", seconds, bar.total / 1e6 / seconds)
 
 
-def main() -> None:
-  from training import flags, shard_files
+def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenizer,
+           run: Run) -> None:
+  """Makes the record files that are not there, and their metadata."""
+  from training import shard_files
 
-  tokenizer, _ = flags.read_section(config.Tokenizer)
-  run, _ = flags.read_section(Run)
-  forms = {form: flags.read_section(form) for form in (shards.BertForm, shards.FunnelForm)}
-  form, _ = forms[chosen_form({form: given for form, (_, given) in forms.items()})]
   check_values(form)
   if not tokenizer.tokenizer_path:
     raise UserError("--vocab_file (or --tokenizer_path) is missing")
@@ -199,6 +197,16 @@ def main() -> None:
   print(f"{os.path.dirname(planned[0].path) or '.'}: {count} examples in {len(planned)} record "
         f"files, {os.path.basename(planned[0].path)}{' ...' if len(planned) > 1 else ''}")
   print(f"{meta_path or planned[0].marker}: metadata")
+
+
+def main() -> None:
+  from training import flags
+
+  tokenizer, _ = flags.read_section(config.Tokenizer)
+  run, _ = flags.read_section(Run)
+  forms = {form: flags.read_section(form) for form in (shards.BertForm, shards.FunnelForm)}
+  form, _ = forms[chosen_form({form: given for form, (_, given) in forms.items()})]
+  create(form, tokenizer, run)
 
 
 if __name__ == "__main__":

@@ -145,9 +145,8 @@ def train_sentence_piece(read: Callable[[str], Iterator[str]], settings: Vocabul
   return model.getvalue()
 
 
-def main() -> None:
-  tokenizer_settings, _ = flags.read_section(config.Tokenizer)
-  settings, _ = flags.read_section(Vocabulary)
+def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
+  """Trains the vocabulary, writes it, and reads it again with our tokenizer."""
   path = tokenizer_settings.tokenizer_path
   for name, value in (("input_file", settings.input_file), ("vocab_file", path)):
     if not value:
@@ -172,6 +171,12 @@ def main() -> None:
                 "vocab_size must be %d", tokenizer.vocab_size, settings.vocab_size,
                 tokenizer.vocab_size)
   print(f"{path}: {tokenizer.vocab_size} tokens")
+
+
+def main() -> None:
+  settings, _ = flags.read_section(Vocabulary)
+  tokenizer_settings, _ = flags.read_section(config.Tokenizer)
+  build(settings, tokenizer_settings)
 
 
 if __name__ == "__main__":

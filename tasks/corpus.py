@@ -60,6 +60,15 @@ def open_file(path: str, mode: str = "rb"):
   return tf.io.gfile.GFile(path, mode)
 
 
+def io_errors(path: str) -> tuple[type[Exception], ...]:
+  """What reading or writing a local or remote file may raise."""
+  if "://" not in path:
+    return (OSError,)
+  import tensorflow as tf
+
+  return OSError, tf.errors.OpError
+
+
 def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
@@ -212,8 +221,9 @@ def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tupl
       for begins, sentence, num_bytes in _read_piece(piece, errors):
         number += begins
         yield number, sentence, num_bytes
-    except OSError as error:
-      raise UserError(f"{piece.path}: cannot read: {error.strerror or error}") from None
+    except io_errors(piece.path) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(f"{piece.path}: cannot read: {reason}") from None
 
 
 def read_windows(sentences: Iterator[tuple[int, str, int]], encode: Callable[[str], list[int]],

@@ -177,7 +177,10 @@ class BertExamples:
         size += len(chunk[-1])
       num_a = rng.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
       a = _join(chunk[:num_a])
-      is_random = bool(others) and (len(chunk) == 1 or rng.random() < 0.5)
+      # The last sentence of a document has nothing to follow it. But one that fills an example by
+      # itself can be divided: or else text of long lines would give random pairs only.
+      is_last = len(chunk) == 1 and size < target
+      is_random = bool(others) and (is_last or rng.random() < 0.5)
       if is_random:
         rest.extend(reversed(chunk[num_a:]))
         own = a

@@ -13,7 +13,8 @@ from training.shards import Shard, temporary_prefix
 
 log = logging.getLogger(__name__)
 
-_SPLIT_NAME = re.compile(r"-\d{5}-of-\d{5}(?=$|\.done\.json$)")
+# The end of a shard's name, before the .done.json of its marker.
+_SHARD_NAME = re.compile(r"(-\d{5})(-of-\d{5})(?=$|\.done\.json$)")
 _ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another place for the output"
 
 
@@ -24,6 +25,13 @@ def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) 
   if different:
     raise UserError(f"{path}: records of other settings are here: {'; '.join(different)}. Give the "
                     f"same settings to go on with them, {_ANOTHER_PLACE}")
+
+
+def _names(planned: list[Shard], meta_path: str) -> list[str]:
+  """Names of the record files as the metadata have them: those in the same folder without it."""
+  folder = os.path.dirname(meta_path)
+  return [os.path.basename(shard.path) if os.path.dirname(shard.path) == folder else shard.path
+          for shard in planned]
 
 
 def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
@@ -55,12 +63,14 @@ def _clear_folders(planned: list[Shard], meta_path: str, overwrite: bool) -> Non
     records.make_dirs(folder, "--output_file or --save_dir")
     here = [path for path in (*paths, meta_path) if path and os.path.dirname(path) == folder]
     unfinished = tuple(temporary_prefix(path) for path in here)
-    # NAME of NAME-00000-of-00004, and the end (.done.json) of its marker.
-    stems = {_SPLIT_NAME.sub("", path) for path in here}
+    # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
+    sets = {_SHARD_NAME.sub(r"\2", path) for path in here}
+    names = {_SHARD_NAME.sub("", path) for path in here}
     for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
       if path.startswith(unfinished):
         tf.io.gfile.remove(path)
-      elif path not in here and _SPLIT_NAME.search(path) and _SPLIT_NAME.sub("", path) in stems:
+      elif (_SHARD_NAME.search(path) and _SHARD_NAME.sub("", path) in names
+            and _SHARD_NAME.sub(r"\2", path) not in sets):
         if not overwrite:
           raise UserError(f"{path}: record files of another number of shards are here; "
                           f"{_ANOTHER_PLACE}")
@@ -85,7 +95,7 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
   """
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
     meta = records.read_json(meta_path)
-    _check_settings(meta_path, meta, settings)
+    _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
     for shard, count in zip(planned, meta["num_example"], strict=True):
       if settings["gzip_compress"]:
         if not tf.io.gfile.exists(shard.path):
@@ -131,12 +141,9 @@ def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str) -> in
     log.warning("%d documents (or parts of large ones) had no other document beside them to take "
                 "random next sentences from: their pairs are real ones only", alone)
   if meta_path:
-    folder = os.path.dirname(meta_path)
     records.write_json(meta_path, {
-        **settings,
-        "filenames": [os.path.basename(shard.path) if os.path.dirname(shard.path) == folder
-                      else shard.path for shard in planned],
-        "num_example": counts, "train_data_size": sum(counts)})
+        **settings, "filenames": _names(planned, meta_path), "num_example": counts,
+        "train_data_size": sum(counts)})
     for shard in planned:
       tf.io.gfile.remove(shard.marker)
   return sum(counts)

@@ -177,8 +177,9 @@ class Worker:
       write_json(shard.marker, {**job.settings, "filenames": [os.path.basename(shard.path)],
                                 "num_example": count, "num_bytes": size, **examples.notes()})
       rename(temporary, shard.path)
-    except OSError as error:
-      raise UserError(f"{shard.path}: cannot write: {error.strerror or error}") from None
+    except corpus.io_errors(shard.path) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(f"{shard.path}: cannot write: {reason}") from None
     finally:
       if "://" not in temporary and os.path.exists(temporary):
         os.remove(temporary)
