@@ -68,6 +68,7 @@ class BertEncoder:
     self._model = BertModel(
         config, is_training, features["input_ids"], features["input_mask"],
         features["segment_ids"], use_one_hot_embeddings=use_tpu,
+        scope="bert",  # the default name would become bert_1 where a second one is built
         compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32)
 
   def classification_logits(self, num_outputs: int, scope: str | None,

@@ -162,6 +162,9 @@ class Trainer:
   do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
   model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
   train_batch_size: int = option(None, "examples per update", kind=int, lower=1)
+  gradient_accumulation_steps: int = option(
+      1, "compute each batch in this many parts, one after the other: the same update in the "
+      "memory of train_batch_size / gradient_accumulation_steps", lower=1)
   eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
   predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
   save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",

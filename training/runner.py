@@ -40,8 +40,9 @@ def run_main(main: Callable[[], None]) -> None:
     except UserError as error:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
     except tf.errors.ResourceExhaustedError as error:
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
-               f"or --max_seq_length ({error.message.splitlines()[0]})")
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
+               f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
+               f"({error.message.splitlines()[0]})")
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
             tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
       # A file that is a folder, vanished, or is damaged; the message names it.
@@ -153,7 +154,9 @@ class Runner:
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
-    self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
+    self.devices = estimator.find_devices(
+        experiment.runtime, experiment.trainer.train_batch_size,
+        experiment.trainer.gradient_accumulation_steps)
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
