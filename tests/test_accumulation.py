@@ -238,6 +238,7 @@ with tf.Graph().as_default(), v1.Session() as session:
   scalars, gradients = accumulation.accumulate(compute, {"ids": ids}, steps)
   train_op = optimizer.apply_gradients(gradients)
   session.run(v1.global_variables_initializer())
+  session.run(train_op, {ids: np.ones([batch, 1], np.int32)})  # sets the graph up
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   for _ in range(2):
     session.run(train_op, {ids: np.ones([batch, 128], np.int32)})
@@ -247,7 +248,11 @@ with tf.Graph().as_default(), v1.Session() as session:
 
 @pytest.mark.slow
 def test_memory_is_that_of_the_small_batch():
-  """Growth of the resident set in training, MB: 8 micro-batches of 4 need about what a 4 needs."""
+  """Growth of the resident set in training, MB: 8 micro-batches of 4 need about what a 4 needs.
+
+  What they need besides are two gradients of every variable, 30 MB here, and the larger graph,
+  which is left out.
+  """
   megabytes = {}
   for batch, steps in ((32, 1), (32, 8), (4, 1)):
     result = subprocess.run([sys.executable, "-c", MEMORY, str(batch), str(steps)], text=True,
@@ -256,4 +261,4 @@ def test_memory_is_that_of_the_small_batch():
     megabytes[batch, steps] = int(result.stdout.split()[-1])
   print(megabytes)
   assert megabytes[32, 8] < 0.35 * megabytes[32, 1], megabytes
-  assert megabytes[32, 8] < 1.5 * megabytes[4, 1] + 50, megabytes
+  assert megabytes[32, 8] < 1.3 * megabytes[4, 1] + 30, megabytes
