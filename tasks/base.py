@@ -57,11 +57,14 @@ class Task(abc.ABC):
     name: the task's canonical name.
     metrics: names of the metrics of `score`.
     score_name: metric of `combine` that selects the best checkpoint; larger is better.
+    sequences_per_example: how many sequences each example is, one for each option of a question;
+      from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
   """
 
   name: str
   metrics: tuple[str, ...]
   score_name = "score"
+  sequences_per_example: int = 1
 
   @property
   @abc.abstractmethod
@@ -86,7 +89,10 @@ class Task(abc.ABC):
 
   @abc.abstractmethod
   def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
-    """Features of one example; sequences may be shorter than max_seq_length."""
+    """Features of one example; sequences may be shorter than max_seq_length.
+
+    With several sequences per example a sequence feature is a list of that many lists.
+    """
 
   @abc.abstractmethod
   def metadata(self) -> dict:

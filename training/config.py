@@ -98,6 +98,24 @@ class Classification:
 
 
 @dataclasses.dataclass
+class Race:
+  """Multiple choice: questions about passages, with options."""
+
+  task_name: str = option("race", "data set: race, swag, or jsonl for your own files")
+  train_file: str = option("", "own training file; default: train.csv (swag), train.jsonl in "
+                           "data_dir")
+  eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
+  predict_file: str = option("", "own file to predict; default: test.csv (swag), test.jsonl in "
+                             "data_dir")
+  max_qa_length: int = option(
+      None, "longest question with an option, in tokens; of longer ones the end is kept", kind=int,
+      lower=1)
+  num_options: int = option(
+      0, "options per question; questions with fewer are filled up and the fill is masked out; 0 "
+      "for 4 in race, else for the largest number in the files", lower=0)
+
+
+@dataclasses.dataclass
 class RecordFiles:
   """Record files made by create_finetuning_data.py (or another program) to use instead."""
 
@@ -209,6 +227,7 @@ class Experiment:
   tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
   raw_data: RawData = dataclasses.field(default_factory=RawData)
   classification: Classification = dataclasses.field(default_factory=Classification)
+  race: Race = dataclasses.field(default_factory=Race)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
   data: Data = dataclasses.field(default_factory=Data)
   optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
