@@ -16,7 +16,7 @@ import os
 import tensorflow as tf
 
 from errors import UserError
-from models import bert, bert_heads, funnel_heads
+from models import bert, bert_heads, funnel_heads, layers
 from models.bert import BertConfig, BertModel
 from models.funnel import FunnelTFM, ModelConfig
 
@@ -104,6 +104,13 @@ class BertEncoder:
     return bert_heads.electra(self._config, self._features, width_shrink=width_shrink,
                               **self._options)
 
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The classification head with one output: output_weights [1, H] and output_bias [1].
+    """
+    return tf.reshape(self.classification_logits(1, scope, ""), [-1, num_options])
+
 
 class FunnelEncoder:
   """Funnel-Transformer on a batch of records, as tasks see it."""
@@ -146,6 +153,14 @@ class FunnelEncoder:
     return funnel_heads.electra(self._config, self._features, width_shrink=width_shrink,
                                 **self._options)
 
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The head stands in model/race, or model/`scope`.
+    """
+    summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
+    return funnel_heads.race_logits(self._config, summary, num_options, scope or "race")
+
 
 Encoder = BertEncoder | FunnelEncoder
 
@@ -156,7 +171,8 @@ def build_encoder(model_config: Config, features: dict[str, tf.Tensor], is_train
 
   Args:
     model_config: from load_config.
-    features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T].
+    features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T]; or [B, N, T]
+      where an example is N sequences, of which the encoder sees B * N.
     is_training: whether dropout is on.
     use_tpu: choose the forms that TPUs are fast at.
     use_bfloat16: compute in bfloat16.
@@ -164,5 +180,8 @@ def build_encoder(model_config: Config, features: dict[str, tf.Tensor], is_train
   Returns:
     An encoder with a method for the head of each kind of task.
   """
+  if features["input_ids"].shape.rank == 3:
+    features = {name: tf.reshape(features[name], [-1, *layers.shape_list(features[name])[2:]])
+                for name in ("input_ids", "input_mask", "segment_ids")}
   encoder = {"bert": BertEncoder, "funnel": FunnelEncoder}[model_config.family]
   return encoder(model_config, features, is_training, use_tpu, use_bfloat16)

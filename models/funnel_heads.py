@@ -38,18 +38,20 @@ def regression_logits(config: ModelConfig, summary: tf.Tensor, scope: str) -> tf
   return classification_logits(config, summary, 1, scope)[:, 0]
 
 
-def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4) -> tf.Tensor:
-  """Scores of a question's options, variables model/race/logits.
+def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
+                scope: str = "race") -> tf.Tensor:
+  """Scores of a question's options, variables model/`scope`/logits.
 
   Args:
     config: ModelConfig.
     summary: float [B * num_options, M], the options of a question in consecutive rows.
     num_options: options per question.
+    scope: variable scope of the head below "model".
 
   Returns:
     float32 [B, num_options].
   """
-  with _scope("model/race"):
+  with _scope(f"model/{scope}"):
     logits = layers.dense(tf.cast(summary, tf.float32), 1, "logits", config.initializer)
   return tf.reshape(logits, [-1, num_options])
 

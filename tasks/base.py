@@ -63,12 +63,15 @@ class Task(abc.ABC):
     score_name: metric of `combine` that selects the best checkpoint; larger is better, but of
       losses ("loss...") smaller.
     is_grouped: batches of training group examples of like length, by the feature input_mask.
+    sequences_per_example: how many sequences each example is, one for each option of a question;
+      from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
   """
 
   name: str
   metrics: tuple[str, ...]
   score_name = "score"
   is_grouped = True
+  sequences_per_example: int = 1
 
   @property
   @abc.abstractmethod
@@ -138,7 +141,10 @@ class RawDataTask(Task):
 
   @abc.abstractmethod
   def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
-    """Features of one example; sequences may be shorter than max_seq_length."""
+    """Features of one example; sequences may be shorter than max_seq_length.
+
+    With several sequences per example a sequence feature is a list of that many lists.
+    """
 
   @abc.abstractmethod
   def metadata(self) -> dict:

@@ -96,11 +96,9 @@ def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
   length, count = shape[1], masking.num_predict
   candidate = ~is_special
   number = tf.reduce_sum(tf.cast(candidate, tf.int32), axis=1)  # [B]
-  share = tf.cast(count * number, tf.float32) / tf.cast(length, tf.float32)
-  # Two or three specials do not make a full sequence a shorter one.
-  quota = tf.minimum(count, tf.where(number + 3 + count >= length, number,
-                                     tf.maximum(tf.cast(tf.round(share), tf.int32), 1)))
-  quota = tf.minimum(quota, number)
+  # A shorter sequence has its share, rounded up; three specials make none a shorter one.
+  share = (count * (number + 3) + length - 1) // length
+  quota = tf.minimum(tf.minimum(share, count), number)  # [B]
   score = _uniform(shape, seed, 2)  # of single tokens
   if masking.sample_strategy != "single_token":
     unit = tf.math.cumsum(tf.cast(_unit_starts(masking, is_special, is_start, seed), tf.int32),

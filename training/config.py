@@ -131,6 +131,24 @@ class Pretraining:
 
 
 @dataclasses.dataclass
+class Race:
+  """Multiple choice: questions about passages, with options."""
+
+  task_name: str = option("race", "data set: race, swag, or jsonl for your own files")
+  train_file: str = option("", "own training file; default: train.csv (swag), train.jsonl in "
+                           "data_dir")
+  eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
+  predict_file: str = option("", "own file to predict; default: test.csv (swag), test.jsonl in "
+                             "data_dir")
+  max_qa_length: int = option(
+      None, "longest question with an option, in tokens; of longer ones the end is kept", kind=int,
+      lower=1)
+  num_options: int = option(
+      0, "options per question; questions with fewer are filled up and the fill is masked out; 0 "
+      "for 4 in race, else for the largest number in the files", lower=0)
+
+
+@dataclasses.dataclass
 class RecordFiles:
   """Record files made by create_finetuning_data.py (or another program) to use instead."""
 
@@ -195,6 +213,9 @@ class Trainer:
   do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
   model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
   train_batch_size: int = option(None, "examples per update", kind=int, lower=1)
+  gradient_accumulation_steps: int = option(
+      1, "compute each batch in this many parts, one after the other: the same update in the "
+      "memory of train_batch_size / gradient_accumulation_steps", lower=1)
   eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
   predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
   save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",
@@ -240,6 +261,7 @@ class Experiment:
   raw_data: RawData = dataclasses.field(default_factory=RawData)
   classification: Classification = dataclasses.field(default_factory=Classification)
   pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
+  race: Race = dataclasses.field(default_factory=Race)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
   data: Data = dataclasses.field(default_factory=Data)
   optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)

@@ -76,6 +76,8 @@ class RecordSource:
   def parse(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Features of serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32.
 
+    Sequences are [B, N, max_seq_length] where an example is N of them.
+
     `seed`, int32 [2], is that of what the task draws.
     """
     parsed = {}
@@ -84,7 +86,7 @@ class RecordSource:
       if spec.length == 0:
         parsed[spec.name] = tf.io.RaggedFeature(dtype)
       else:
-        shape = ([self.max_seq_length] if spec.is_sequence
+        shape = (self._sequence_shape() if spec.is_sequence
                  else [] if spec.length is None else [spec.length])
         parsed[spec.name] = tf.io.FixedLenFeature(shape, dtype, spec.default)
     features = tf.io.parse_example(serialized, parsed)
@@ -96,18 +98,23 @@ class RecordSource:
       features["input_mask"] = 1 - features["input_mask"]
     return self.task.prepare(features, seed)
 
+  def _sequence_shape(self):
+    count = self.task.sequences_per_example
+    return [self.max_seq_length] if count == 1 else [count, self.max_seq_length]
+
   def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Cuts the sequences of a batch to its longest, rounded up to LENGTH_MULTIPLE."""
-    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=1)) + self.reserved_positions
+    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1)) + self.reserved_positions
     length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
-    return {name: value[:, :length] if name in self.task.sequence_features else value
+    return {name: value[..., :length] if name in self.task.sequence_features else value
             for name, value in features.items()}
 
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
-    """int64 [B]: number of real tokens of serialized examples."""
-    mask = tf.io.FixedLenFeature([self.max_seq_length], tf.int64)
-    real = tf.reduce_sum(tf.io.parse_example(serialized, {"input_mask": mask})["input_mask"], 1)
-    return self.max_seq_length - real if self.invert_input_mask else real
+    """int64 [B]: number of real tokens of serialized examples, of each one's longest sequence."""
+    spec = tf.io.FixedLenFeature(self._sequence_shape(), tf.int64)
+    mask = tf.io.parse_example(serialized, {"input_mask": spec})["input_mask"]
+    real = tf.reduce_sum(1 - mask if self.invert_input_mask else mask, axis=-1)
+    return real if real.shape.rank == 1 else tf.reduce_max(real, axis=-1)
 
 
 def _batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:

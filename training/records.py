@@ -21,7 +21,11 @@ from tasks.base import FeatureSpec, RawDataTask
 
 def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_length: int,
                pad_id: int) -> bytes:
-  """Serialized tf.train.Example of the features, sequences padded to max_seq_length."""
+  """Serialized tf.train.Example of the features, sequences padded to max_seq_length.
+
+  Several sequences of an example follow one another, each padded: [1, 2], [3] with max_seq_length 3
+  is 1 2 0 3 0 0.
+  """
   encoded = {}
   for spec in specs:
     if spec.name not in features:
@@ -30,7 +34,9 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
     values = list(value) if spec.is_sequence else [value]
     if spec.is_sequence:
       pad_value = pad_id if spec.pad_value is None else spec.pad_value
-      values += [pad_value] * (max_seq_length - len(values))
+      sequences = values if values and isinstance(values[0], list) else [values]
+      values = [item for sequence in sequences
+                for item in sequence + [pad_value] * (max_seq_length - len(sequence))]
     if spec.dtype == "float32":
       encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     else:

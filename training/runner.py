@@ -3,6 +3,7 @@
 The same for every script. A script makes the task and hands over its settings.
 """
 
+import copy
 import dataclasses
 import hashlib
 import logging
@@ -40,8 +41,9 @@ def run_main(main: Callable[[], None]) -> None:
     except UserError as error:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
     except tf.errors.ResourceExhaustedError as error:
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
-               f"or --max_seq_length ({error.message.splitlines()[0]})")
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
+               f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
+               f"({error.message.splitlines()[0]})")
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
             tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
       # A file that is a folder, vanished, or is damaged; the message names it.
@@ -108,6 +110,27 @@ def load_model_config(model: config.Model) -> modeling.Config:
   return modeling.load_config(model.model_config, keys)
 
 
+def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str) -> None:
+  """Fills what the user left open: the --do_ flags, the folders, the encoder, the task's recipe.
+
+  Args:
+    experiment: changed in place.
+    given: names that the user set.
+    job: "classification" or "race", of configs/experiments/FAMILY_JOB.yaml.
+    task_name: the task's canonical name.
+  """
+  trainer, data = experiment.trainer, experiment.data
+  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit)):
+    trainer.do_train = trainer.do_eval = True
+  data.output_dir = data.output_dir or os.path.join("runs", task_name)
+  trainer.model_dir = trainer.model_dir or data.output_dir
+  find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train)
+  family = load_model_config(experiment.model).family
+  taken = config.apply_recipe(experiment, config.load_recipe(family, job, task_name), given)
+  log.info("Recipe %s_%s, task %s: %s", family, job, task_name,
+           ", ".join(f"{key}={value}" for key, value in taken.items()))
+
+
 # ---- One run ------------------------------------------------------------------------------------
 
 
@@ -153,7 +176,9 @@ class Runner:
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
-    self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
+    self.devices = estimator.find_devices(
+        experiment.runtime, experiment.trainer.train_batch_size,
+        experiment.trainer.gradient_accumulation_steps)
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
@@ -172,6 +197,16 @@ class Runner:
       self._sources[kind] = self._find_sources(kind)
     return self._sources[kind]
 
+  def check_before_work(self) -> None:
+    """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
+    trainer = self.experiment.trainer
+    wanted = {"train": trainer.do_train, "dev": trainer.do_eval or trainer.eval_every_steps > 0,
+              "test": trainer.do_predict or trainer.do_submit}
+    for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
+      self.sources(kind)
+    if wanted["dev"]:
+      self.check_best_metric()
+
   def _find_sources(self, kind):
     data = self.experiment.data
     limit = data.max_train_examples if kind == "train" else data.max_eval_examples
@@ -179,7 +214,8 @@ class Runner:
     splits = self.task.splits(kind)
     if kind in self.record_files:
       files = self.record_files[kind]
-      records.check_lengths(files.paths[0], self.task.feature_specs, data.max_seq_length)
+      records.check_lengths(files.paths[0], self.task.feature_specs,
+                            data.max_seq_length * self.task.sequences_per_example)
       found.append((splits[0] if len(splits) == 1 else kind, files))
     else:
       for split in splits or [kind]:
@@ -341,6 +377,9 @@ class Runner:
           **self.task.score(source.split, predictions),
           **_mean_losses(predictions)}
     metrics = self.task.combine(metrics_of_splits)
+    if trainer.best_metric not in metrics:
+      raise UserError(f"--best_metric={trainer.best_metric} cannot be measured on these examples; "
+                      f"raise --max_eval_examples")
     history = {**self._history(), step: metrics}
     best_step, best_metric = self._best_step(history), trainer.best_metric
     entry = {**metrics, "data": self._data_key()}
@@ -426,6 +465,27 @@ def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
     for row in rows:
       writer.write("\t".join(row) + "\n")
   tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def run_trials(experiment: config.Experiment,
+               run_once: Callable[[config.Experiment], dict[str, float]]) -> None:
+  """Runs once, or --num_trials times with a seed and a folder each; writes and prints a summary."""
+  trainer = experiment.trainer
+  if trainer.num_trials <= 1:
+    run_once(experiment)
+    return
+  results = []
+  for trial in range(trainer.num_trials):
+    one = copy.deepcopy(experiment)
+    one.trainer.seed += trial
+    one.trainer.model_dir = os.path.join(trainer.model_dir, f"trial_{trial}")
+    results.append(run_once(one))
+  if results[0]:
+    summary = summarize_trials(results)
+    records.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
+    for name, values in sorted(summary.items()):
+      print(f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "
+            f"over {trainer.num_trials} trials")
 
 
 def summarize_trials(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:
