@@ -665,10 +665,13 @@ def _shift(scores, structure):
     F = 3, T = 2, step = 1, R = 5; the two to keep in brackets:
       . .[a b].   .[c d]. .   [e f]. . .   is from the first bracket on, four at a time,
       a b . .   c d . .   e f . .
+
+  tf.slice has a padding as its gradient, on a CPU ten times as fast as that of x[a:b].
   """
   heads, batch, queries, distances = layers.shape_list(scores)
   keys = layers.shape_list(structure.mask_adder)[2]
   step = structure.query_step
   start, row = step * (queries - 1), distances - step
-  line = tf.reshape(scores, [heads, batch, queries * distances])[:, :, start:start + queries * row]
-  return tf.reshape(line, [heads, batch, queries, row])[..., :keys]
+  line = tf.slice(tf.reshape(scores, [heads, batch, queries * distances]), [0, 0, start],
+                  [-1, -1, queries * row])
+  return tf.slice(tf.reshape(line, [heads, batch, queries, row]), [0] * 4, [-1, -1, -1, keys])
