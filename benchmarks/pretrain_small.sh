@@ -41,7 +41,7 @@ data() {
     cat > "$output/bert.dropout-$dropout.json" << JSON
 {"vocab_size": 8000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
  "intermediate_size": 512, "hidden_dropout_prob": $dropout, "attention_probs_dropout_prob": $dropout,
- "max_position_embeddings": 128, "type_vocab_size": 2}
+ "max_position_embeddings": 128, "type_vocab_size": 2, "initializer_range": 0.05}
 JSON
   done
 }

@@ -50,7 +50,7 @@ class BertConfig:
   family: ClassVar[str] = "bert"
   file_name: ClassVar[str] = "bert_config.json"
   cls_segment_id: ClassVar[int] = 0  # segment id of the first token
-  reserved_positions: ClassVar[int] = 0  # padding that the model needs after the last token
+  reserved_positions: ClassVar[int] = 0  # padding that the model needs at the end of a sequence
 
   vocab_size: int
   hidden_size: int = 768
@@ -96,6 +96,13 @@ class BertConfig:
     if self.embedding_size is None:
       del values["embedding_size"]
     return values
+
+  def padded_length(self, longest, multiple: int):
+    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
+
+    It is a multiple of `multiple`, so that not every batch has a length of its own.
+    """
+    return (longest + multiple - 1) // multiple * multiple
 
   def to_json_string(self) -> str:
     return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"

@@ -137,6 +137,20 @@ class ModelConfig:
     return self.total_pooling - 1 if self.truncate_seq and self.separate_cls else 0
 
   @property
+  def pools_evenly(self) -> bool:
+    """Truncation drops nothing at 1 + k * total_pooling positions: each window is whole there."""
+    return self.truncate_seq and self.separate_cls and self.pooling_size == 2
+
+  def padded_length(self, longest, multiple: int):
+    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
+
+    One more than a multiple of `multiple` where that is what pooling likes best, else a multiple
+    with the reserved positions in it.
+    """
+    first, rest = (1, longest - 1) if self.pools_evenly else (0, longest + self.reserved_positions)
+    return first + (rest + multiple - 1) // multiple * multiple
+
+  @property
   def initializer(self):
     if self.init == "uniform":
       return v1.random_uniform_initializer(-self.init_range, self.init_range)
@@ -261,8 +275,9 @@ class FunnelTFM:
     """Hidden states.
 
     A length that the total pooling (pooling_size to the power of the poolings) does not divide is
-    padded inside to the next one that it does, with token 0, segment 0 and mask 1, and outputs are
-    cut back: it means what it would mean had the caller padded. With truncate_seq the last
+    padded inside to the next one that it does (or to one more than a multiple, where pools_evenly
+    and that is nearer), with token 0, segment 0 and mask 1, and outputs are cut back: it means what
+    it would mean had the caller padded. With truncate_seq the last
     total_pooling - 1 positions of the padded length are not seen by all blocks.
 
     Args:
@@ -398,6 +413,9 @@ def _pad_inputs(config, inputs, seg_id, input_mask):
   mask = tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask,
                                                                               tf.float32)
   extra = -length % config.total_pooling
+  if config.pools_evenly:  # one after a multiple will do as well
+    less = (1 - length) % config.total_pooling
+    extra = min(extra, less) if isinstance(length, int) else tf.minimum(extra, less)
   if not isinstance(extra, int) or extra:
     padding = [[0, 0], [0, extra]]
     inputs, seg_id = tf.pad(inputs, padding), tf.pad(seg_id, padding)
@@ -476,12 +494,17 @@ def _pool(config, x, how):
 
   With separate_cls slot 0 is kept (and the last slot dropped, by truncate_seq), the others pooled:
     0 | 1 2 | 3 4 | 5 6 | 7     separate_cls, truncate_seq: 7 is dropped
+    0 | 1 2 | 3 4 | 5 6         the same without a seventh: nothing is dropped
     0 | 1 2 | 3 4 | 5 6 | 7     separate_cls alone: 7 is a window of its own
     0 1 | 2 3 | 4 5 | 6 7       neither
   Windows begin at the front whatever the length is, so that padding moves none of them.
   """
   if config.separate_cls:
-    rest = x[:, 1:-1] if _truncates(config) else x[:, 1:]
+    rest = x[:, 1:]
+    if config.pools_evenly:
+      rest = rest[:, :layers.shape_list(rest)[1] // 2 * 2]
+    elif _truncates(config):
+      rest = rest[:, :-1]
     return tf.concat([x[:, :1], _pool_windows(rest, config.pooling_size, how)], axis=1)
   return _pool_windows(x, config.pooling_size, how)
 

@@ -53,7 +53,7 @@ def _span_starts(shape, shortest, longest, seed):
   rows = tf.broadcast_to(tf.range(shape[0])[:, None], shape)
   inside = tf.cast(ends < shape[1], tf.int32)
   marks = tf.scatter_nd(tf.stack([rows, ends * inside], axis=-1), inside, shape)
-  return (marks > 0) | (tf.range(shape[1]) == 0)
+  return (marks > 0) | tf.equal(tf.range(shape[1]), 0)
 
 
 def _unit_starts(masking, is_special, is_start, seed):

@@ -47,11 +47,11 @@ class Sequences:
     if reserved:
       end = self.max_seq_length - reserved - 1
       is_long = (length > end + 1)[:, None]
-      ids = tf.where(is_long & (place == end), self.special_ids["sep"], ids)
+      ids = tf.where(is_long & tf.equal(place, end), self.special_ids["sep"], ids)
       length = tf.minimum(length, end + 1)
     mask = tf.cast(place < length[:, None], tf.int32)
     ids = tf.where(mask > 0, ids, self.special_ids["pad"])
-    first = tf.cast(place == 0, tf.int32) * self.cls_segment_id
+    first = tf.cast(tf.equal(place, 0), tf.int32) * self.cls_segment_id
     return ids, tf.where(first > 0, first, segment_ids * mask), mask
 
 
@@ -132,7 +132,8 @@ class FunnelRecords:
     is_start = tf.scatter_nd(
         tf.stack([row, boundary], axis=-1), tf.ones_like(boundary),
         tf.stack([tf.shape(ids)[0], sequences.max_seq_length + 1]))[:, :-1] > 0
-    positions, weights = masking.choose(self._masking, is_special, is_start | (place == 0), seed)
+    positions, weights = masking.choose(self._masking, is_special,
+                                        is_start | tf.equal(place, 0), seed)
     tokens = masking.corrupt(self._masking, ids, positions, special_ids["mask"],
                              sequences.vocab_size, seed)
     used = tf.cast(weights, tf.int32)

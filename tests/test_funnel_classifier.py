@@ -102,10 +102,13 @@ def test_batches_keep_the_padding_that_truncation_needs(workspace):
   """n tokens in a batch cut to its own length give what they give at full length."""
   config = modeling.load_config(str(workspace / "model" / "net_config.json"))
   assert config.reserved_positions == 3
+  assert [config.padded_length(n, 8) for n in (9, 10, 13)] == [9, 17, 17]
+  whole = modeling.ModelConfig(**{**config.to_dict(), "pooling_size": 3})
+  assert whole.reserved_positions == 8 and whole.padded_length(13, 8) == 24
   rng = np.random.RandomState(0)
   ids = rng.randint(5, config.vocab_size, [2, 13])
   logits = []
-  for length in (16, 32):
+  for length in (13, 16, 17, 32):
     features = {"input_ids": np.pad(ids, [(0, 0), (0, length - 13)]),
                 "input_mask": np.pad(np.ones_like(ids), [(0, 0), (0, length - 13)]),
                 "segment_ids": np.pad(np.zeros_like(ids), [(0, 0), (0, length - 13)])}
@@ -116,7 +119,8 @@ def test_batches_keep_the_padding_that_truncation_needs(workspace):
       output = encoder.classification_logits(3, None, "cola")
       session.run(tf.compat.v1.global_variables_initializer())
       logits.append(session.run(output))
-  np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+  for other in logits[1:]:
+    np.testing.assert_allclose(logits[0], other, atol=1e-5)
 
 
 def test_released_models_by_name():

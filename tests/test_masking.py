@@ -127,12 +127,11 @@ def test_what_masked_tokens_become():
 def test_cutting_reserves_the_last_positions():
   """The original's rule: L - stride tokens, [sep], stride - 1 places of padding."""
   sequences = pretraining.Sequences(8, SPECIAL_IDS, 100, cls_segment_id=2, reserved_positions=3)
-  ids = tf.constant([[2, 10, 11, 3, 12, 13, 14, 3], [2, 10, 11, 3, 3, 0, 0, 0],
-                     [2, 10, 11, 12, 3, 3, 0, 0]])
-  segments = tf.constant([[2, 0, 0, 0, 1, 1, 1, 1], [2, 0, 0, 0, 1, 0, 0, 0],
-                          [2, 0, 0, 0, 0, 1, 0, 0]])
-  ids, segments, mask = (x.numpy().tolist() for x in
-                         sequences.cut(ids, segments, tf.constant([8, 5, 6])))
+  ids = [[2, 10, 11, 3, 12, 13, 14, 3], [2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 12, 3, 3, 0, 0]]
+  segments = [[0, 0, 0, 0, 1, 1, 1, 1], [2, 0, 0, 0, 1, 0, 0, 0], [2, 0, 0, 0, 0, 1, 0, 0]]
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as the estimator runs it
+    ids, segments, mask = (x.tolist() for x in session.run(sequences.cut(
+        tf.constant(ids), tf.constant(segments), tf.constant([8, 5, 6]))))
   assert ids == [[2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 3, 3, 0, 0, 0],
                  [2, 10, 11, 12, 3, 0, 0, 0]]
   assert segments[0] == [2, 0, 0, 0, 1, 0, 0, 0] and segments[2] == [2, 0, 0, 0, 0, 0, 0, 0]

@@ -37,7 +37,7 @@ class RecordSource:
     task: knows the features.
     max_seq_length: length of the sequences in the files.
     invert_input_mask: the files' input_mask is 1 on padding.
-    reserved_positions: how many positions after the last token the model needs as padding.
+    padded_length: the model configuration's method of that name.
     is_whole: num_examples are all records of the files.
   """
 
@@ -45,8 +45,8 @@ class RecordSource:
   num_examples: int
   task: Task
   max_seq_length: int
+  padded_length: Callable[[tf.Tensor, int], tf.Tensor]
   invert_input_mask: bool = False
-  reserved_positions: int = 0
   is_whole: bool = True
 
   @functools.cached_property
@@ -103,9 +103,9 @@ class RecordSource:
     return [self.max_seq_length] if count == 1 else [count, self.max_seq_length]
 
   def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cuts the sequences of a batch to its longest, rounded up to LENGTH_MULTIPLE."""
-    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1)) + self.reserved_positions
-    length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
+    """Cuts the sequences of a batch to its longest, rounded up by LENGTH_MULTIPLE."""
+    longest = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1))
+    length = self.padded_length(longest, LENGTH_MULTIPLE)
     return {name: value[..., :length] if name in self.task.sequence_features else value
             for name, value in features.items()}
 

@@ -228,7 +228,7 @@ class Runner:
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
         files.paths, min(files.num_examples, limit or files.num_examples), self.task,
-        data.max_seq_length, invert_mask, self.model_config.reserved_positions,
+        data.max_seq_length, self.model_config.padded_length, invert_mask,
         is_whole=not limit or limit >= files.num_examples)) for split, files in found]
 
   # -- training --

@@ -1,0 +1,379 @@
+"""Pretraining: the losses, the input pipeline over many files, and run_pretraining.py."""
+
+import glob
+import json
+import os
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+
+import create_pretraining_data
+import modeling
+import run_pretraining
+from errors import UserError
+from models.funnel import ModelConfig
+from tasks import masking, pretraining
+from training import config, inputs, records, shards
+
+v1 = tf.compat.v1
+GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
+LENGTH = 24
+
+
+def write_text(path, seed=1, count=60):
+  """Documents of three sentences each."""
+  lines = []
+  for index, (sentence, _) in enumerate(tiny.sentences(count, seed)):
+    lines += [sentence] + ([""] if index % 3 == 2 else [])
+  path.write_text("\n".join(lines) + "\n")
+  return str(path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """A folder with the vocabularies and records of both forms: bert-*, funnel/."""
+  folder = tmp_path_factory.mktemp("pretraining")
+  tiny.write_encoder(folder / "bert", dropout=0.0)
+  tiny.write_funnel(folder / "model", dropout=0.0)
+  text = write_text(folder / "text.txt")
+  run = create_pretraining_data.Run(num_workers=1)
+  create_pretraining_data.create(
+      shards.BertForm(input_file=text, output_file=str(folder / "bert.tfrecord"), num_shards=3,
+                      max_seq_length=LENGTH, max_predictions_per_seq=4, dupe_factor=2),
+      config.Tokenizer(tokenizer_path=str(folder / "bert" / "vocab.txt")), run)
+  for split in ("train", "dev"):
+    create_pretraining_data.create(
+        shards.FunnelForm(input_glob=text, save_dir=str(folder / "funnel"), num_task=2,
+                          seq_len=LENGTH, split=split),
+        config.Tokenizer(tokenizer_path=str(folder / "model" / "vocab.uncased.txt")), run)
+  return folder
+
+
+def sequences_of(vocab_path, **kwargs):
+  words = open(vocab_path).read().split()
+  special = {role: next(i for i, word in enumerate(words) if word.strip("[]<>").lower() == role)
+             for role in ("pad", "unk", "cls", "sep", "mask")}
+  return pretraining.Sequences(LENGTH, special, len(words), **kwargs)
+
+
+def bert_source(made, loss_type="bert", **kwargs):
+  sequences = sequences_of(made / "bert" / "vocab.txt", **kwargs)
+  task = pretraining.PretrainingTask(loss_type, pretraining.BertRecords(sequences, 4), sequences)
+  paths = sorted(glob.glob(str(made / "bert.tfrecord-*")))
+  return inputs.RecordSource(paths, sum(map(records.count_records, paths)), task, LENGTH,
+                             modeling.BertConfig(9).padded_length)
+
+
+def funnel_source(made, strategy="single_token", **kwargs):
+  sequences = sequences_of(made / "model" / "vocab.uncased.txt", cls_segment_id=2, **kwargs)
+  form = pretraining.FunnelRecords(sequences, masking.Masking(strategy, 4))
+  task = pretraining.PretrainingTask("mlm", form, sequences)
+  paths = sorted(glob.glob(str(made / "funnel" / "data.train*")))
+  return inputs.RecordSource(paths, sum(map(records.count_records, paths)), task, LENGTH,
+                             modeling.BertConfig(9).padded_length)
+
+
+def batches_of(input_fn, count):
+  with tf.Graph().as_default(), v1.Session() as session:
+    batch = v1.data.make_one_shot_iterator(input_fn()).get_next()
+    return [session.run(batch) for _ in range(count)]
+
+
+# ---- Losses against the originals' numbers ------------------------------------------------------
+
+
+def assign(session):
+  """The weights of the recorded files, which depend on a variable's name alone."""
+  for variable in v1.global_variables():
+    name = variable.op.name
+    draw = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+    value = draw.normal(0, 0.15, variable.shape).astype(np.float32)
+    variable.load(value + 1 if name.endswith("gamma") else value, session)
+
+
+def losses_of(task, model_config, features):
+  """The batch's loss of each kind, computed as training computes it."""
+  with tf.Graph().as_default(), v1.Session() as session:
+    features = {name: tf.constant(value) for name, value in features.items()}
+    output = task.build(modeling.build_encoder(model_config, features, False), features)
+    weights = task.loss_weights(features)
+    assign(session)
+    return session.run({name: tf.reduce_sum(output.losses[name]) / tf.reduce_sum(weights[name])
+                        for name in weights})
+
+
+@pytest.mark.smoke
+def test_bert_losses_equal_the_original():
+  data = np.load(os.path.join(GOLDEN, "bert_pretrain.npz"))
+  model_config = modeling.BertConfig.from_dict(json.loads(str(data["config_json"])))
+  features = {name[3:]: data[name] for name in data.files if name.startswith("in:")}
+  features["next_sentence_positions"] = np.zeros([3, 1], np.int32)
+  sequences = pretraining.Sequences(16, {"mask": 39}, 40)
+  task = pretraining.PretrainingTask("bert", pretraining.BertRecords(sequences, 4), sequences)
+  losses = losses_of(task, model_config, features)
+  assert losses["mlm"] == pytest.approx(float(data["out:masked_lm_loss"]), abs=2e-5)
+  assert losses["nsp"] == pytest.approx(float(data["out:next_sentence_loss"]), abs=2e-5)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", ["funnel_mlm_rel_shift_base", "funnel_mlm_factorized_oneblock"])
+def test_funnel_loss_equals_the_original(name):
+  data = np.load(os.path.join(GOLDEN, name + ".npz"))
+  values = json.loads(str(data["config_json"]))
+  values.pop("flags")
+  given = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
+  features = {
+      "input_ids": given["masked_input"], "segment_ids": given["seg_id"],
+      "input_mask": 1 - given["pad_mask"].astype(np.int32),
+      "is_mask_symbol": (given["input_mask"] - given["pad_mask"]).astype(np.int32),
+      "masked_lm_positions": given["target_mapping"].argmax(-1).astype(np.int32),
+      "masked_lm_ids": given["target"], "masked_lm_weights": np.ones([3, 4], np.float32)}
+  assert features["is_mask_symbol"].any()  # the original hides them, and the golden shows it
+  sequences = pretraining.Sequences(16, {"mask": 39}, 40)
+  form = pretraining.FunnelRecords(sequences, masking.Masking("single_token", 4))
+  losses = losses_of(pretraining.PretrainingTask("mlm", form, sequences),
+                     ModelConfig.from_dict(values), features)
+  assert losses["mlm"] == pytest.approx(float(data["out:loss"]), abs=2e-5)
+
+
+# ---- The input pipeline -------------------------------------------------------------------------
+
+
+def test_bert_records_restore_the_text(made):
+  source = bert_source(made)
+  plain = bert_source(made, reserved_positions=3)
+  vocab = open(made / "bert" / "vocab.txt").read().split()
+  text = open(made / "text.txt").read().split()
+  known = {(a, b) for a, b in zip(text, text[1:], strict=False)}
+  for batch in batches_of(inputs.predict_input_fn(source, 8, False), 3):
+    used = batch["masked_lm_weights"] > 0
+    assert (np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
+            == batch["masked_lm_ids"])[used].all()
+    differs = batch["origin_ids"] != batch["input_ids"]
+    assert differs.sum(1).max() <= 4 and differs.any()
+    for ids, mask, segments in zip(batch["origin_ids"], batch["input_mask"], batch["segment_ids"],
+                                   strict=True):
+      words = [vocab[i] for i in ids[mask > 0]]
+      assert words[0] == "[CLS]" and words[-1] == "[SEP]" and "[MASK]" not in words
+      first = words[1:words.index("[SEP]", 1)]
+      assert all(pair in known for pair in zip(first, first[1:], strict=False))
+      assert segments[words.index("[SEP]", 1) + 1] == 1
+  for batch in batches_of(inputs.predict_input_fn(plain, 8, False), 3):  # the last places are free
+    assert not batch["input_mask"][:, LENGTH - 3:].any()
+    used = batch["masked_lm_weights"] > 0
+    assert (np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
+            == batch["masked_lm_ids"])[used].all()
+
+
+@pytest.mark.parametrize("strategy", masking.STRATEGIES)
+def test_funnel_records_get_new_masks_in_every_epoch(made, strategy):
+  source = funnel_source(made, strategy, reserved_positions=3)
+  steps = source.num_examples // 4
+  input_fn = inputs.train_input_fn(source, 4, 1, 0, 1, False)
+  batches = batches_of(input_fn, 2 * steps)
+  masks = {}
+  for batch in batches:
+    for ids, positions, weights, mask in zip(
+        batch["origin_ids"], batch["masked_lm_positions"], batch["masked_lm_weights"],
+        batch["input_mask"], strict=True):
+      masks.setdefault(ids.tobytes(), []).append(tuple(positions[weights > 0]))
+      assert mask.sum() <= LENGTH - 3 and (positions < LENGTH - 4).all()
+  twice = [pair for pair in masks.values() if len(pair) == 2]
+  assert len(twice) > 5
+  assert sum(a != b for a, b in twice) / len(twice) > 0.9
+
+
+def test_pipeline_starts_at_any_step_and_reads_everything(made):
+  for source in (bert_source(made), funnel_source(made, "word_span")):
+    number = source.num_examples
+    whole = batches_of(inputs.train_input_fn(source, 3, 7, 0, 1, False), 30)
+    for start in (1, 11, 29):
+      rest = batches_of(inputs.train_input_fn(source, 3, 7, start, 1, False), 30 - start)
+      for a, b in zip(whole[start:], rest, strict=True):
+        for name in a:
+          np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+    source.task.is_grouped = False  # windows of batches of like length reach over epochs
+    epoch = batches_of(inputs.train_input_fn(source, 1, 7, 0, 1, False), number)
+    seen = sorted(batch["origin_ids"].tobytes() for batch in epoch)
+    all_of_it = batches_of(inputs.predict_input_fn(source, 1, False), number)
+    width = max(batch["origin_ids"].shape[1] for batch in all_of_it)
+    assert width <= LENGTH and len(seen) == len(all_of_it) == number
+    strip = lambda batches: sorted(batch["origin_ids"][batch["input_mask"] > 0].tobytes()
+                                   for batch in batches)
+    assert strip(epoch) == strip(all_of_it)
+
+
+def test_shapes_are_static_for_a_tpu(made):
+  for source in (bert_source(made), funnel_source(made, "whole_word")):
+    spec = inputs.train_input_fn(source, 4, 1, 0, 1, static_shapes=True)().element_spec
+    for name, value in spec.items():
+      assert value.shape.is_fully_defined(), name
+
+
+def test_compressed_records_are_read(made, tmp_path):
+  create_pretraining_data.create(
+      shards.BertForm(input_file=str(made / "text.txt"), gzip_compress=True, max_seq_length=LENGTH,
+                      output_file=str(tmp_path / "x.tfrecord"), max_predictions_per_seq=4,
+                      dupe_factor=1),
+      config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
+      create_pretraining_data.Run(num_workers=1))
+  path = str(tmp_path / "x.tfrecord")
+  source = bert_source(made)
+  source = inputs.RecordSource([path], records.count_records(path), source.task, LENGTH,
+                               source.padded_length)
+  records.check_lengths(path, source.task.feature_specs, LENGTH)
+  assert len(batches_of(inputs.predict_input_fn(source, 1, False), source.num_examples)) > 5
+  data = open(path, "rb").read()
+  (tmp_path / "cut").write_bytes(data[:len(data) // 2])
+  with pytest.raises(UserError, match="cut: the compressed file is damaged"):
+    records.count_records(str(tmp_path / "cut"))
+
+
+# ---- Mistakes -----------------------------------------------------------------------------------
+
+
+def corpus_of(made, form="bert"):
+  settings = config.Pretraining(**({"input_file": str(made / "bert.tfrecord-*")} if form == "bert"
+                                   else {"record_dir": str(made / "funnel")}))
+  return settings, run_pretraining.find_corpus(settings, config.Trainer(do_eval=True), {})
+
+
+def test_records_tell_their_own_settings(made):
+  for form, predictions in (("bert", 4), ("funnel", round(0.15 * LENGTH))):
+    settings, corpus = corpus_of(made, form)
+    experiment = config.Experiment(pretraining=settings)
+    run_pretraining.check_against_meta(corpus, experiment, set())
+    assert experiment.data.max_seq_length == LENGTH
+    assert settings.max_predictions_per_seq == predictions
+    assert run_pretraining.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
+    assert corpus.files["train"].num_examples == sum(
+        map(records.count_records, corpus.files["train"].paths)) > 10
+
+
+def test_records_of_other_settings_are_refused(made, tmp_path):
+  settings, corpus = corpus_of(made)
+  experiment = config.Experiment(pretraining=settings, data=config.Data(max_seq_length=128))
+  with pytest.raises(UserError, match="made with max_seq_length 24, the flags say 128"):
+    run_pretraining.check_against_meta(corpus, experiment, {"max_seq_length"})
+  (tmp_path / "vocab.txt").write_text("\n".join([*tiny.VOCAB, "more"]))
+  with pytest.raises(UserError, match="vocab.txt is not the vocabulary that the records were made"):
+    run_pretraining.find_symbols(corpus, config.Tokenizer(tokenizer_path=str(
+        tmp_path / "vocab.txt")))
+  (tmp_path / "vocab.txt").write_text("\n".join(w for w in tiny.VOCAB if w != "[MASK]"))
+  with pytest.raises(UserError, match="vocabulary lacks"):
+    run_pretraining.find_symbols(corpus, config.Tokenizer(tokenizer_path=str(
+        tmp_path / "vocab.txt")))
+  with pytest.raises(UserError, match="no record.* of split 'test'"):
+    run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel"),
+                                                   eval_split="test"),
+                                config.Trainer(do_eval=True), {})
+  with pytest.raises(UserError, match="no record.*seq_len 512"):
+    run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel")),
+                                config.Trainer(), {"seq_len": 512})
+  with pytest.raises(UserError, match="nowhere.* matches no record file"):
+    run_pretraining.find_corpus(config.Pretraining(input_file=str(tmp_path / "nowhere*")),
+                                config.Trainer(), {})
+  for wrong in (dict(), dict(input_file="a", record_dir="b")):
+    with pytest.raises(UserError, match="either with --input_file"):
+      run_pretraining.find_corpus(config.Pretraining(**wrong), config.Trainer(), {})
+
+
+def test_foreign_records_need_the_flags_that_metadata_would_tell(made, tmp_path):
+  path = tmp_path / "foreign.tfrecord"
+  path.write_bytes(open(sorted(glob.glob(str(made / "bert.tfrecord-*")))[0], "rb").read())
+  settings = config.Pretraining(input_file=str(path))
+  corpus = run_pretraining.find_corpus(settings, config.Trainer(), {})
+  experiment = config.Experiment(pretraining=settings)
+  with pytest.raises(UserError, match="--max_seq_length is missing"):
+    run_pretraining.check_against_meta(corpus, experiment, set())
+  experiment.data.max_seq_length = LENGTH
+  with pytest.raises(UserError, match="--max_predictions_per_seq is missing"):
+    run_pretraining.check_against_meta(corpus, experiment, {"max_seq_length"})
+  with pytest.raises(UserError, match=r"--tokenizer_path \(--vocab_file\) is missing"):
+    run_pretraining.find_symbols(corpus, experiment.tokenizer)
+  source = bert_source(made)
+  with pytest.raises(UserError, match="'masked_lm_positions' has 4 .* where 5 are expected"):
+    other = pretraining.BertRecords(sequences_of(made / "bert" / "vocab.txt"), 5)
+    records.check_lengths(str(path), other.feature_specs, LENGTH)
+  with pytest.raises(UserError, match="is --max_seq_length the records' own"):
+    records.check_lengths(str(path), source.task.feature_specs, LENGTH + 8)
+
+
+# ---- The script ---------------------------------------------------------------------------------
+
+
+def log_of(folder, kind):
+  with open(os.path.join(folder, "metrics.jsonl")) as reader:
+    return [entry for entry in map(json.loads, reader) if entry["kind"] == kind]
+
+
+def run_tiny(made, folder, *args, **kwargs):
+  return tiny.run("run_pretraining.py", f"--model_dir={folder}", "--train_batch_size=8",
+                  "--learning_rate=1e-3", "--log_freq=5", "--seed=3", *args, **kwargs)
+
+
+@pytest.mark.smoke
+def test_bert_from_text_to_a_fine_tuned_model(made, tmp_path):
+  """BERT's published commands; two devices give one device's losses; the result fine-tunes."""
+  flags = [f"--bert_config_file={made}/bert/bert_config.json",
+           f"--input_file={made}/bert.tfrecord-*", "--max_seq_length=24",
+           "--max_predictions_per_seq=4", "--num_warmup_steps=2"]
+  out, _ = run_tiny(made, tmp_path / "one", *flags, "--do_train=True", "--do_eval=True",
+                    "--num_train_steps=10", "--max_eval_steps=2")
+  assert "pretraining_bert: " in out and "next_sentence_accuracy" in out
+  run_tiny(made, tmp_path / "two", *flags, "--num_train_steps=10", "--num_core_per_host=2")
+  one, two = log_of(tmp_path / "one", "train"), log_of(tmp_path / "two", "train")
+  assert [entry["step"] for entry in one] == [5, 10]
+  for a, b in zip(one, two, strict=True):
+    for name in ("loss", "gradient_norm", "learning_rate"):
+      assert a[name] == pytest.approx(b[name], abs=1e-5), name
+  assert {"masked_lm_accuracy", "next_sentence_accuracy", "perplexity", "loss_mlm", "loss_nsp",
+          "tokens_per_second", "gradient_norm", "learning_rate"} <= set(one[1])
+  evaluated, = log_of(tmp_path / "one", "eval")
+  assert evaluated["loss"] == pytest.approx(evaluated["loss_mlm"] + evaluated["loss_nsp"])
+  assert evaluated["perplexity"] == pytest.approx(np.exp(evaluated["loss_mlm"]), rel=1e-5)
+  # Further, with the optimizer's moments, and as an encoder to fine-tune.
+  _, err = run_tiny(made, tmp_path / "more", *flags, "--num_train_steps=12",
+                    f"--init_checkpoint={tmp_path}/one", "--init_global_vars")
+  assert "steps 10 to 12" in err
+  tiny.write_cola(tmp_path / "CoLA")
+  tiny.run("run_classifier.py", "--task_name=cola", f"--data_dir={tmp_path}/CoLA", "--do_train",
+           f"--bert_config_file={tmp_path}/one/bert_config.json", "--train_steps=2",
+           f"--vocab_file={made}/bert/vocab.txt", f"--init_checkpoint={tmp_path}/one",
+           f"--output_dir={tmp_path}/fine", "--max_seq_length=24")
+
+
+def test_electra_with_the_published_flags(made, tmp_path):
+  """The seed's launch command, tiny; evaluated over all checkpoints; made core-only."""
+  out, _ = run_tiny(
+      made, tmp_path / "run", "--use_tpu=False", "--use_bfloat16=False", "--num_hosts=1",
+      "--num_core_per_host=1", "--loss_type=ELECTRA", f"--record_dir={made}/funnel",
+      "--warmup_steps=2", "--seq_len=24", "--num_predict=4", "--train_steps=10", "--save_steps=5",
+      "--block_size=1_1", "--decoder_size=1", "--d_model=16", "--d_embed=16", "--n_head=4",
+      "--d_head=4", "--d_inner=32", "--pool_q_only=True", "--do_train", "--do_eval",
+      "--eval_all_ckpt", "--sample_strategy=whole_word")
+  assert "pretraining_electra: " in out
+  assert [entry["step"] for entry in log_of(tmp_path / "run", "eval")] == [0, 5, 10]
+  last = log_of(tmp_path / "run", "train")[-1]
+  assert {"loss_gen", "loss_disc", "replaced_precision", "replaced_recall", "disc_accuracy",
+          "masked_lm_accuracy"} <= set(last)
+  assert last["loss"] == pytest.approx(last["loss_gen"] + last["loss_disc"], rel=1e-5)
+  tiny.run("convert_checkpoint.py", "--direction=core_only", f"--input_dir={tmp_path}/run",
+           f"--output_dir={tmp_path}/core")
+  names = [name for name, _ in tf.train.list_variables(str(tmp_path / "core"))]
+  assert names and all(name.startswith("model/") for name in names)
+  _, err = run_tiny(made, tmp_path / "again", f"--record_dir={made}/funnel", "--loss_type=mlm",
+                    f"--model_config={tmp_path}/run/net_config.json", "--train_steps=1",
+                    f"--init_checkpoint={tmp_path}/core")
+  assert "new: model/lm_proj" in err
+
+
+def test_mistakes_on_the_command_line(made, tmp_path):
+  _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--loss_type=bert",
+                    f"--model_config={made}/model/net_config.json", status=1)
+  assert "--loss_type=bert needs a BERT configuration" in err and "Traceback" not in err
+  _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", status=1)
+  assert "no model: give --model_config" in err
