@@ -29,12 +29,17 @@ def read_experiment() -> config.Experiment:
   if experiment.trainer.do_submit:
     raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   runner.complete(experiment, given, "race", settings.task_name)
-  room = experiment.data.max_seq_length - 3  # [cls] and two [sep]
-  if settings.max_qa_length > room:
-    raise UserError(f"--max_qa_length={settings.max_qa_length} does not fit into "
-                    f"--max_seq_length={experiment.data.max_seq_length} with its 3 special tokens "
-                    f"and the passage; lower it, below {room}")
+  check_lengths(experiment.data.max_seq_length, settings.max_qa_length)
   return experiment
+
+
+def check_lengths(max_seq_length: int, max_qa_length: int) -> None:
+  """UserError where question and option may leave no room for the passage."""
+  room = max_seq_length - 3  # [cls] and two [sep]
+  if max_qa_length >= room:
+    raise UserError(f"--max_qa_length={max_qa_length} does not fit into "
+                    f"--max_seq_length={max_seq_length} with its 3 special tokens and the passage; "
+                    f"lower it, below {room}")
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:

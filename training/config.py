@@ -141,8 +141,7 @@ class Race:
   predict_file: str = option("", "own file to predict; default: test.csv (swag), test.jsonl in "
                              "data_dir")
   max_qa_length: int = option(
-      None, "longest question with an option, in tokens; of longer ones the end is kept", kind=int,
-      lower=1)
+      128, "longest question with an option, in tokens; of longer ones the end is kept", lower=1)
   num_options: int = option(
       0, "options per question; questions with fewer are filled up and the fill is masked out; 0 "
       "for 4 in race, else for the largest number in the files", lower=0)
