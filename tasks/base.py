@@ -38,12 +38,16 @@ class TaskOutput:
   """What a task's head gives.
 
   Attributes:
-    per_example_loss: float32 [B].
+    losses: name -> float32 [B], the sum of an example's weighted losses of that kind (over its
+      masked tokens, say; one loss for a classifier). The batch's loss is the sum over the kinds of
+      sum(losses[name]) / sum(loss_weights[name]), see Task.loss_weights.
     predictions: name -> [B, ...] tensors that `score` and the prediction writers need.
+    monitors: name -> float32 scalar, for the log of training.
   """
 
-  per_example_loss: tf.Tensor
+  losses: dict[str, tf.Tensor]
   predictions: dict[str, tf.Tensor]
+  monitors: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Task(abc.ABC):
@@ -87,6 +91,15 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def metadata(self) -> dict:
     """What the metadata file of the records says about the task (label_list, ...)."""
+
+  def loss_weights(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """name of a loss -> float32 [B], the weight that each example's losses of that kind sum up to.
+
+    The weights depend on the data alone. So the whole batch's sum is known before the batch is cut
+    over devices or micro-batches, and each part divides by it: the parts' losses and gradients are
+    those of the whole, however unevenly the weights are spread.
+    """
+    return {"loss": features["weight"] * tf.cast(features["is_real_example"], tf.float32)}
 
   @abc.abstractmethod
   def build(self, encoder, features: dict[str, tf.Tensor]) -> TaskOutput:

@@ -461,12 +461,14 @@ class ClassificationTask(base.Task):
   def build(self, encoder, features):
     num_outputs = 1 if self.is_regression else len(self.labels)
     logits = encoder.classification_logits(num_outputs, self.cls_scope, self.name)
-    labels = features["label_ids"]
+    labels, weights = features["label_ids"], self.loss_weights(features)["loss"]
     if self.is_regression:
       values = logits[:, 0]
-      return base.TaskOutput(tf.square(values - labels), {"prediction": values})
+      return base.TaskOutput({"loss": weights * tf.square(values - labels)},
+                             {"prediction": values})
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    return base.TaskOutput(losses, {"probabilities": tf.nn.softmax(logits), "logits": logits})
+    return base.TaskOutput({"loss": weights * losses},
+                           {"probabilities": tf.nn.softmax(logits), "logits": logits})
 
   def prediction_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
     """Rows of a prediction file, header first: index, prediction, probability of each label."""

@@ -24,7 +24,7 @@ import modeling
 import optimization
 from errors import UserError
 from tasks.base import Task
-from training import checkpoints, config
+from training import checkpoints, config, inputs
 
 v1 = tf.compat.v1
 
@@ -190,6 +190,7 @@ def _virtual_cpus(count):
 # ---- Model function and estimator ---------------------------------------------------------------
 
 MONITORS = "monitors"  # graph collection of (name, scalar) that hooks show and log
+LOSS, LOSS_WEIGHT = "loss/", "loss_weight/"  # prefixes of losses and weights among the predictions
 
 
 def build_optimizer(settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int,
@@ -213,10 +214,10 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
                    checkpoint: str | None = None) -> Callable:
   """model_fn of a task: (features, labels, mode, params) -> EstimatorSpec or TPUEstimatorSpec.
 
-  Labels are among the features. A prediction holds the task's predictions, `per_example_loss`,
-  and the scalar features, so that everything is scored on the host. What the variables will be
-  restored from is checked as soon as they exist: model_dir's newest checkpoint in training,
-  `checkpoint` in prediction.
+  Labels are among the features. A prediction holds the task's predictions, each example's losses
+  and their weights, and the scalar features, so that everything is scored on the host. What the
+  variables will be restored from is checked as soon as they exist: model_dir's newest checkpoint in
+  training, `checkpoint` in prediction.
   """
   library = load()
   use_tpu = devices.is_tpu
@@ -233,23 +234,29 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     if not is_training:
       scalars = {spec.name: features[spec.name] for spec in task.feature_specs
                  if not spec.is_sequence}
-      predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
-                     "per_example_loss": output.per_example_loss}
+      predictions = {**output.predictions, **scalars, "example_index": features["example_index"]}
+      for name, weight in task.loss_weights(features).items():
+        predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
       spec = library.TPUEstimatorSpec(mode, predictions=predictions,
                                       scaffold_fn=_weights_only_scaffold)
       return spec if use_tpu or devices.strategy is None else spec.as_estimator_spec()
 
-    weights = features["weight"] * tf.cast(features["is_real_example"], tf.float32)
-    loss = tf.reduce_sum(output.per_example_loss * weights) / tf.maximum(
-        tf.reduce_sum(weights), 1e-6)
+    # The weights' mean is the whole batch's, so a part's loss counts for what it is of the whole.
+    losses = {name: tf.math.divide_no_nan(tf.reduce_mean(values),
+                                          features[inputs.MEAN_WEIGHT + name][0])
+              for name, values in output.losses.items()}
+    loss = tf.add_n(list(losses.values()))
     optimizer, learning_rate = build_optimizer(
         experiment.optimizer, num_train_steps, num_warmup_steps,
         [optimization.variable_name(variable) for variable in v1.trainable_variables()])
     wrapped = v1.tpu.CrossShardOptimizer(optimizer) if use_tpu else optimizer
     train_op = wrapped.minimize(loss, global_step=v1.train.get_global_step())
     if not use_tpu and optimizer.gradient_norm is not None:  # None in all replicas but the first
-      for name, value in (("learning_rate", learning_rate),
-                          ("gradient_norm", optimizer.gradient_norm)):
+      monitors = {"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
+                  **output.monitors}
+      if len(losses) > 1:
+        monitors.update((f"loss_{name}", value) for name, value in losses.items())
+      for name, value in monitors.items():
         v1.add_to_collection(MONITORS, (name, value))
         v1.summary.scalar(name, value)
     scaffold_fn = None

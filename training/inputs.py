@@ -16,10 +16,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from errors import UserError
-from tasks.base import FeatureSpec
+from tasks.base import Task
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
+MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
 
 
 @dataclasses.dataclass
@@ -29,7 +30,7 @@ class RecordSource:
   Attributes:
     path: the TFRecord file.
     num_examples: how many of its records to use, from the first on.
-    specs: the features.
+    task: knows the features.
     max_seq_length: length of the sequences in the file.
     invert_input_mask: the file's input_mask is 1 on padding.
     reserved_positions: how many positions after the last token the model needs as padding.
@@ -37,7 +38,7 @@ class RecordSource:
 
   path: str
   num_examples: int
-  specs: list[FeatureSpec]
+  task: Task
   max_seq_length: int
   invert_input_mask: bool = False
   reserved_positions: int = 0
@@ -45,7 +46,7 @@ class RecordSource:
   def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """Parses serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32."""
     parsed = {}
-    for spec in self.specs:
+    for spec in self.task.feature_specs:
       shape = [self.max_seq_length] if spec.is_sequence else []
       parsed[spec.name] = tf.io.FixedLenFeature(shape, tf.as_dtype(spec.dtype), spec.default)
     features = tf.io.parse_example(serialized, parsed)
@@ -60,7 +61,7 @@ class RecordSource:
     used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=1)) + self.reserved_positions
     length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
     return {spec.name: features[spec.name][:, :length] if spec.is_sequence else features[spec.name]
-            for spec in self.specs}
+            for spec in self.task.feature_specs}
 
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
     """int64 [B]: number of real tokens of serialized examples."""
@@ -132,6 +133,8 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
     features = source.parse(serialized)
     if not static_shapes:
       features = source.trim(features)
+    for name, weight in source.task.loss_weights(features).items():
+      features[MEAN_WEIGHT + name] = tf.fill([batch_size], tf.reduce_mean(weight))
     if num_replicas > 1:  # [batch_size, ...] -> [num_replicas, batch_size / num_replicas, ...]
       features = {name: tf.reshape(value, tf.concat(
           [[num_replicas, batch_size // num_replicas], tf.shape(value)[1:]], 0))

@@ -190,8 +190,8 @@ class Runner:
             data.overwrite_data, progress)))
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
-        path, min(count, limit) if limit else count, self.task.feature_specs, data.max_seq_length,
-        invert_mask, self.model_config.reserved_positions)) for split, path, count in found]
+        path, min(count, limit) if limit else count, self.task, data.max_seq_length, invert_mask,
+        self.model_config.reserved_positions)) for split, path, count in found]
 
   # -- training --
 
@@ -334,7 +334,7 @@ class Runner:
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
       metrics_of_splits[source.split] = {
           **self.task.score(source.split, predictions),
-          "loss": float(np.mean(predictions["per_example_loss"]))}
+          **_mean_losses(predictions)}
     metrics = self.task.combine(metrics_of_splits)
     history = {**self._history(), step: metrics}
     best_step, best_metric = self._best_step(history), trainer.best_metric
@@ -397,6 +397,15 @@ class Runner:
                       f"or name the folder with --model_dir or a checkpoint with "
                       f"--init_checkpoint")
     return found
+
+
+def _mean_losses(predictions):
+  """The mean of each kind of loss, "loss_KIND", and their sum, "loss"."""
+  kinds = [name.removeprefix(estimator.LOSS) for name in predictions
+           if name.startswith(estimator.LOSS)]
+  means = {f"loss_{kind}": float(np.sum(predictions[estimator.LOSS + kind]) / max(
+      np.sum(predictions[estimator.LOSS_WEIGHT + kind]), 1e-6)) for kind in kinds}
+  return {**(means if len(means) > 1 else {}), "loss": sum(means.values())}
 
 
 def format_metrics(metrics: dict[str, float]) -> str:
