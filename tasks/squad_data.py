@@ -47,12 +47,21 @@ class Question:
 
 @dataclasses.dataclass
 class Paragraph:
-  """A passage and its questions; `first_question` counts those of the file before them."""
+  """A passage and its questions.
+
+  Attributes:
+    context: the passage.
+    questions: the questions.
+    first_question: how many questions of the file come before them.
+    place: file, article and paragraph, for messages.
+    is_training: whether it is read for training.
+  """
 
   context: str
   questions: list[Question]
   first_question: int
   place: str
+  is_training: bool = False
 
 
 def read_squad(path: str) -> list[Paragraph]:
@@ -157,13 +166,21 @@ def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None
 
   White space may differ: "line\\r\\nends" in the passage is "line ends" in the answer.
   """
-  if start < 0:
+  if start < 0 or not answer.strip():
     return None
   if context.startswith(answer, start):
     return start, start + len(answer)
   pattern = r"\s*" + r"\s+".join(map(re.escape, answer.split()))
   match = re.compile(pattern).match(context, start)
   return match.span() if match else None
+
+
+def describe_misplaced(question: Question, context: str) -> str:
+  """Message for a first answer that is not where the file says."""
+  answer, start = question.answers[0], question.answer_start
+  return (f"{question.place}: answer_start {start} points at "
+          f"{context[max(start, 0):][:max(len(answer), 1)]!r}, the answer is {answer!r}; mend the "
+          f"file, or pass --skip_bad_rows to leave such questions out of training")
 
 
 # ---- Windows ------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class Runner:
   """
 
   def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
-               record_files: dict[str, str] | None = None):
+               record_files: dict[str, str] | None = None, write_split=records.write_split):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
     Args:
@@ -137,10 +137,12 @@ class Runner:
       model_config: from load_model_config.
       task: the task.
       record_files: kind ("train", "dev", "test") -> record file to use instead of raw data.
+      write_split: makes a record file of raw data; has the arguments of records.write_split.
     """
     self.experiment = experiment
     self.task = task
     self.record_files = record_files or {}
+    self.write_split = write_split
     self.model_config = model_config
     self.tokenizer = tokenization.get_tokenizer(
         experiment.tokenizer.tokenizer_type, experiment.tokenizer.tokenizer_path,
@@ -187,7 +189,7 @@ class Runner:
             items, unit="example", desc=f"{split} records")
         found.append((split, *records.cached_split(
             data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
-            data.overwrite_data, progress)))
+            data.overwrite_data, progress, self.write_split)))
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
         path, min(count, limit) if limit else count, self.task, data.max_seq_length, invert_mask,

@@ -1,0 +1,155 @@
+"""Fine-tunes an encoder on SQuAD v1.1 or v2.0, evaluates it, and answers questions.
+
+  python run_squad.py --train_file=train-v2.0.json --predict_file=dev-v2.0.json --do_train --do_eval
+      --version_2_with_negative --output_dir=runs/squad
+  python run_squad.py --prepro_split=train --train_file=train-v2.0.json --num_proc=2
+
+Without a --do_ flag it trains and evaluates. Metrics are those of the official scripts, in percent.
+It writes records to --output_dir, checkpoints and metrics to --model_dir, and with --do_predict
+predictions.json, nbest_predictions.json and null_odds.json to --predict_dir (or model_dir).
+"""
+
+import functools
+import json
+import logging
+import os
+
+from errors import UserError
+from tasks import squad
+from training import checkpoints, config, flags, records, runner, shards
+
+SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.SquadData, config.Squad,
+            config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
+
+log = logging.getLogger("scripts.run_squad")
+
+
+def read_experiment() -> config.Experiment:
+  """The flags, completed by the recipe and the default folders."""
+  experiment, given = flags.read(*SECTIONS)
+  trainer, settings, data = experiment.trainer, experiment.squad, experiment.squad_data
+  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, settings.do_ensemble,
+              settings.prepro_split)):
+    trainer.do_train = trainer.do_eval = True
+  if trainer.do_submit:
+    raise UserError("--do_submit: SQuAD takes predictions.json, use --do_predict")
+  if data.proc_id >= 0 and not settings.prepro_split:
+    raise UserError(f"--proc_id={data.proc_id} makes a part of the records only: it goes with "
+                    f"--prepro_split. Leave it out to make all with --num_proc processes")
+  if data.proc_id >= data.num_proc:
+    raise UserError(f"--proc_id={data.proc_id} is not below --num_proc={data.num_proc}")
+  if settings.do_ensemble and not settings.ensemble_ckpts:
+    raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
+  experiment.data.output_dir = experiment.data.output_dir or os.path.join("runs", "squad")
+  trainer.model_dir = trainer.model_dir or experiment.data.output_dir
+  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir,
+                         trainer.do_train)
+  family = runner.load_model_config(experiment.model).family
+  recipe = config.load_recipe(family, "squad", "squad")
+  if "num_train_epochs" in given:
+    recipe.pop("train_steps", None)  # the user counts in epochs
+  taken = config.apply_recipe(experiment, recipe, given)
+  log.info("Recipe %s_squad: %s", family, ", ".join(f"{k}={v}" for k, v in taken.items()))
+  return experiment
+
+
+def make_runner(experiment: config.Experiment) -> runner.Runner:
+  """The task of the flags with everything that runs it."""
+  model_config = runner.load_model_config(experiment.model)
+  raw, settings, data = experiment.raw_data, experiment.record_files, experiment.squad_data
+  task = squad.SquadTask(data, experiment.squad,
+                         raw.data_dir or os.path.join(raw.data_root, "squad"),
+                         model_config.cls_segment_id, raw.skip_bad_rows)
+  record_files = {kind: path for kind, path in (
+      ("train", settings.train_data_path), ("dev", settings.eval_data_path),
+      ("test", settings.test_data_path)) if path}
+  run = runner.Runner(experiment, model_config, task, record_files, functools.partial(
+      shards.write_split, num_proc=data.num_proc, proc_id=data.proc_id))
+  if record_files:
+    if not settings.input_meta_data_path:
+      raise UserError("--input_meta_data_path is missing: it names the metadata file that "
+                      "create_finetuning_data.py wrote with the records")
+    meta = records.read_meta(settings.input_meta_data_path)
+    records.check_meta(settings.input_meta_data_path, meta, run.record_settings())
+    if "train" in record_files and "train_data_size" in meta:
+      records.check_size(record_files["train"], meta["train_data_size"])
+  return run
+
+
+def find_data(run: runner.Runner, kind: str) -> runner.Source:
+  """Records of a kind with what is kept beside them."""
+  source = run.sources(kind)[0]
+  run.task.read_side_table("train" if kind == "train" else "predict",
+                           source.records.path + records.SIDE_TABLE)
+  return source
+
+
+def preprocess(run: runner.Runner, split: str) -> None:
+  """--prepro_split: makes the records of a split."""
+  try:
+    source = find_data(run, "train" if split == "train" else "dev")
+  except shards.Unfinished as unfinished:
+    print(unfinished)
+    return
+  print(f"{source.records.path}: {source.records.num_examples} windows of "
+        f"{run.task.input_files(source.split)[0]}")
+
+
+def write_answers(run: runner.Runner, answers: squad.Answers, predictions_file: str = "") -> None:
+  """Writes the files that the official evaluation takes; says the score if there are answers."""
+  settings = run.experiment.squad
+  folder = settings.predict_dir or run.experiment.trainer.model_dir
+  files = {predictions_file or os.path.join(folder, "predictions.json"): answers.texts(),
+           os.path.join(folder, "nbest_predictions.json"): answers.n_best}
+  if answers.null_odds:
+    files[os.path.join(folder, "null_odds.json")] = answers.null_odds
+  for path, values in files.items():
+    # ASCII only, as the official files: they may be read under any locale.
+    records.write_text(path, json.dumps(values, indent=4) + "\n")
+  found = f", {runner.format_metrics(run.task.measure(answers))}" if answers.golds else ""
+  print(f"squad: {len(answers.n_best)} questions{found} ({next(iter(files))})")
+
+
+def ensemble(run: runner.Runner) -> None:
+  """--do_ensemble: the answers of several checkpoints together."""
+  source = run.sources("test")[0]
+  several = []
+  for path in run.experiment.squad.ensemble_ckpts.split(","):
+    checkpoint = checkpoints.resolve(path.strip())
+    log.info("Predict with %s", checkpoint)
+    several.append(run.task.answers(run.predict_all(
+        source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
+  write_answers(run, run.task.join(several), run.experiment.squad.ensemble_output_file)
+
+
+def main() -> None:
+  experiment = read_experiment()
+  trainer, settings = experiment.trainer, experiment.squad
+  run = make_runner(experiment)
+  if settings.prepro_split:
+    preprocess(run, settings.prepro_split)
+    return
+  # All data first, so that nothing is missed hours later.
+  if trainer.do_train:
+    find_data(run, "train")
+  if trainer.do_predict or settings.do_ensemble:
+    find_data(run, "test")
+  if trainer.do_eval or (trainer.do_train and trainer.eval_every_steps):
+    find_data(run, "dev")
+    run.check_best_metric()
+  if trainer.do_train:
+    run.train()
+  if trainer.do_eval:
+    checkpoint, metrics = run.evaluate_all()
+    print(f"squad dev: {runner.format_metrics(metrics)} ({checkpoint})")
+  if trainer.do_predict:
+    predictions, = run.predict().values()
+    write_answers(run, run.task.answers(predictions))
+  if settings.do_ensemble:
+    ensemble(run)
+
+
+if __name__ == "__main__":
+  flags.define(*SECTIONS)
+  flags.define_funnel()
+  runner.run_main(main)
