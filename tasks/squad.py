@@ -286,9 +286,8 @@ class SquadTask(base.Task):
   def metrics(self):
     if not self.version_2:
       return ("exact_match", "f1")
-    names = [f"{prefix}{name}" for prefix in ("", "HasAns_", "NoAns_", "best_")
-             for name in ("exact_match", "f1")]
-    return (*names, "best_exact_match_thresh", "best_f1_thresh", "threshold")
+    return ("exact_match", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1",
+            "best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh", "threshold")
 
   def answers(self, predictions: dict[str, np.ndarray]) -> Answers:
     """Answers to the questions of the evaluated file.

@@ -150,10 +150,9 @@ def evaluate(answers: dict[str, str], golds: dict[str, Sequence[str]], version_2
     null_odds: v2.0: question id -> how likely there is no answer, higher is likelier.
 
   Returns:
-    exact_match and f1. v2.0 adds HasAns_ and NoAns_ exact_match and f1 (where there are such
-    questions), and the best exact_match and f1 that some threshold on null_odds would give
-    (best_exact_match, best_f1) with these thresholds (best_exact_match_thresh, best_f1_thresh):
-    above it the answer is taken to be "".
+    exact_match and f1. v2.0 adds HasAns_exact, HasAns_f1, NoAns_exact and NoAns_f1 (where there are
+    such questions), and best_exact and best_f1, which these answers would get if they were taken to
+    be "" wherever the odds are above best_exact_thresh and best_f1_thresh.
   """
   scores = {key: question_scores(answers[key], gold, version_2) for key, gold in golds.items()}
   metrics = _means(scores.values())
@@ -162,8 +161,9 @@ def evaluate(answers: dict[str, str], golds: dict[str, Sequence[str]], version_2
   for prefix, has_answer in (("HasAns_", True), ("NoAns_", False)):
     chosen = [scores[key] for key, gold in golds.items() if bool(gold) == has_answer]
     if chosen:
-      metrics |= {prefix + name: value for name, value in _means(chosen).items()}
-  for index, name in enumerate(("exact_match", "f1")):
+      means = _means(chosen)
+      metrics |= {f"{prefix}exact": means["exact_match"], f"{prefix}f1": means["f1"]}
+  for index, name in enumerate(("exact", "f1")):
     best, threshold = best_threshold(
         answers, {key: values[index] for key, values in scores.items()}, golds, null_odds or {})
     metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
