@@ -97,7 +97,7 @@ class BertEncoder:
                                   features["end_positions"])
     # The passage is segment 1 without its closing [SEP], the last real token.
     last = tf.reduce_sum(features["input_mask"], axis=1, keepdims=True) - 1
-    is_passage = (features["segment_ids"] == 1) & (tf.range(tf.shape(start)[1])[None] < last)
+    is_passage = tf.equal(features["segment_ids"], 1) & (tf.range(tf.shape(start)[1])[None] < last)
     return losses, bert_heads.span_candidates(start, end, is_passage, settings.n_best_size)
 
 

@@ -27,17 +27,17 @@ log = logging.getLogger("scripts.run_squad")
 def read_experiment() -> config.Experiment:
   """The flags, completed by the recipe and the default folders."""
   experiment, given = flags.read(*SECTIONS)
-  trainer, settings, data = experiment.trainer, experiment.squad, experiment.squad_data
+  trainer, settings = experiment.trainer, experiment.squad
   if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, settings.do_ensemble,
               settings.prepro_split)):
     trainer.do_train = trainer.do_eval = True
   if trainer.do_submit:
     raise UserError("--do_submit: SQuAD takes predictions.json, use --do_predict")
-  if data.proc_id >= 0 and not settings.prepro_split:
-    raise UserError(f"--proc_id={data.proc_id} makes a part of the records only: it goes with "
+  if settings.proc_id >= 0 and not settings.prepro_split:
+    raise UserError(f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
                     f"--prepro_split. Leave it out to make all with --num_proc processes")
-  if data.proc_id >= data.num_proc:
-    raise UserError(f"--proc_id={data.proc_id} is not below --num_proc={data.num_proc}")
+  if settings.proc_id >= settings.num_proc:
+    raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
   experiment.data.output_dir = experiment.data.output_dir or os.path.join("runs", "squad")
@@ -56,23 +56,25 @@ def read_experiment() -> config.Experiment:
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
   model_config = runner.load_model_config(experiment.model)
-  raw, settings, data = experiment.raw_data, experiment.record_files, experiment.squad_data
-  task = squad.SquadTask(data, experiment.squad,
+  raw, settings = experiment.raw_data, experiment.record_files
+  task = squad.SquadTask(experiment.squad_data, experiment.squad,
                          raw.data_dir or os.path.join(raw.data_root, "squad"),
                          model_config.cls_segment_id, raw.skip_bad_rows)
   record_files = {kind: path for kind, path in (
       ("train", settings.train_data_path), ("dev", settings.eval_data_path),
       ("test", settings.test_data_path)) if path}
   run = runner.Runner(experiment, model_config, task, record_files, functools.partial(
-      shards.write_split, num_proc=data.num_proc, proc_id=data.proc_id))
+      shards.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id))
   if record_files:
     if not settings.input_meta_data_path:
       raise UserError("--input_meta_data_path is missing: it names the metadata file that "
                       "create_finetuning_data.py wrote with the records")
     meta = records.read_meta(settings.input_meta_data_path)
     records.check_meta(settings.input_meta_data_path, meta, run.record_settings())
-    if "train" in record_files and "train_data_size" in meta:
-      records.check_size(record_files["train"], meta["train_data_size"])
+    for kind, path in record_files.items():
+      size = meta.get(f"{'train' if kind == 'train' else 'eval'}_data_size")
+      if size is not None:
+        records.check_size(path, size)
   return run
 
 

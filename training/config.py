@@ -209,10 +209,6 @@ class SquadData:
   version_2_with_negative: bool = option(
       False, "the files are SQuAD v2.0, where questions may have no answer; they are taken to be "
       "wherever such a question is among them")
-  num_proc: int = option(1, "processes that make the records", lower=1)
-  proc_id: int = option(
-      -1, "make only this part of num_proc (from 0), the others being made by the same command "
-      "elsewhere; the last of them joins the parts. -1 for all", lower=-1)
 
 
 @dataclasses.dataclass
@@ -229,6 +225,10 @@ class Squad:
                              "without an answer, else v1", ("", "v1", "v2"))
   predict_dir: str = option("", "folder of the predictions; default: model_dir")
   prepro_split: str = option("", "make the records of this split and stop", ("", "train", "eval"))
+  num_proc: int = option(1, "processes that make the records", lower=1)
+  proc_id: int = option(
+      -1, "make only this part of num_proc (from 0), the others being made by the same command "
+      "elsewhere; the last of them joins the parts. -1 for all", lower=-1)
   max_answer_length: int = option(None, "longest predicted answer, in pieces", kind=int, lower=1)
   n_best_size: int = option(None, "answers kept per question; for BERT also the starts and ends "
                             "per window that are put together", kind=int, lower=1)

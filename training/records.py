@@ -73,7 +73,7 @@ def write_split(path: str, task: Task, split: str, tokenizer, max_seq_length: in
           side_table.append(json.dumps(side, ensure_ascii=False) + "\n")
     if not count and examples is None:
       raise UserError(f"{task.input_files(split)[0]}: no examples in it")
-    if side_table:
+    if side_table or tf.io.gfile.exists(path + SIDE_TABLE):  # never that of earlier records
       write_text(path + SIDE_TABLE, "".join(side_table))
     tf.io.gfile.rename(temporary, path, overwrite=True)
   finally:

@@ -109,6 +109,7 @@ def _join(path, names, source):
   for suffix in (records.SIDE_TABLE, ""):
     temporary = f"{path}{suffix}.tmp-{os.getpid()}"
     with tf.io.gfile.GFile(temporary, "wb") as writer:
+      writer.write(b"")  # without a write there is no file
       for name in names:
         if suffix == "" or tf.io.gfile.exists(name + suffix):
           with tf.io.gfile.GFile(name + suffix, "rb") as reader:
