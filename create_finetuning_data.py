@@ -100,7 +100,8 @@ def main() -> None:
     meta[f"{kind}_data_size"] = count
     if is_squad:
       task.read_side_table(split, path + records.SIDE_TABLE)  # says which answers are left out
-    print(f"{path}: {count} {'windows' if is_squad else 'examples'} of {', '.join(task.input_files(split))}")
+    print(f"{path}: {count} {'windows' if is_squad else 'examples'} of "
+          f"{', '.join(task.input_files(split))}")
   records.write_json(settings.meta_data_file_path, meta)
   print(f"{settings.meta_data_file_path}: metadata")
 

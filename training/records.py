@@ -34,7 +34,8 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
       encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     else:
       encoded[spec.name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-  return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
+  example = tf.train.Example(features=tf.train.Features(feature=encoded))
+  return example.SerializeToString(deterministic=True)  # the same bytes from every process
 
 
 SIDE_TABLE = ".side.jsonl"  # added to a record file's name; see Task.featurize_all
@@ -178,7 +179,8 @@ def read_json(path: str) -> dict[str, Any]:
 # How a setting is called on the command line.
 _FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
             "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
-            "vocab_sha256": "--tokenizer_path"}
+            "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
+            "max_query_length": "--max_query_length"}
 
 
 def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> None:
