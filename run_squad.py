@@ -79,17 +79,20 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
 
 
 def find_data(run: runner.Runner, kind: str) -> runner.Source:
-  """Records of a kind with what is kept beside them."""
+  """Records of a kind with what is kept beside them; for "dev" they must have answers."""
   source = run.sources(kind)[0]
   run.task.read_side_table("train" if kind == "train" else "predict",
                            source.records.path + records.SIDE_TABLE)
+  if kind == "dev" and not run.task.has_golds:
+    raise UserError(f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
+                    f"predict it with --do_predict")
   return source
 
 
 def preprocess(run: runner.Runner, split: str) -> None:
   """--prepro_split: makes the records of a split."""
   try:
-    source = find_data(run, "train" if split == "train" else "dev")
+    source = find_data(run, "train" if split == "train" else "test")
   except shards.Unfinished as unfinished:
     print(unfinished)
     return

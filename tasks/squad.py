@@ -286,8 +286,10 @@ class SquadTask(base.Task):
   def metrics(self):
     if not self.version_2:
       return ("exact_match", "f1")
-    return ("exact_match", "f1", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1",
-            "best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh", "threshold")
+    kinds = {"HasAns" if question["answers"] else "NoAns" for question in self._questions()
+             if question["answers"] is not None}
+    return ("exact_match", "f1", "best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh",
+            "threshold", *(f"{kind}_{name}" for kind in kinds for name in ("exact", "f1")))
 
   def answers(self, predictions: dict[str, np.ndarray]) -> Answers:
     """Answers to the questions of the evaluated file.

@@ -21,6 +21,7 @@ from errors import UserError
 
 FIRST_UNIQUE_ID = 1_000_000_000  # as in the originals
 MAX_WINDOWS = 1000  # per question; unique ids are FIRST_UNIQUE_ID + question * MAX_WINDOWS + window
+MAX_QUESTIONS = (2**31 - FIRST_UNIQUE_ID) // MAX_WINDOWS  # so that the ids are int32
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -99,8 +100,9 @@ def read_squad(path: str) -> list[Paragraph]:
                           f"are the keys of the predictions and must differ")
         paragraph.questions.append(question)
       paragraphs.append(paragraph)
-  if not places:
-    raise UserError(f"{path}: no questions in it")
+  if not 0 < len(places) <= MAX_QUESTIONS:
+    raise UserError(f"{path}: {len(places) or 'no'} questions in it"
+                    + (f"; cut it into files of at most {MAX_QUESTIONS}" if places else ""))
   return paragraphs
 
 
