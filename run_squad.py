@@ -16,7 +16,7 @@ import os
 
 from errors import UserError
 from tasks import squad
-from training import checkpoints, config, flags, records, runner, shards
+from training import checkpoints, config, flags, parts, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.SquadData, config.Squad,
             config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
@@ -64,7 +64,7 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       ("train", settings.train_data_path), ("dev", settings.eval_data_path),
       ("test", settings.test_data_path)) if path}
   run = runner.Runner(experiment, model_config, task, record_files, functools.partial(
-      shards.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id))
+      parts.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id))
   if record_files:
     if not settings.input_meta_data_path:
       raise UserError("--input_meta_data_path is missing: it names the metadata file that "
@@ -93,7 +93,7 @@ def preprocess(run: runner.Runner, split: str) -> None:
   """--prepro_split: makes the records of a split."""
   try:
     source = find_data(run, "train" if split == "train" else "test")
-  except shards.Unfinished as unfinished:
+  except parts.Unfinished as unfinished:
     print(unfinished)
     return
   print(f"{source.records.path}: {source.records.num_examples} windows of "

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import tokenization
 from tasks import squad
-from training import config, shards
+from training import config, parts
 
 SQUAD_QUESTIONS = 130_319
 
@@ -59,7 +59,7 @@ def main() -> None:
     task = squad.SquadTask(config.SquadData(), config.Squad(train_file=file))
     for processes in map(int, arguments.processes.split(",")):
       start = time.perf_counter()
-      windows = shards.write_split(os.path.join(work, f"records-{processes}"), task, "train",
+      windows = parts.write_split(os.path.join(work, f"records-{processes}"), task, "train",
                                    tokenizer, arguments.length, num_proc=processes)
       seconds = time.perf_counter() - start
       print(f"{processes} processes: {questions} questions, {windows} windows in {seconds:.1f} s, "

@@ -12,7 +12,7 @@ import tiny_squad
 import tokenization
 from errors import UserError
 from tasks import squad, squad_metrics
-from training import config, records, shards
+from training import config, parts, records
 
 DATA = os.environ.get("SQUAD_DIR", "")
 
@@ -265,7 +265,7 @@ def sharded(tmp_path_factory, tokenizer):
 def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, monkeypatch):
   folder, task, expected, count = sharded
   path = str(folder / "resumed")
-  assert shards.write_split(path, task, "predict", tokenizer, 16) == count
+  assert parts.write_split(path, task, "predict", tokenizer, 16) == count
   assert read_bytes(path) == expected
   assert not tf.io.gfile.glob(path + ".shard*"), "shards are removed"
 
@@ -280,11 +280,11 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
   path = str(folder / "killed")
   monkeypatch.setattr(task, "featurize_all", failing)
   with pytest.raises(KeyboardInterrupt):
-    shards.write_split(path, task, "predict", tokenizer, 16)
+    parts.write_split(path, task, "predict", tokenizer, 16)
   assert not os.path.exists(path) and len(tf.io.gfile.glob(path + ".shard-?????-of-00005")) == 2
   calls.clear()
   last_call[0] = -1
-  assert shards.write_split(path, task, "predict", tokenizer, 16) == count
+  assert parts.write_split(path, task, "predict", tokenizer, 16) == count
   assert len(calls) == 170 - 2 * 34, "finished shards are not made again"
   assert read_bytes(path) == expected
 
@@ -292,9 +292,9 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
 def test_parts_made_one_by_one(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parts")
-  with pytest.raises(shards.Unfinished, match="part 1 of 2 is made; 3 of 5 shards are still"):
-    shards.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
-  assert shards.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
+  with pytest.raises(parts.Unfinished, match="part 1 of 2 is made; 3 of 5 shards are still"):
+    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+  assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
   assert read_bytes(path) == expected
 
 
@@ -302,10 +302,10 @@ def test_parts_made_one_by_one(sharded, tokenizer):
 def test_several_processes(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parallel")
-  assert shards.write_split(path, task, "predict", tokenizer, 16, num_proc=2) == count
+  assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2) == count
   assert read_bytes(path) == expected
   with pytest.raises(UserError, match="leave no room"):  # a process's error is the user's
-    shards.write_split(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
+    parts.write_split(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
 
 
 def test_side_table_follows_its_records(sharded, tokenizer):
