@@ -10,6 +10,7 @@
   summary, _ = model.get_pooled_output(inputs, is_training, seg_id=seg_id, input_mask=input_mask)
 """
 
+import functools
 import os
 
 import tensorflow as tf
@@ -61,15 +62,22 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
 
 
 class BertEncoder:
-  """BERT on a batch of records, as tasks see it."""
+  """BERT on a batch of records, as tasks see it. The graph is built when a head asks for it."""
 
   def __init__(self, config: BertConfig, features: dict[str, tf.Tensor], is_training: bool,
                use_tpu: bool, use_bfloat16: bool):
+    self._config = config
     self._features = features
-    self._model = BertModel(
-        config, is_training, features["input_ids"], features["input_mask"],
-        features["segment_ids"], use_one_hot_embeddings=use_tpu,
-        compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32)
+    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+
+  @functools.cached_property
+  def _model(self):
+    features, options = self._features, self._options
+    return BertModel(
+        self._config, options["is_training"], features["input_ids"], features["input_mask"],
+        features["segment_ids"], use_one_hot_embeddings=options["use_tpu"],
+        compute_dtype=tf.bfloat16 if options["use_bfloat16"] else tf.float32,
+        sequence_ids=features.get("sequence_ids"))
 
   def classification_logits(self, num_outputs: int, scope: str | None,
                             task_name: str) -> tf.Tensor:
@@ -100,6 +108,29 @@ class BertEncoder:
     is_passage = tf.equal(features["segment_ids"], 1) & (tf.range(tf.shape(start)[1])[None] < last)
     return losses, bert_heads.span_candidates(start, end, is_passage, settings.n_best_size)
 
+  def masked_lm_logits(self) -> tf.Tensor:
+    """float32 [B, K, V] at the feature masked_lm_positions."""
+    return bert_heads.masked_lm_logits(self._model, self._features["masked_lm_positions"])
+
+  def next_sentence_logits(self) -> tf.Tensor:
+    """float32 [B, S, 2] of the S sequences of a row, whose places are next_sentence_positions."""
+    model = self._model
+    first = tf.gather(model.get_sequence_output(), self._features["next_sentence_positions"],
+                      batch_dims=1)  # [B, S, H]
+    return bert_heads.next_sentence_logits(model.pool(first), model.config.initializer_range)
+
+  def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
+    """See models.pretraining.electra; the label 1 means replaced, as in released ELECTRAs."""
+    return bert_heads.electra(self._config, self._features, width_shrink=width_shrink,
+                              **self._options)
+
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The classification head with one output: output_weights [1, H] and output_bias [1].
+    """
+    return tf.reshape(self.classification_logits(1, scope, ""), [-1, num_options])
+
 
 class FunnelEncoder:
   """Funnel-Transformer on a batch of records, as tasks see it."""
@@ -109,15 +140,17 @@ class FunnelEncoder:
     self._config = config
     self._features = features
     self._model = FunnelTFM(config)
+    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+
+  def _inputs(self, input_mask):
     # Records have 1 on real tokens, Funnel's own mask has 1 on padding: here one becomes the other.
-    self._inputs = dict(
-        inputs=features["input_ids"], is_training=is_training, seg_id=features["segment_ids"],
-        input_mask=1 - features["input_mask"], use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    return dict(inputs=self._features["input_ids"], seg_id=self._features["segment_ids"],
+                input_mask=1 - input_mask, **self._options)
 
   def classification_logits(self, num_outputs: int, scope: str | None,
                             task_name: str) -> tf.Tensor:
     """float32 [B, num_outputs]; the head stands in model/`scope`, or model/`task_name`."""
-    summary, _ = self._model.get_pooled_output(**self._inputs)
+    summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
     return funnel_heads.classification_logits(self._config, summary, num_outputs,
                                               scope or task_name)
 
@@ -128,13 +161,14 @@ class FunnelEncoder:
     for all without conditional_end): end_scores, end_index [B, start_n_top or 1, end_n_top].
     """
     features = self._features
-    hidden, _, _ = self._model.extract_hiddens(**self._inputs, use_decoder=True)
+    hidden, _, _ = self._model.extract_hiddens(
+        use_decoder=True, **self._inputs(features["input_mask"]))
     options = dict(conditional_end=settings.conditional_end,
                    use_answer_class=settings.use_answer_class)
     unmasked = {name: value for name, value in features.items() if name != "p_mask"}
     trained = funnel_heads.squad_train(
         self._config, hidden, features if settings.use_masked_loss else unmasked,
-        self._inputs["is_training"], ans_loss_weight=settings.ans_loss_weight,
+        self._options["is_training"], ans_loss_weight=settings.ans_loss_weight,
         cls_loss_weight=settings.cls_loss_weight, **options)
     best = funnel_heads.squad_predict(
         self._config, hidden, features, start_n_top=settings.start_n_top,
@@ -154,6 +188,33 @@ class FunnelEncoder:
         "end_scores": ends("end_top_log_probs", -1e30), "end_index": ends("end_top_index", 0),
         "null_score": best["cls_logits"]}
 
+  def masked_lm_logits(self) -> tf.Tensor:
+    """float32 [B, K, V] at the feature masked_lm_positions.
+
+    As in the original, nobody attends to a mask symbol: the feature is_mask_symbol hides them.
+    """
+    features = self._features
+    hidden, _, _ = self._model.extract_hiddens(use_decoder=True, **self._inputs(
+        features["input_mask"] * (1 - features["is_mask_symbol"])))
+    return funnel_heads.mlm_logits(self._config, hidden, features["masked_lm_positions"])
+
+  def next_sentence_logits(self) -> tf.Tensor:
+    raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers have no "
+                    "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
+
+  def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
+    """See models.pretraining.electra; the label 1 means original, as in released Funnels."""
+    return funnel_heads.electra(self._config, self._features, width_shrink=width_shrink,
+                                **self._options)
+
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The head stands in model/race, or model/`scope`.
+    """
+    summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
+    return funnel_heads.race_logits(self._config, summary, num_options, scope or "race")
+
 
 Encoder = BertEncoder | FunnelEncoder
 
@@ -164,7 +225,8 @@ def build_encoder(model_config: Config, features: dict[str, tf.Tensor], is_train
 
   Args:
     model_config: from load_config.
-    features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T].
+    features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T]; or [B, N, T]
+      where an example is N sequences, of which the encoder sees B * N.
     is_training: whether dropout is on.
     use_tpu: choose the forms that TPUs are fast at.
     use_bfloat16: compute in bfloat16.
@@ -172,5 +234,8 @@ def build_encoder(model_config: Config, features: dict[str, tf.Tensor], is_train
   Returns:
     An encoder with a method for the head of each kind of task.
   """
+  if features["input_ids"].shape.rank == 3:
+    features = {name: tf.reshape(features[name], [-1, *layers.shape_list(features[name])[2:]])
+                for name in ("input_ids", "input_mask", "segment_ids")}
   encoder = {"bert": BertEncoder, "funnel": FunnelEncoder}[model_config.family]
   return encoder(model_config, features, is_training, use_tpu, use_bfloat16)

@@ -8,8 +8,6 @@ Without a --do_ flag it trains and evaluates. Everything it writes stands in --o
 and --model_dir (checkpoints, metrics.jsonl, eval_results.json, best/, predictions).
 """
 
-import copy
-import logging
 import os
 
 import numpy as np
@@ -22,8 +20,6 @@ from training import checkpoints, config, flags, records, runner
 SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Classification,
             config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
 
-log = logging.getLogger("scripts.run_classifier")
-
 
 def read_experiment() -> config.Experiment:
   """The flags, completed by the task's recipe and the default folders."""
@@ -33,19 +29,7 @@ def read_experiment() -> config.Experiment:
                     + ", ".join([*classification.DATASETS, *classification.FILE_TASKS]))
   name = classification.canonical_name(experiment.classification.task_name)
   experiment.classification.task_name = name
-  trainer = experiment.trainer
-  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit)):
-    trainer.do_train = trainer.do_eval = True
-  data = experiment.data
-  data.output_dir = data.output_dir or os.path.join("runs", name)
-  trainer.model_dir = trainer.model_dir or data.output_dir
-  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir,
-                         trainer.do_train)
-  family = runner.load_model_config(experiment.model).family
-  taken = config.apply_recipe(
-      experiment, config.load_recipe(family, "classification", name), given)
-  log.info("Recipe %s_classification, task %s: %s", family, name,
-           ", ".join(f"{key}={value}" for key, value in taken.items()))
+  runner.complete(experiment, given, "classification", name)
   return experiment
 
 
@@ -68,7 +52,9 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
     find_labels(task, experiment, meta.get("label_list"))
   else:
     find_labels(task, experiment, None)
-  run = runner.Runner(experiment, model_config, task, record_files)
+  run = runner.Runner(experiment, model_config, task, {
+      kind: records.RecordFiles([path], records.count_records(path))
+      for kind, path in record_files.items()})
   if record_files:
     records.check_meta(meta_path, meta, run.record_settings())
     for kind, path in record_files.items():
@@ -117,24 +103,21 @@ def store_labels(task: classification.ClassificationTask, experiment: config.Exp
   records.write_json(labels_path(experiment), values)
 
 
-def check_before_work(run: runner.Runner, trainer: config.Trainer) -> None:
-  """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
-  wanted = {"train": trainer.do_train, "dev": trainer.do_eval or trainer.eval_every_steps > 0,
-            "test": trainer.do_predict or trainer.do_submit}
-  for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
-    for source in run.sources(kind):
-      if kind == "test" and trainer.do_submit and source.split not in run.task.dataset.submission:
-        raise UserError(f"--do_submit: task {run.task.name} has no GLUE submission for its "
-                        f"{source.split} data; use --do_predict")
-  if wanted["dev"]:
-    run.check_best_metric()
+def check_submission(run: runner.Runner) -> None:
+  """UserError where --do_submit asks for a submission that GLUE does not have."""
+  for source in run.sources("test"):
+    if source.split not in run.task.dataset.submission:
+      raise UserError(f"--do_submit: task {run.task.name} has no GLUE submission for its "
+                      f"{source.split} data; use --do_predict")
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer = experiment.trainer
   run = make_runner(experiment)
-  check_before_work(run, trainer)
+  run.check_before_work()
+  if trainer.do_submit:
+    check_submission(run)
   metrics = {}
   if trainer.do_train:
     store_labels(run.task, experiment)
@@ -164,23 +147,7 @@ def write_predictions(task: classification.ClassificationTask, split: str,
 
 
 def main() -> None:
-  experiment = read_experiment()
-  num_trials = experiment.trainer.num_trials
-  if num_trials <= 1:
-    run_once(experiment)
-    return
-  results = []
-  for trial in range(num_trials):
-    one = copy.deepcopy(experiment)
-    one.trainer.seed += trial
-    one.trainer.model_dir = os.path.join(experiment.trainer.model_dir, f"trial_{trial}")
-    results.append(run_once(one))
-  if results[0]:
-    summary = runner.summarize_trials(results)
-    records.write_json(os.path.join(experiment.trainer.model_dir, "trials.json"), summary)
-    for name, values in sorted(summary.items()):
-      print(f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "
-            f"over {num_trials} trials")
+  runner.run_trials(read_experiment(), run_once)
 
 
 if __name__ == "__main__":

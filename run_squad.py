@@ -27,12 +27,9 @@ log = logging.getLogger("scripts.run_squad")
 def read_experiment() -> config.Experiment:
   """The flags, completed by the recipe and the default folders."""
   experiment, given = flags.read(*SECTIONS)
-  trainer, settings = experiment.trainer, experiment.squad
-  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, settings.do_ensemble,
-              settings.prepro_split)):
-    trainer.do_train = trainer.do_eval = True
-  if trainer.do_submit:
-    raise UserError("--do_submit: SQuAD takes predictions.json, use --do_predict")
+  settings = experiment.squad
+  if experiment.trainer.do_submit:
+    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   if settings.proc_id >= 0 and not settings.prepro_split:
     raise UserError(f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
                     f"--prepro_split. Leave it out to make all with --num_proc processes")
@@ -40,16 +37,8 @@ def read_experiment() -> config.Experiment:
     raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
-  experiment.data.output_dir = experiment.data.output_dir or os.path.join("runs", "squad")
-  trainer.model_dir = trainer.model_dir or experiment.data.output_dir
-  runner.find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir,
-                         trainer.do_train)
-  family = runner.load_model_config(experiment.model).family
-  recipe = config.load_recipe(family, "squad", "squad")
-  if "num_train_epochs" in given:
-    recipe.pop("train_steps", None)  # the user counts in epochs
-  taken = config.apply_recipe(experiment, recipe, given)
-  log.info("Recipe %s_squad: %s", family, ", ".join(f"{k}={v}" for k, v in taken.items()))
+  runner.complete(experiment, given, "squad", "squad",
+                  has_other_work=settings.do_ensemble or bool(settings.prepro_split))
   return experiment
 
 
@@ -63,8 +52,12 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   record_files = {kind: path for kind, path in (
       ("train", settings.train_data_path), ("dev", settings.eval_data_path),
       ("test", settings.test_data_path)) if path}
-  run = runner.Runner(experiment, model_config, task, record_files, functools.partial(
-      parts.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id))
+  run = runner.Runner(
+      experiment, model_config, task,
+      {kind: records.RecordFiles([path], records.count_records(path))
+       for kind, path in record_files.items()},
+      functools.partial(parts.write_split, num_proc=experiment.squad.num_proc,
+                        proc_id=experiment.squad.proc_id))
   if record_files:
     if not settings.input_meta_data_path:
       raise UserError("--input_meta_data_path is missing: it names the metadata file that "
@@ -82,7 +75,7 @@ def find_data(run: runner.Runner, kind: str) -> runner.Source:
   """Records of a kind with what is kept beside them; for "dev" they must have answers."""
   source = run.sources(kind)[0]
   run.task.read_side_table("train" if kind == "train" else "predict",
-                           source.records.path + records.SIDE_TABLE)
+                           source.records.paths[0] + records.SIDE_TABLE)
   if kind == "dev" and not run.task.has_golds:
     raise UserError(f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
                     f"predict it with --do_predict")
@@ -96,7 +89,7 @@ def preprocess(run: runner.Runner, split: str) -> None:
   except parts.Unfinished as unfinished:
     print(unfinished)
     return
-  print(f"{source.records.path}: {source.records.num_examples} windows of "
+  print(f"{source.records.paths[0]}: {source.records.num_examples} windows of "
         f"{run.task.input_files(source.split)[0]}")
 
 
@@ -127,13 +120,13 @@ def ensemble(run: runner.Runner) -> None:
   write_answers(run, run.task.join(several), run.experiment.squad.ensemble_output_file)
 
 
-def main() -> None:
-  experiment = read_experiment()
+def run_once(experiment: config.Experiment) -> dict[str, float]:
+  """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer, settings = experiment.trainer, experiment.squad
   run = make_runner(experiment)
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
-    return
+    return {}
   # All data first, so that nothing is missed hours later.
   if trainer.do_train:
     find_data(run, "train")
@@ -142,6 +135,7 @@ def main() -> None:
   if trainer.do_eval or (trainer.do_train and trainer.eval_every_steps):
     find_data(run, "dev")
     run.check_best_metric()
+  metrics = {}
   if trainer.do_train:
     run.train()
   if trainer.do_eval:
@@ -152,6 +146,11 @@ def main() -> None:
     write_answers(run, run.task.answers(predictions))
   if settings.do_ensemble:
     ensemble(run)
+  return metrics
+
+
+def main() -> None:
+  runner.run_trials(read_experiment(), run_once)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Variable names, shapes and numbers are those of the released checkpoints.
 Shape legend, for every comment in this file:
   B  batch             T  sequence length (of queries F, of keys T, equal in self-attention)
   H  hidden_size       N  num_attention_heads       D  size of one head, H / N
+  E  embedding_size
 """
 
 import dataclasses
@@ -42,6 +43,8 @@ class BertConfig:
     max_position_embeddings: the longest sequence the model can read.
     type_vocab_size: number of segment ids.
     initializer_range: standard deviation of the truncated normal initializer.
+    embedding_size: width of the embeddings, hidden_size when None; where it is another, a linear
+      map (embeddings_project) leads to hidden_size, as in ELECTRA.
   """
 
   family: ClassVar[str] = "bert"
@@ -60,6 +63,7 @@ class BertConfig:
   max_position_embeddings: int = 512
   type_vocab_size: int = 16
   initializer_range: float = 0.02
+  embedding_size: int | None = None
 
   def __post_init__(self):
     if self.hidden_size % self.num_attention_heads:
@@ -87,7 +91,11 @@ class BertConfig:
     return cls.from_dict(read_json(json_file), source=json_file)
 
   def to_dict(self) -> dict:
-    return dataclasses.asdict(self)
+    """The keys of bert_config.json; embedding_size, which BERT's does not know, only where set."""
+    values = dataclasses.asdict(self)
+    if self.embedding_size is None:
+      del values["embedding_size"]
+    return values
 
   def to_json_string(self) -> str:
     return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
@@ -122,7 +130,8 @@ class BertModel:
   def __init__(self, config: BertConfig, is_training: bool, input_ids: tf.Tensor,
                input_mask: tf.Tensor | None = None, token_type_ids: tf.Tensor | None = None,
                use_one_hot_embeddings: bool = False, scope: str | None = None,
-               compute_dtype: tf.DType = tf.float32):
+               compute_dtype: tf.DType = tf.float32, sequence_ids: tf.Tensor | None = None,
+               embeddings_scope: str | None = None, with_pooler: bool = True):
     """Builds the graph.
 
     Args:
@@ -132,8 +141,15 @@ class BertModel:
       input_mask: int32 [B, T], 1 = real token, 0 = padding; all ones when None.
       token_type_ids: int32 [B, T], segment ids; all zeros when None.
       use_one_hot_embeddings: look words up by a matrix product (for TPU) instead of a gather.
-      scope: variable scope, "bert" when None.
+      scope: variable scope, "bert" when None. A second model of the same scope must be built under
+        a variable scope with reuse.
       compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
+      sequence_ids: int32 [B, T], where rows hold several sequences: 1 on the first one's tokens, 2
+        on the second's, ... Tokens attend within their own sequence, and positions begin anew in
+        each. None for one sequence a row.
+      embeddings_scope: full name of the scope whose embeddings (but not the map to hidden_size) to
+        share; None for the model's own.
+      with_pooler: build the pooler; without it there is no pooled output.
 
     Raises:
       UserError: the sequence is longer than config.max_position_embeddings.
@@ -152,17 +168,34 @@ class BertModel:
     if token_type_ids is None:
       token_type_ids = tf.zeros_like(input_ids)
 
-    with v1.variable_scope(scope, default_name="bert"):
-      with v1.variable_scope("embeddings"):
-        self.embedding_output = self._embed(input_ids, token_type_ids, use_one_hot_embeddings,
-                                            compute_dtype)
+    attended = input_mask[:, None, :]  # [B, 1 or F, T]
+    positions = tf.range(layers.shape_list(input_ids)[1])
+    if sequence_ids is not None:
+      same = tf.cast(tf.equal(sequence_ids[:, :, None], sequence_ids[:, None, :]), tf.int32)
+      attended *= tf.cast(same, attended.dtype)  # [B, F, T]
+      # A token's position is the number of tokens of its sequence before it.
+      before = tf.cast(positions[:, None] > positions, tf.int32)
+      positions = tf.reduce_sum(same * before, axis=2)  # [B, T]
+    self._scope = scope = scope or "bert"
+    with v1.variable_scope(embeddings_scope or f"{scope}/embeddings",
+                           reuse=v1.AUTO_REUSE if embeddings_scope else None):
+      self.embedding_output = x = self._embed(
+          input_ids, token_type_ids, positions, use_one_hot_embeddings, compute_dtype)
+    with v1.variable_scope(scope):
+      if config.embedding_size not in (None, config.hidden_size):
+        x = layers.dense(x, config.hidden_size, "embeddings_project",
+                         layers.truncated_normal(config.initializer_range))
       with v1.variable_scope("encoder"):
-        self.all_encoder_layers = self._encode(self.embedding_output, input_mask)
-      self.sequence_output = self.all_encoder_layers[-1]
-      with v1.variable_scope("pooler"):
-        self.pooled_output = layers.dense(  # [B, H]
-            self.sequence_output[:, 0], config.hidden_size, "dense",
-            layers.truncated_normal(config.initializer_range), activation=tf.tanh)
+        self.all_encoder_layers = self._encode(x, attended)
+    self.sequence_output = self.all_encoder_layers[-1]
+    self.pooled_output = self.pool(self.sequence_output[:, 0]) if with_pooler else None
+
+  def pool(self, hidden: tf.Tensor) -> tf.Tensor:
+    """The pooler on hidden states of first tokens, tanh(dense(x)): float [B, H] -> [B, H]."""
+    with v1.variable_scope(f"{self._scope}/pooler", reuse=v1.AUTO_REUSE):
+      return layers.dense(
+          hidden, self.config.hidden_size, "dense",
+          layers.truncated_normal(self.config.initializer_range), activation=tf.tanh)
 
   def get_pooled_output(self) -> tf.Tensor:
     """float [B, H]: tanh(dense(first token's last hidden state)), the sequence's summary."""
@@ -177,35 +210,36 @@ class BertModel:
     return self.all_encoder_layers
 
   def get_embedding_output(self) -> tf.Tensor:
-    """float [B, T, H]: summed embeddings after layer normalization, input of the first layer."""
+    """float [B, T, E]: summed embeddings after layer normalization."""
     return self.embedding_output
 
   def get_embedding_table(self) -> tf.Tensor:
-    """float [V, H]: the word embedding table."""
+    """float [V, E]: the word embedding table."""
     return self.embedding_table
 
-  def _embed(self, input_ids, token_type_ids, use_one_hot_embeddings, dtype):
+  def _embed(self, input_ids, token_type_ids, positions, use_one_hot_embeddings, dtype):
     config = self.config
+    size = config.embedding_size or config.hidden_size
     initializer = layers.truncated_normal(config.initializer_range)
     self.embedding_table = v1.get_variable(
-        "word_embeddings", [config.vocab_size, config.hidden_size], initializer=initializer)
+        "word_embeddings", [config.vocab_size, size], initializer=initializer)
     type_table = v1.get_variable(
-        "token_type_embeddings", [config.type_vocab_size, config.hidden_size],
-        initializer=initializer)
+        "token_type_embeddings", [config.type_vocab_size, size], initializer=initializer)
     position_table = v1.get_variable(
-        "position_embeddings", [config.max_position_embeddings, config.hidden_size],
-        initializer=initializer)
-    seq_length = layers.shape_list(input_ids)[1]
+        "position_embeddings", [config.max_position_embeddings, size], initializer=initializer)
     x = layers.embedding_lookup(input_ids, self.embedding_table, use_one_hot_embeddings, dtype)
     # So few segment ids that the one-hot product is faster than a gather everywhere.
-    x += layers.embedding_lookup(token_type_ids, type_table, True, dtype)  # [B, T, H]
-    x += tf.cast(position_table[:seq_length], dtype)  # [T, H]
+    x += layers.embedding_lookup(token_type_ids, type_table, True, dtype)  # [B, T, E]
+    if positions.shape.rank == 1:
+      x += tf.cast(position_table[:layers.shape_list(positions)[0]], dtype)  # [T, E]
+    else:
+      x += layers.embedding_lookup(positions, position_table, use_one_hot_embeddings, dtype)
     x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)
     return layers.dropout(x, config.hidden_dropout_prob)
 
-  def _encode(self, x, input_mask):
+  def _encode(self, x, attended):
     # Masked keys get a large negative score, so that their probability vanishes in the softmax.
-    mask = tf.cast(input_mask, x.dtype)[:, None, None, :]  # [B, 1, 1, T]
+    mask = tf.cast(attended, x.dtype)[:, None]  # [B, 1, 1 or F, T]
     mask_adder = (1.0 - mask) * -10000.0
     outputs = []
     for index in range(self.config.num_hidden_layers):

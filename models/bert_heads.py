@@ -1,11 +1,15 @@
-"""What stands on BERT: the head of classification and regression, and the span head of SQuAD.
+"""What stands on BERT: classification, SQuAD's spans, masked words, next sentence, ELECTRA.
 
 Heads compute in float32 whatever the encoder computes in, and so do the losses on them.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
-from models import layers
+from errors import UserError
+from models import layers, pretraining
+from models.bert import LAYER_NORM_EPSILON, BertConfig, BertModel
 
 v1 = tf.compat.v1
 
@@ -80,3 +84,97 @@ def span_candidates(start_logits: tf.Tensor, end_logits: tf.Tensor, is_passage: 
   return {"start_scores": start_scores, "start_index": start_index,
           "end_scores": end_scores[:, None], "end_index": end_index[:, None],
           "null_score": start_logits[:, 0] + end_logits[:, 0]}
+
+
+def masked_lm_logits(model: BertModel, positions: tf.Tensor, scope: str = "cls/predictions",
+                     transform_scope: str = "cls/predictions/transform") -> tf.Tensor:
+  """Scores of the vocabulary at masked places, with the word embeddings as output weights.
+
+  Variables `transform_scope`/{dense,LayerNorm}/... and `scope`/output_bias [V].
+
+  Args:
+    model: the encoder.
+    positions: int32 [B, K].
+    scope: variable scope of the bias.
+    transform_scope: variable scope of the dense map and the layer normalization.
+
+  Returns:
+    float32 [B, K, V].
+  """
+  config, table = model.config, model.get_embedding_table()
+  x = tf.gather(model.get_sequence_output(), positions, batch_dims=1)  # [B, K, H]
+  with v1.variable_scope(transform_scope):
+    x = layers.dense(tf.cast(x, tf.float32), table.shape[-1], "dense",
+                     layers.truncated_normal(config.initializer_range),
+                     layers.get_activation(config.hidden_act))
+    x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)  # [B, K, E]
+  with v1.variable_scope(scope):
+    bias = v1.get_variable("output_bias", [config.vocab_size], initializer=v1.zeros_initializer())
+  batch, count, depth = layers.shape_list(x)
+  logits = tf.matmul(tf.reshape(x, [-1, depth]), table, transpose_b=True) + bias
+  return tf.reshape(logits, [batch, count, config.vocab_size])
+
+
+def next_sentence_logits(pooled_output: tf.Tensor, initializer_range: float = 0.02) -> tf.Tensor:
+  """Is the second segment the first one's continuation (class 0) or not (1)? [B, H] -> [B, 2].
+
+  Variables cls/seq_relationship/{output_weights [2, H], output_bias [2]}.
+  """
+  with v1.variable_scope("cls/seq_relationship"):
+    weights = v1.get_variable("output_weights", [2, pooled_output.shape[-1]],
+                              initializer=layers.truncated_normal(initializer_range))
+    bias = v1.get_variable("output_bias", [2], initializer=v1.zeros_initializer())
+  return tf.matmul(tf.cast(pooled_output, tf.float32), weights, transpose_b=True) + bias
+
+
+def replaced_token_logits(model: BertModel) -> tf.Tensor:
+  """ELECTRA's discriminator: was the token replaced? float32 [B, T].
+
+  Variables discriminator_predictions/{dense,dense_1}/{kernel,bias}.
+  """
+  config = model.config
+  initializer = layers.truncated_normal(config.initializer_range)
+  with v1.variable_scope("discriminator_predictions"):
+    x = layers.dense(tf.cast(model.get_sequence_output(), tf.float32), config.hidden_size, "dense",
+                     initializer, layers.get_activation(config.hidden_act))
+    return layers.dense(x, 1, "dense_1", initializer)[..., 0]
+
+
+def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConfig:
+  """ELECTRA's generator: widths and heads times `width_shrink`, the embeddings' width stays."""
+  heads = max(1, int(config.num_attention_heads * width_shrink))
+  try:
+    return dataclasses.replace(
+        config, hidden_size=int(config.hidden_size * width_shrink), num_attention_heads=heads,
+        intermediate_size=int(config.intermediate_size * width_shrink),
+        embedding_size=config.embedding_size or config.hidden_size)
+  except UserError as error:
+    raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
+
+
+def electra(config: BertConfig, features: dict[str, tf.Tensor], is_training: bool,
+            width_shrink: float = 0.25, use_tpu: bool = False,
+            use_bfloat16: bool = False) -> dict[str, tf.Tensor]:
+  """ELECTRA with BERT encoders; label 1 of the discriminator: the token was replaced.
+
+  The discriminator stands in the scope "bert", so that it is fine-tuned like any BERT; the
+  generator in "generator", with the discriminator's embeddings. Arguments and what is returned are
+  those of models.funnel_heads.electra.
+  """
+
+  def encode(model_config, ids, **options):
+    return BertModel(model_config, is_training, ids, features["input_mask"],
+                     features["segment_ids"], use_one_hot_embeddings=use_tpu,
+                     compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32, **options)
+
+  def generator_logits(ids):
+    generator = encode(generator_config(config, width_shrink), ids, scope="generator",
+                       embeddings_scope="bert/embeddings", with_pooler=False)
+    return masked_lm_logits(generator, features["masked_lm_positions"], "generator_predictions",
+                            "generator_predictions")
+
+  def discriminator_logits(ids):
+    return replaced_token_logits(encode(config, ids, embeddings_scope="bert/embeddings"))
+
+  return pretraining.electra(features, generator_logits, discriminator_logits,
+                             is_original_positive=False)

@@ -375,7 +375,7 @@ class AttentionStructure:
     sinusoids: rel_shift: encodings of all distances [R, M]; factorized: sines and cosines of the
       queries' positions and of the keys', each [F or T, M / 2]; empty for null.
     query_step: rel_shift: stride of the queries in strides of the keys.
-    same_segment: bool [B, F, T].
+    same_segment: float [B, F, T], 1 for the same segment, 0 for another.
     not_cls: float [F, T], 0 in the row and the column of [cls], whose place and segment are
       not told to anybody; 1 elsewhere.
   """
@@ -523,8 +523,9 @@ def _relate(config, query, key, dtype):
     return structure
   queries, keys = (layers.shape_list(slots.seg_id)[1] for slots in (query, key))  # F, T
   q_seg, k_seg = query.seg_id[:, :, None], key.seg_id[:, None, :]
-  structure.same_segment = (tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID)
-                            | tf.equal(k_seg, CLS_SEGMENT_ID))  # [B, F, T]
+  same_segment = (tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID)
+                  | tf.equal(k_seg, CLS_SEGMENT_ID))
+  structure.same_segment = tf.cast(same_segment, dtype)  # [B, F, T]
   structure.not_cls = tf.cast((tf.range(queries) > 0)[:, None] & (tf.range(keys) > 0), dtype)
   # not_cls hides the row and the column of [cls], so slot 0 may as well stand one stride before
   # slot 1, and positions are first + i * stride for every i that counts.
@@ -576,50 +577,50 @@ def _attention(config, query, key, structure):
   batch in one product per head.
   """
   heads, size = config.n_head, config.d_head
+  batch, queries, depth = layers.shape_list(query)
   scale = 1.0 / math.sqrt(size)
-  weight = lambda name, shape: tf.cast(
-      v1.get_variable(name, shape, initializer=config.initializer), query.dtype)
-  q = _project(config, query, "q", use_bias=False) * scale  # [N, B, F, D]
-  k = _project(config, key, "k")  # [N, B, T, D]
-  v = _project(config, key, "v")
-  # The biases of the queries are scaled like the queries themselves.
-  q_with_bias = lambda name: q + weight(name, [heads, size])[:, None, None] * scale
+  zeros = v1.zeros_initializer()
 
-  scores = tf.matmul(q_with_bias("r_w_bias"), k, transpose_b=True)  # [N, B, F, T]
+  def weight(name, shape, initializer=config.initializer):
+    return tf.cast(v1.get_variable(name, shape, initializer=initializer), query.dtype)
+
+  q_kernel = weight("q/kernel", [depth, heads, size]) * scale
+  k, v = (_project(key, weight(f"{name}/kernel", [depth, heads, size]),
+                   weight(f"{name}/bias", [heads, size], zeros)) for name in "kv")  # [N, B, T, D]
+  # The queries that meet keys, positions and segments differ by a bias alone, scaled as they are.
+  # That of the keys comes with the projection, the others as differences to it.
+  key_bias = weight("r_w_bias", [heads, size]) * scale
+  q = _project(query, q_kernel, key_bias)  # [N, B, F, D]
+  other_bias = lambda name: (weight(name, [heads, size]) * scale - key_bias)[:, None]  # [N, 1, D]
+
+  scores = tf.matmul(q, k, transpose_b=True)  # [N, B, F, T]
   if config.rel_attn_type != "null":
-    q_position = q_with_bias("r_r_bias")
-    with v1.variable_scope("r"):
-      kernel = tf.transpose(weight("kernel", [config.d_model, heads, size]), [1, 0, 2])  # [N, M, D]
+    q_position = q + other_bias("r_r_bias")[:, None]
+    kernel = tf.transpose(weight("r/kernel", [depth, heads, size]), [1, 0, 2])  # [N, M, D]
     relative = _position_scores(config, q_position, kernel, structure)
-    q_segment = q_with_bias("r_s_bias")
-    embedding = tf.transpose(weight("seg_embed", [2, heads, size]), [1, 0, 2])[:, None]
-    segment = tf.matmul(q_segment, embedding, transpose_b=True)  # [N, B, F, 2], other and same
-    relative += tf.where(structure.same_segment, segment[..., 1:], segment[..., :1])
+    segment_bias = other_bias("r_s_bias")
+    embedding = tf.transpose(weight("seg_embed", [2, heads, size]), [1, 2, 0])  # [N, D, 2]
+    segment = tf.matmul(tf.reshape(q, [heads, batch * queries, size]), embedding)
+    segment += tf.matmul(segment_bias, embedding)  # q_segment . embedding, cheaper in two terms
+    other, same = tf.split(tf.reshape(segment, [heads, batch, queries, 2]), 2, axis=-1)
+    relative += other + structure.same_segment * (same - other)
     scores += relative * structure.not_cls
   probs = layers.softmax(scores + structure.mask_adder)
   probs = layers.dropout(probs, config.dropatt)
   context = tf.transpose(tf.matmul(probs, v), [1, 2, 0, 3])  # [B, F, N, D]
 
-  batch, queries, _ = layers.shape_list(query)
-  with v1.variable_scope("o"):
-    kernel = weight("kernel", [heads, size, config.d_model])
-    bias = v1.get_variable("bias", [config.d_model], initializer=v1.zeros_initializer())
+  kernel = weight("o/kernel", [heads, size, depth])
   output = tf.matmul(tf.reshape(context, [-1, heads * size]),
-                     tf.reshape(kernel, [heads * size, config.d_model]))  # [B * F, M]
-  return tf.reshape(output + tf.cast(bias, output.dtype), [batch, queries, config.d_model])
+                     tf.reshape(kernel, [heads * size, depth]))  # [B * F, M]
+  return tf.reshape(output + weight("o/bias", [depth], zeros), [batch, queries, depth])
 
 
-def _project(config, x, name, use_bias=True):
-  """Hidden states [B, T, M] -> heads [N, B, T, D]."""
-  batch, length, depth = layers.shape_list(x)
-  heads, size = config.n_head, config.d_head
-  with v1.variable_scope(name):
-    kernel = v1.get_variable("kernel", [depth, heads, size], initializer=config.initializer)
-    y = tf.matmul(tf.reshape(x, [-1, depth]),
-                  tf.reshape(tf.cast(kernel, x.dtype), [depth, heads * size]))  # [B * T, N * D]
-    if use_bias:
-      bias = v1.get_variable("bias", [heads, size], initializer=v1.zeros_initializer())
-      y += tf.reshape(tf.cast(bias, x.dtype), [-1])
+def _project(x, kernel, bias):
+  """Hidden states [B, T, M] -> heads [N, B, T, D], by kernel [M, N, D] and bias [N, D]."""
+  batch, length, _ = layers.shape_list(x)
+  depth, heads, size = kernel.shape
+  y = tf.matmul(tf.reshape(x, [-1, depth]), tf.reshape(kernel, [depth, heads * size]))
+  y += tf.reshape(bias, [-1])  # [B * T, N * D]
   return tf.transpose(tf.reshape(y, [batch, length, heads, size]), [2, 0, 1, 3])
 
 
@@ -665,10 +666,13 @@ def _shift(scores, structure):
     F = 3, T = 2, step = 1, R = 5; the two to keep in brackets:
       . .[a b].   .[c d]. .   [e f]. . .   is from the first bracket on, four at a time,
       a b . .   c d . .   e f . .
+
+  tf.slice has a padding as its gradient, on a CPU ten times as fast as that of x[a:b].
   """
   heads, batch, queries, distances = layers.shape_list(scores)
   keys = layers.shape_list(structure.mask_adder)[2]
   step = structure.query_step
   start, row = step * (queries - 1), distances - step
-  line = tf.reshape(scores, [heads, batch, queries * distances])[:, :, start:start + queries * row]
-  return tf.reshape(line, [heads, batch, queries, row])[..., :keys]
+  line = tf.slice(tf.reshape(scores, [heads, batch, queries * distances]), [0, 0, start],
+                  [-1, -1, queries * row])
+  return tf.slice(tf.reshape(line, [heads, batch, queries, row]), [0] * 4, [-1, -1, -1, keys])

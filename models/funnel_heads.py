@@ -13,7 +13,7 @@ import dataclasses
 import tensorflow as tf
 
 from errors import UserError
-from models import layers
+from models import layers, pretraining
 from models.funnel import LAYER_NORM_EPSILON, FunnelTFM, ModelConfig
 
 v1 = tf.compat.v1
@@ -38,18 +38,20 @@ def regression_logits(config: ModelConfig, summary: tf.Tensor, scope: str) -> tf
   return classification_logits(config, summary, 1, scope)[:, 0]
 
 
-def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4) -> tf.Tensor:
-  """Scores of a question's options, variables model/race/logits.
+def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
+                scope: str = "race") -> tf.Tensor:
+  """Scores of a question's options, variables model/`scope`/logits.
 
   Args:
     config: ModelConfig.
     summary: float [B * num_options, M], the options of a question in consecutive rows.
     num_options: options per question.
+    scope: variable scope of the head below "model".
 
   Returns:
     float32 [B, num_options].
   """
-  with _scope("model/race"):
+  with _scope(f"model/{scope}"):
     logits = layers.dense(tf.cast(summary, tf.float32), 1, "logits", config.initializer)
   return tf.reshape(logits, [-1, num_options])
 
@@ -68,21 +70,20 @@ def regression_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 # Masked language model and ELECTRA
 
 
-def mlm_logits(config: ModelConfig, hidden: tf.Tensor, target_mapping: tf.Tensor,
+def mlm_logits(config: ModelConfig, hidden: tf.Tensor, positions: tf.Tensor,
                scope: str = "model") -> tf.Tensor:
   """Scores of the vocabulary at the predicted places, with the word embeddings as output weights.
 
   Args:
     config: ModelConfig of the model that `hidden` is from.
     hidden: float [B, L, M], the decoder's output.
-    target_mapping: [B, K, L], row k is one-hot at the place of the k-th predicted token.
+    positions: int32 [B, K], the places of the predicted tokens.
     scope: the model's scope; variables `scope`/lm_proj and `scope`/lm_loss.
 
   Returns:
     float32 [B, K, V].
   """
-  mapping = tf.cast(target_mapping, hidden.dtype)
-  x = tf.cast(tf.matmul(mapping, hidden), tf.float32)  # [B, K, M]
+  x = tf.cast(tf.gather(hidden, positions, batch_dims=1), tf.float32)  # [B, K, M]
   table = FunnelTFM(config).get_embedding_table()
   with _scope(scope):
     with v1.variable_scope("lm_proj"):
@@ -96,29 +97,6 @@ def mlm_logits(config: ModelConfig, hidden: tf.Tensor, target_mapping: tf.Tensor
   return tf.reshape(logits, [batch, count, config.vocab_size])
 
 
-def mlm_loss(logits: tf.Tensor, target: tf.Tensor,
-             target_mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-  """Cross entropy of the predicted tokens.
-
-  Args:
-    logits: float [B, K, V].
-    target: int [B, K].
-    target_mask: [B, K], 1 = a predicted token, 0 = an unused place; all are used when None.
-
-  Returns:
-    (mean over the predicted tokens, float32 scalar; loss of each place, float32 [B, K]).
-  """
-  per_token = classification_loss(logits, target)
-  if target_mask is None:
-    return tf.reduce_mean(per_token), per_token
-  weights = tf.cast(target_mask, tf.float32)
-  return _weighted_mean(per_token, weights), per_token
-
-
-def _weighted_mean(values, weights):
-  return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))
-
-
 def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelConfig:
   """ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`, at least one head."""
   shrink = lambda size: max(1, int(size * width_shrink))
@@ -127,18 +105,6 @@ def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelCo
                                d_inner=shrink(config.d_inner), n_head=shrink(config.n_head))
   except UserError as error:
     raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
-
-
-def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
-  """Draws from softmax(logits) as the argmax of logits plus Gumbel noise: [..., V] -> int32 [...].
-
-  `noise` is uniform in [0, 1), of logits' shape; drawn here when None, as a function of (graph
-  seed, global step, name scope) like dropout.
-  """
-  if noise is None:
-    noise = layers.random_uniform(tf.shape(logits), "gumbel")
-  gumbel = -tf.math.log(-tf.math.log(noise + 1e-9) + 1e-9)
-  return tf.argmax(tf.cast(logits, tf.float32) + gumbel, axis=-1, output_type=tf.int32)
 
 
 def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
@@ -157,51 +123,36 @@ def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
 
 
 def electra(config: ModelConfig, features: dict, is_training: bool, width_shrink: float = 0.25,
-            disc_coeff: float = 50.0, use_tpu: bool = False, use_bfloat16: bool = False,
+            use_tpu: bool = False, use_bfloat16: bool = False,
             noise: tf.Tensor | None = None) -> dict:
-  """Generator and discriminator (Clark et al. 2020, arXiv:2003.10555) with their losses.
+  """ELECTRA with Funnel-Transformers; label 1 of the discriminator: the token is the original.
 
   Args:
     config: ModelConfig of the discriminator.
-    features: masked_input, origin_input, seg_id int [B, L]; is_target [B, L], true where a token
-      is predicted; pad_mask [B, L], 1 = padding; target int [B, K]; target_mapping [B, K, L];
-      and, if there are unused places among the K, target_mask [B, K], 0 there.
+    features: as for models.pretraining.electra, and segment_ids int32 [B, L].
     is_training: dropout is on only when True.
     width_shrink: the generator's width as a fraction of the discriminator's.
-    disc_coeff: weight of the discriminator's loss.
     use_tpu: as for FunnelTFM.
     use_bfloat16: as for FunnelTFM.
-    noise: float32 [B, K, V], see gumbel_sample.
+    noise: float32 [B, K, V], see models.pretraining.gumbel_sample.
 
   Returns:
-    float32 scalars total_loss, gen_loss, disc_loss (weighted), real_ratio (the share of tokens
-    that are the original); samples int32 [B, K]; logits float32 [B, L] of the discriminator.
+    What models.pretraining.electra returns.
   """
-  inputs = lambda ids: dict(inputs=ids, is_training=is_training, seg_id=features["seg_id"],
-                            input_mask=features["pad_mask"], use_decoder=True, use_tpu=use_tpu,
-                            use_bfloat16=use_bfloat16)
-  gen_config = generator_config(config, width_shrink)
-  generator = FunnelTFM(gen_config, scope="generator")
-  hidden, _, _ = generator.extract_hiddens(**inputs(features["masked_input"]))
-  logits = mlm_logits(gen_config, hidden, features["target_mapping"], "generator")  # [B, K, V]
-  gen_loss, _ = mlm_loss(logits, features["target"], features.get("target_mask"))
+  small_config = generator_config(config, width_shrink)
 
-  samples = tf.stop_gradient(gumbel_sample(logits, noise))  # [B, K]
-  # Token ids are not exact in bfloat16, so they are put in place in float32.
-  mapping = tf.cast(features["target_mapping"], tf.float32)
-  placed = tf.matmul(tf.cast(samples, tf.float32)[:, None], mapping)[:, 0]  # [B, L]
-  origin = tf.cast(features["origin_input"], tf.int32)
-  replaced = tf.where(tf.cast(features["is_target"], tf.bool), tf.cast(tf.round(placed), tf.int32),
-                      origin)
+  def hidden_states(model, ids):
+    return model.extract_hiddens(
+        ids, is_training, seg_id=features["segment_ids"], input_mask=1 - features["input_mask"],
+        use_decoder=True, use_tpu=use_tpu, use_bfloat16=use_bfloat16)[0]
 
-  hidden, _, _ = FunnelTFM(config).extract_hiddens(**inputs(replaced))
-  logits = binary_logits(config, hidden)  # [B, L]
-  is_original = tf.cast(tf.equal(replaced, origin), tf.float32)
-  per_token = tf.nn.sigmoid_cross_entropy_with_logits(labels=is_original, logits=logits)
-  disc_loss = disc_coeff * _weighted_mean(per_token,
-                                          1.0 - tf.cast(features["pad_mask"], tf.float32))
-  return {"total_loss": gen_loss + disc_loss, "gen_loss": gen_loss, "disc_loss": disc_loss,
-          "real_ratio": tf.reduce_mean(is_original), "samples": samples, "logits": logits}
+  return pretraining.electra(
+      features,
+      lambda ids: mlm_logits(small_config,
+                             hidden_states(FunnelTFM(small_config, scope="generator"), ids),
+                             features["masked_lm_positions"], "generator"),
+      lambda ids: binary_logits(config, hidden_states(FunnelTFM(config), ids)),
+      is_original_positive=True, noise=noise)
 
 
 # SQuAD

@@ -20,7 +20,10 @@ class FeatureSpec:
 
   Attributes:
     name: key in the record and in the features of the model.
-    is_sequence: True for one value per token (padded to max_seq_length), False for a scalar.
+    is_sequence: True for one value per token (padded to max_seq_length), False for a scalar or
+      a vector.
+    length: number of values of a vector that is no sequence of tokens; 0 for any number, which is
+      padded with -1 when it is read; None for a scalar.
     dtype: "int64" or "float32", as records hold it; int64 becomes int32 in the graph.
     pad_value: fills a sequence up to max_seq_length; None for the tokenizer's pad id.
     default: value where a record lacks the feature; None makes it required.
@@ -28,6 +31,7 @@ class FeatureSpec:
 
   name: str
   is_sequence: bool = False
+  length: int | None = None
   dtype: str = "int64"
   pad_value: int | None = 0
   default: float | None = None
@@ -51,56 +55,47 @@ class TaskOutput:
 
 
 class Task(abc.ABC):
-  """One kind of job on one data set.
+  """One kind of job, on records.
 
   Attributes:
     name: the task's canonical name.
     metrics: names of the metrics of `score`.
-    score_name: metric of `combine` that selects the best checkpoint; larger is better.
+    score_name: metric of `combine` that selects the best checkpoint; larger is better, but of
+      losses ("loss...") smaller.
+    is_grouped: batches of training group examples of like length, by the feature input_mask.
+    sequences_per_example: how many sequences each example is, one for each option of a question;
+      from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
   """
 
   name: str
   metrics: tuple[str, ...]
   score_name = "score"
+  is_grouped = True
+  sequences_per_example: int = 1
 
   @property
   @abc.abstractmethod
   def feature_specs(self) -> list[FeatureSpec]:
     """Features of a record, in the order in which they are written."""
 
-  @abc.abstractmethod
   def splits(self, kind: str) -> list[str]:
     """Names of the splits of a `kind`: "train", "dev" or "test" (MNLI has two of the last)."""
+    return [kind]
 
-  @abc.abstractmethod
-  def input_files(self, split: str) -> list[str]:
-    """Raw files of a split, which must exist; UserError says what is missing and how to get it."""
+  @property
+  def sequence_features(self) -> set[str]:
+    """Features of the model, after `prepare`, with one value per token."""
+    return {spec.name for spec in self.feature_specs if spec.is_sequence}
 
-  @abc.abstractmethod
-  def source_key(self, split: str) -> Any:
-    """What, besides the raw files and `metadata`, decides which examples are read (as JSON)."""
+  def prepare(self, features: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Turns a batch of parsed records into the model's features, in the input pipeline.
 
-  @abc.abstractmethod
-  def read_examples(self, split: str) -> Iterator[Any]:
-    """Raw examples of a split in file order."""
-
-  def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
-    """Features of one example; sequences may be shorter than max_seq_length."""
-    raise NotImplementedError
-
-  def featurize_all(self, example: Any, tokenizer,
-                    max_seq_length: int) -> tuple[list[dict[str, list]], Any]:
-    """Features of all records of an example, for tasks where it may become several.
-
-    Returns:
-      The records' features, and what else is to be kept for scoring them: a JSON value that goes
-      into the side table of the record file (records.SIDE_TABLE), or None.
+    Args:
+      features: [B, ...] of the feature_specs.
+      seed: int32 [2], of this batch; whatever is drawn must be a function of it.
     """
-    return [self.featurize(example, tokenizer, max_seq_length)], None
-
-  @abc.abstractmethod
-  def metadata(self) -> dict:
-    """What the metadata file of the records says about the task (label_list, ...)."""
+    del seed
+    return features
 
   def loss_weights(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """name of a loss -> float32 [B], the weight that each example's losses of that kind sum up to.
@@ -127,3 +122,40 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def combine(self, metrics: dict[str, dict[str, float]]) -> dict[str, float]:
     """Joins the metrics of the splits of one evaluation and adds `score_name`."""
+
+
+class RawDataTask(Task):
+  """A task that makes its records from raw data itself."""
+
+  @abc.abstractmethod
+  def input_files(self, split: str) -> list[str]:
+    """Raw files of a split, which must exist; UserError says what is missing and how to get it."""
+
+  @abc.abstractmethod
+  def source_key(self, split: str) -> Any:
+    """What, besides the raw files and `metadata`, decides which examples are read (as JSON)."""
+
+  @abc.abstractmethod
+  def read_examples(self, split: str) -> Iterator[Any]:
+    """Raw examples of a split in file order."""
+
+  def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
+    """Features of one example; sequences may be shorter than max_seq_length.
+
+    With several sequences per example a sequence feature is a list of that many lists.
+    """
+    raise NotImplementedError
+
+  def featurize_all(self, example: Any, tokenizer,
+                    max_seq_length: int) -> tuple[list[dict[str, list]], Any]:
+    """Features of all records of an example, for tasks where it may become several.
+
+    Returns:
+      The records' features, and what else is to be kept for scoring them: a JSON value that goes
+      into the side table of the record file (records.SIDE_TABLE), or None.
+    """
+    return [self.featurize(example, tokenizer, max_seq_length)], None
+
+  @abc.abstractmethod
+  def metadata(self) -> dict:
+    """What the metadata file of the records says about the task (label_list, ...)."""

@@ -294,7 +294,7 @@ def read_columns(path: str, columns: Columns, file_format: str = "tsv",
 # ---- The task ---------------------------------------------------------------------------------
 
 
-class ClassificationTask(base.Task):
+class ClassificationTask(base.RawDataTask):
   """Classification (or regression, where labels are None) of one text or a pair.
 
   Example:

@@ -65,7 +65,7 @@ def join_answers(several: Sequence[Answers]) -> Answers:
   return Answers(n_best, null_odds, several[0].golds, several[0].threshold)
 
 
-class SquadTask(base.Task):
+class SquadTask(base.RawDataTask):
   """SQuAD, for both model families. An example is a paragraph, a record one window of a question.
 
   Example:

@@ -144,8 +144,8 @@ def test_config_round_trip_and_errors(tmp_path):
   path.write_text(config.to_json_string())
   assert modeling.BertConfig.from_json_file(str(path)) == config
   assert modeling.load_config(str(path)) == config
-  path.write_text(json.dumps(dict(TINY, hiden_size=3, embedding_size=4)))
-  with pytest.raises(UserError, match="bert_config.json: unknown keys embedding_size, hiden_size"):
+  path.write_text(json.dumps(dict(TINY, hiden_size=3, embeding_size=4)))
+  with pytest.raises(UserError, match="bert_config.json: unknown keys embeding_size, hiden_size"):
     modeling.BertConfig.from_json_file(str(path))
   path.write_text('{"hidden_size": 3,')
   with pytest.raises(UserError, match="bert_config.json: not valid JSON"):
@@ -171,3 +171,72 @@ def test_parameter_counts_of_the_released_models(hidden_size, layers, heads_, in
     modeling.BertModel(modeling.BertConfig(30522, hidden_size, layers, heads_, inner,
                                            type_vocab_size=2), False, tf.ones([1, 8], tf.int32))
     assert sum(v.shape.num_elements() for v in v1.trainable_variables()) == expected
+
+
+@pytest.mark.smoke
+def test_pretraining_heads_equal_the_original():
+  config, data = load("bert_pretrain")
+  with tf.Graph().as_default(), v1.Session() as session:
+    features = {k[3:]: tf.constant(data[k]) for k in data.files if k.startswith("in:")}
+    features["next_sentence_positions"] = tf.zeros([3, 1], tf.int32)
+    encoder = modeling.build_encoder(config, features, False)
+    words = tf.nn.log_softmax(encoder.masked_lm_logits())
+    pairs = tf.nn.log_softmax(encoder.next_sentence_logits())
+    names = [f"{v.op.name}\t{v.shape.as_list()}" for v in v1.global_variables()]
+    assign(session, data)
+    words, pairs = session.run([words, pairs])
+  np.testing.assert_allclose(words.reshape(12, 40), data["out:masked_lm_log_probs"], atol=2e-5)
+  np.testing.assert_allclose(pairs[:, 0], data["out:next_sentence_log_probs"], atol=2e-5)
+  with open(os.path.join(GOLDEN, "bert_vars_pretrain.txt")) as reader:
+    assert names == reader.read().splitlines()
+
+
+def test_sequences_that_share_a_row_do_not_see_each_other():
+  draw = np.random.RandomState(0)
+  a, b = draw.randint(1, 40, [1, 5]), draw.randint(1, 40, [1, 7])
+  segments = [np.array([[0, 0, 1, 1, 1]]), np.array([[0, 0, 0, 0, 1, 1, 1]])]
+  row = lambda x, y: np.pad(np.concatenate([x, y], axis=1), [(0, 0), (0, 2)])
+  ones = np.ones_like
+  with tf.Graph().as_default(), v1.Session() as session:
+    config = modeling.BertConfig(**TINY)
+    joined = modeling.BertModel(
+        config, False, tf.constant(row(a, b)), tf.constant(row(ones(a), ones(b))),
+        tf.constant(row(*segments)), sequence_ids=tf.constant(row(ones(a), 2 * ones(b))))
+    with v1.variable_scope(v1.get_variable_scope(), reuse=True):
+      alone = [modeling.BertModel(config, False, tf.constant(x), token_type_ids=tf.constant(s))
+               for x, s in zip((a, b), segments, strict=True)]
+    session.run(v1.global_variables_initializer())
+    for variable in v1.trainable_variables():
+      variable.load(draw.normal(0, 0.2, variable.shape), session)
+    joined, *alone = session.run([m.get_sequence_output() for m in (joined, *alone)])
+  np.testing.assert_allclose(joined[:, :5], alone[0], atol=1e-5)
+  np.testing.assert_allclose(joined[:, 5:12], alone[1], atol=1e-5)
+
+
+def test_electra_shares_the_embeddings_and_names_are_the_released_ones():
+  config = modeling.BertConfig(**dict(TINY, hidden_size=32, num_attention_heads=4))
+  ids = np.random.RandomState(0).randint(1, 40, [2, 8]).astype(np.int32)
+  features = {"input_ids": ids, "origin_ids": ids, "segment_ids": np.zeros_like(ids),
+              "input_mask": np.array([[1] * 8, [1] * 5 + [0] * 3], np.int32),
+              "masked_lm_positions": np.array([[2, 4], [1, 0]], np.int32),
+              "masked_lm_ids": np.stack([ids[0, [2, 4]], [ids[1, 1], 0]]).astype(np.int32),
+              "masked_lm_weights": np.array([[1, 1], [1, 0]], np.float32)}
+  with tf.Graph().as_default(), v1.Session() as session:
+    outputs = modeling.build_encoder(
+        config, {k: tf.constant(v) for k, v in features.items()}, True).electra(0.25)
+    shapes = {v.op.name: v.shape.as_list() for v in v1.trainable_variables()}
+    generator = [v for v in v1.trainable_variables() if v.op.name.startswith("generator")]
+    assert all(g is None for g in tf.gradients(outputs["discriminator_losses"], generator))
+    assert all(g is not None for g in tf.gradients(outputs["generator_losses"], generator))
+    session.run(v1.global_variables_initializer())
+    outputs = session.run(outputs)
+  assert shapes["generator/embeddings_project/kernel"] == [32, 8]
+  assert shapes["generator/encoder/layer_0/attention/self/query/kernel"] == [8, 8]
+  assert shapes["generator_predictions/dense/kernel"] == [8, 32]
+  assert shapes["discriminator_predictions/dense_1/kernel"] == [32, 1]
+  assert not any(name.startswith(("generator/embeddings/", "generator/pooler")) for name in shapes)
+  changed = outputs["replaced_ids"] != ids
+  assert (changed == outputs["is_replaced"]).all() and not changed[1, 2:].any()
+  expected = np.log1p(np.exp(np.where(changed, -1, 1) * outputs["discriminator_logits"]))
+  np.testing.assert_allclose(outputs["discriminator_losses"],
+                             (expected * features["input_mask"]).sum(1), rtol=1e-5)

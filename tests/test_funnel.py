@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import flags
 
 from errors import UserError
-from models import funnel, funnel_heads, layers
+from models import funnel, funnel_heads, layers, pretraining
 from models.funnel import FunnelTFM, ModelConfig
 
 v1 = tf.compat.v1
@@ -90,8 +90,9 @@ def build(kind, path, config, options, features, model):
   names = ("masked_input", "seg_id", "input_mask") if kind == "mlm" else (
       "input_ids", "segment_ids", "input_mask")
   if kind == "electra":
-    return funnel_heads.electra(config, features, False, noise=features["uniform_noise"],
-                                use_tpu=model is None)
+    return electra_sums(funnel_heads.electra(
+        config, pretraining_features(features), False, noise=features["uniform_noise"],
+        use_tpu=model is None), features["pad_mask"])
   ids, seg, mask = (features[n] for n in names)
   if kind == "race":
     ids, seg, mask = (tf.reshape(x, [8, -1]) for x in (ids, seg, mask))
@@ -106,15 +107,38 @@ def build(kind, path, config, options, features, model):
   if kind == "hid":
     return {"last_hidden": last, **{f"hidden_{i}": hidden for i, hidden in enumerate(every)}}
   if kind == "mlm":
-    logits = funnel_heads.mlm_logits(config, last, features["target_mapping"])
-    loss, per_token_loss = funnel_heads.mlm_loss(logits, features["target"])
-    return {"lm_logits": logits, "loss": loss, "per_token_loss": per_token_loss}
+    positions = tf.argmax(features["target_mapping"], -1, output_type=tf.int32)
+    logits, target = funnel_heads.mlm_logits(config, last, positions), features["target"]
+    sums = pretraining.masked_token_losses(logits, target, tf.ones_like(target, tf.float32))
+    return {"lm_logits": logits, "loss": tf.reduce_mean(sums) / target.shape[1],
+            "per_token_loss": funnel_heads.classification_loss(logits, target)}
   settings = {k: options[k] for k in ("conditional_end", "use_answer_class")}
   if "_train_" in path:
     return funnel_heads.squad_train(config, last, features, False, **settings)
   return funnel_heads.squad_predict(config, last, features, **settings,
                                     start_n_top=options["start_n_top"],
                                     end_n_top=options["end_n_top"])
+
+
+def pretraining_features(features):
+  """The original's features of ELECTRA -> ours."""
+  target = tf.cast(features["target"], tf.int32)
+  origin = tf.cast(features["origin_input"], tf.int32)
+  return {"input_ids": features["masked_input"], "origin_ids": origin,
+          "segment_ids": features["seg_id"], "masked_lm_ids": target,
+          "input_mask": 1 - tf.cast(features["pad_mask"], tf.int32),
+          "masked_lm_weights": tf.ones_like(target, tf.float32),
+          "masked_lm_positions": tf.argmax(features["target_mapping"], -1, output_type=tf.int32)}
+
+
+def electra_sums(outputs, pad_mask):
+  """The original's outputs of ELECTRA from ours."""
+  pad_mask = tf.cast(pad_mask, tf.float32)
+  gen_loss = tf.reduce_mean(outputs["generator_losses"]) / outputs["samples"].shape[1]
+  disc_loss = 50 * tf.reduce_sum(outputs["discriminator_losses"]) / tf.reduce_sum(1 - pad_mask)
+  return {"gen_loss": gen_loss, "disc_loss": disc_loss, "total_loss": gen_loss + disc_loss,
+          "samples": outputs["samples"],
+          "real_ratio": 1 - tf.reduce_mean(tf.cast(outputs["is_replaced"], tf.float32))}
 
 
 def check_golden(path, form):
@@ -511,7 +535,7 @@ def test_dropout_is_a_function_of_seed_step_and_place():
       model = FunnelTFM(config)
       outputs = [hiddens(model, *example(8), is_training=is_training)[0],
                  model.get_pooled_output(tf.constant(example(8)[0]), is_training)[0],
-                 funnel_heads.gumbel_sample(tf.zeros([4, 40]))]
+                 pretraining.gumbel_sample(tf.zeros([4, 40]))]
       assign(session)
       session.run(global_step.initializer, {global_step.initializer.inputs[1]: step})
       return session.run(outputs)
@@ -647,7 +671,7 @@ def test_embedding_table_and_heads_where_embeddings_are_narrower():
     last = hiddens(model, *example(8))[0]
     assert table.shape == [40, 12] and last.shape == [2, 8, 16]
     assert model.get_embedding_table() is table or len(v1.global_variables("model/input/word")) == 1
-    logits = funnel_heads.mlm_logits(config, last, tf.ones([2, 3, 8]))
+    logits = funnel_heads.mlm_logits(config, last, tf.zeros([2, 3], tf.int32))
     squad = funnel_heads.squad_predict(config, last, {"cls_index": tf.constant([0, 0])})
     shapes = {v.op.name: v.shape.as_list() for v in v1.global_variables()}
     assign(session)
@@ -675,12 +699,11 @@ def test_unused_target_places_do_not_count():
   logits, target = draw.normal(size=[2, 4, 40]).astype(np.float32), draw.randint(0, 40, [2, 4])
   mask = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])
   with graph() as session:
-    mean, per_token = session.run(funnel_heads.mlm_loss(tf.constant(logits), tf.constant(target),
-                                                        tf.constant(mask)))
-    nothing = session.run(funnel_heads.mlm_loss(tf.constant(logits), tf.constant(target),
-                                                tf.zeros([2, 4]))[0])
-  assert mean == pytest.approx(per_token[mask == 1].mean(), rel=1e-6)
-  assert nothing == 0
+    sums = session.run(pretraining.masked_token_losses(
+        tf.constant(logits), tf.constant(target), tf.constant(mask, tf.float32)))
+  chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  per_token = -np.log(np.take_along_axis(chances, target[..., None], 2)[..., 0])
+  np.testing.assert_allclose(sums, (per_token * mask).sum(1), rtol=1e-5)
 
 
 def test_electra_labels_and_gradients():
@@ -692,7 +715,8 @@ def test_electra_labels_and_gradients():
                   is_target=mapping.sum(1) > 0, target=ids[[[0], [1]], [[2, 4], [1, 3]]],
                   target_mapping=mapping)
   with graph() as session:
-    outputs = funnel_heads.electra(config, {k: tf.constant(v) for k, v in features.items()}, True)
+    outputs = electra_sums(funnel_heads.electra(config, pretraining_features(
+        {k: tf.constant(v) for k, v in features.items()}), True), mask)
     generator = [v for v in v1.trainable_variables() if v.op.name.startswith("generator/")]
     assert all(g is None for g in tf.gradients(outputs["disc_loss"], generator))
     assert all(g is not None for g in tf.gradients(outputs["gen_loss"], generator))
@@ -706,7 +730,7 @@ def test_electra_labels_and_gradients():
 def test_gumbel_sampling_follows_the_probabilities():
   probabilities = np.array([0.6, 0.3, 0.1], np.float32)
   with graph() as session:
-    samples = session.run(funnel_heads.gumbel_sample(
+    samples = session.run(pretraining.gumbel_sample(
         tf.tile(tf.math.log(probabilities)[None], [20000, 1])))
   np.testing.assert_allclose(np.bincount(samples) / 20000, probabilities, atol=0.015)
 

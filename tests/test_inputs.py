@@ -32,7 +32,7 @@ def made(tmp_path_factory):
 
 def source_of(made, **kwargs):
   task, _, path, count = made
-  return inputs.RecordSource(path, kwargs.pop("num_examples", count), task, LENGTH,
+  return inputs.RecordSource([path], kwargs.pop("num_examples", count), task, LENGTH,
                              **kwargs)
 
 
@@ -248,7 +248,7 @@ def test_inverted_masks_of_foreign_records(made, tmp_path):
       mask = example.features.feature["input_mask"].int64_list.value
       mask[:] = [1 - value for value in mask]
       writer.write(example.SerializeToString())
-  inverted = inputs.RecordSource(path, made[3], made[0], LENGTH, True)
+  inverted = inputs.RecordSource([path], made[3], made[0], LENGTH, True)
   plain = batches_of(inputs.train_input_fn(source_of(made), 4, 1, 0, 1, False), 5)
   again = batches_of(inputs.train_input_fn(inverted, 4, 1, 0, 1, False), 5)
   for a, b in zip(plain, again, strict=True):

@@ -106,6 +106,15 @@ def initialize(model: config.Model) -> None:
     hint = ("is it the checkpoint of this model configuration?" if len(missing) > 2 or different
             or not all(map(_POOLER.match, missing)) else "pass --noinit_pooler to draw a new one")
     raise UserError(f"{prefix}: variables {'; variables '.join(parts)}. {hint}")
+  if model.init_global_vars:
+    own = {optimization.variable_name(variable): variable for variable in v1.global_variables()
+           if variable not in v1.trainable_variables()}
+    absent = sorted(set(own) - set(shapes))
+    if absent:
+      raise UserError(f"--init_global_vars: {prefix} has no {absent[0]}"
+                      + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
+                      + "; it is no full checkpoint of this run's optimizer, leave the flag out")
+    mapping.update(own)
   v1.train.init_from_checkpoint(prefix, mapping)
   log = logging.getLogger(__name__)
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")

@@ -45,6 +45,8 @@ class Model:
   init_checkpoint: str = option(
       "", "checkpoint (prefix, or folder for its newest) that training starts from; counts only "
       "while model_dir has no checkpoint; 'none' for random weights")
+  init_global_vars: bool = option(
+      False, "take the optimizer's moments and the global step from init_checkpoint too")
   init_pooler: bool = option(
       True, "start from the checkpoint's pooler; --noinit_pooler draws a new one, for checkpoints "
       "whose pooler is missing or was never trained")
@@ -99,6 +101,55 @@ class Classification:
 
 
 @dataclasses.dataclass
+class Pretraining:
+  """Records of raw text, and what is learned from them."""
+
+  loss_type: str = option(
+      None, "bert (masked words and next sentence), mlm or electra; default: bert with "
+      "--input_file and a BERT configuration, else mlm", kind=str)
+  input_file: str = option("", "records in BERT's form: comma-separated names or globs")
+  eval_input_file: str = option("", "the same to evaluate on; default: --input_file")
+  record_dir: str = option("", "folders (comma-separated) with records in Funnel's form")
+  eval_split: str = option("dev", "split of --record_dir to evaluate on")
+  num_passes: int = option(0, "use passes 0 to N - 1 of --record_dir; 0 for all", lower=0)
+  max_predictions_per_seq: int = option(
+      None, "masked tokens of a sequence; default: the records' own, or 15% of the length",
+      aliases=("num_predict",), kind=int, lower=1)
+  use_v2_feature_names: bool = option(False, "the records of --input_file call their features "
+                                      "input_word_ids and input_type_ids")
+  sample_strategy: str = option("single_token", "what is masked as a whole in --record_dir",
+                                ("single_token", "whole_word", "token_span", "word_span"))
+  leak_ratio: float = option(0.1, "share of the masked tokens that stay as they are")
+  rand_ratio: float = option(0.1, "share of them that become a random token")
+  min_tok: int = option(1, "token_span: the shortest span, in tokens", lower=1)
+  max_tok: int = option(5, "token_span: the longest span, in tokens", lower=1)
+  min_word: int = option(1, "word_span: the shortest span, in words", lower=1)
+  max_word: int = option(5, "word_span: the longest span, in words", lower=1)
+  width_shrink: float = option(0.25, "width of ELECTRA's generator, as a fraction of the encoder's")
+  disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator")
+  max_eval_batch: int = option(100, "evaluate on so many batches; 0 for all data",
+                               aliases=("max_eval_steps",), lower=0)
+
+
+@dataclasses.dataclass
+class Race:
+  """Multiple choice: questions about passages, with options."""
+
+  task_name: str = option("race", "data set: race, swag, or jsonl for your own files")
+  train_file: str = option("", "own training file; default: train.csv (swag), train.jsonl in "
+                           "data_dir")
+  eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
+  predict_file: str = option("", "own file to predict; default: test.csv (swag), test.jsonl in "
+                             "data_dir")
+  max_qa_length: int = option(
+      None, "longest question with an option, in tokens; of longer ones the end is kept", kind=int,
+      lower=1)
+  num_options: int = option(
+      0, "options per question; questions with fewer are filled up and the fill is masked out; 0 "
+      "for 4 in race, else for the largest number in the files", lower=0)
+
+
+@dataclasses.dataclass
 class RecordFiles:
   """Record files made by create_finetuning_data.py (or another program) to use instead."""
 
@@ -116,7 +167,7 @@ class Data:
 
   output_dir: str = option("", "folder of the preprocessed records; default ./runs/TASK")
   max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int,
-                               lower=3)
+                               aliases=("seq_len",), lower=3)
   overwrite_data: bool = option(False, "make the records anew even where they exist")
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all",
                                   lower=0)
@@ -163,6 +214,9 @@ class Trainer:
   do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
   model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
   train_batch_size: int = option(None, "examples per update", kind=int, lower=1)
+  gradient_accumulation_steps: int = option(
+      1, "compute each batch in this many parts, one after the other: the same update in the "
+      "memory of train_batch_size / gradient_accumulation_steps", lower=1)
   eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
   predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
   save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",
@@ -259,6 +313,8 @@ class Experiment:
   tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
   raw_data: RawData = dataclasses.field(default_factory=RawData)
   classification: Classification = dataclasses.field(default_factory=Classification)
+  pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
+  race: Race = dataclasses.field(default_factory=Race)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
   squad_data: SquadData = dataclasses.field(default_factory=SquadData)
   squad: Squad = dataclasses.field(default_factory=Squad)

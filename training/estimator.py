@@ -23,8 +23,8 @@ import tensorflow as tf
 import modeling
 import optimization
 from errors import UserError
-from tasks.base import Task
-from training import checkpoints, config, inputs
+from tasks.base import Task, TaskOutput
+from training import accumulation, checkpoints, config, inputs
 
 v1 = tf.compat.v1
 
@@ -137,12 +137,21 @@ class Devices:
     return self.resolver is not None
 
 
-def find_devices(runtime: config.Runtime, train_batch_size: int) -> Devices:
+def find_devices(runtime: config.Runtime, train_batch_size: int,
+                 accumulation_steps: int = 1) -> Devices:
   """The devices of this machine that the flags ask for.
+
+  Each gets its share of the training batch in `accumulation_steps` micro-batches.
 
   Raises:
     UserError: no TPU or too few GPUs, or a batch that cannot be dealt out evenly.
   """
+  parts = accumulation_steps * (runtime.num_core_per_host or 1)
+  if accumulation_steps > 1 and train_batch_size % parts:
+    raise UserError(f"--train_batch_size={train_batch_size} is the batch of one update and does "
+                    f"not divide by --gradient_accumulation_steps={accumulation_steps}"
+                    + (f" times {runtime.num_core_per_host} devices"
+                       if runtime.num_core_per_host > 1 else ""))
   if runtime.use_tpu:
     return Devices(f"TPU {runtime.tpu}", resolver=_resolve_tpu(runtime))
   gpus = [device.name.replace("/physical_device:", "/") for device in
@@ -152,7 +161,8 @@ def find_devices(runtime: config.Runtime, train_batch_size: int) -> Devices:
     raise UserError(f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
                     f"lower it, or leave it out to use all")
   if not wanted:  # unasked, as many GPUs as share the batch evenly
-    wanted = max(n for n in range(1, len(gpus or [0]) + 1) if train_batch_size % n == 0)
+    wanted = max(n for n in range(1, len(gpus or [0]) + 1)
+                 if train_batch_size % (n * accumulation_steps) == 0)
   if train_batch_size % wanted:
     raise UserError(f"--train_batch_size={train_batch_size} is the batch of all devices together "
                     f"and does not divide by {wanted} of them")
@@ -225,37 +235,48 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
   def model_fn(features, labels, mode, params):
     del labels, params
     is_training = mode == library.ModeKeys.TRAIN
-    encoder = modeling.build_encoder(model_config, features, is_training, use_tpu,
-                                     experiment.runtime.use_bfloat16)
-    output = task.build(encoder, features)
     restored = checkpoints.latest(experiment.trainer.model_dir) if is_training else checkpoint
-    if restored:
-      checkpoints.check(restored)
+
+    def build(part):  # encoder and head on the batch, or on a part of it
+      return task.build(modeling.build_encoder(
+          model_config, part, is_training, use_tpu, experiment.runtime.use_bfloat16), part)
+
     if not is_training:
+      output = build(features)
+      if restored:
+        checkpoints.check(restored)
       scalars = {spec.name: features[spec.name] for spec in task.feature_specs
-                 if not spec.is_sequence}
-      predictions = {**output.predictions, **scalars, "example_index": features["example_index"]}
+                 if not spec.is_sequence and spec.length is None}
+      predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
+                     "is_real_example": features["is_real_example"]}
       for name, weight in task.loss_weights(features).items():
         predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
       spec = library.TPUEstimatorSpec(mode, predictions=predictions,
                                       scaffold_fn=_weights_only_scaffold)
       return spec if use_tpu or devices.strategy is None else spec.as_estimator_spec()
 
-    # The weights' mean is the whole batch's, so a part's loss counts for what it is of the whole.
-    losses = {name: tf.math.divide_no_nan(tf.reduce_mean(values),
-                                          features[inputs.MEAN_WEIGHT + name][0])
-              for name, values in output.losses.items()}
-    loss = tf.add_n(list(losses.values()))
-    optimizer, learning_rate = build_optimizer(
-        experiment.optimizer, num_train_steps, num_warmup_steps,
-        [optimization.variable_name(variable) for variable in v1.trainable_variables()])
-    wrapped = v1.tpu.CrossShardOptimizer(optimizer) if use_tpu else optimizer
-    train_op = wrapped.minimize(loss, global_step=v1.train.get_global_step())
+    @functools.cache
+    def optimizers():  # made once, when the variables are there
+      if restored:
+        checkpoints.check(restored)
+      optimizer, learning_rate = build_optimizer(
+          experiment.optimizer, num_train_steps, num_warmup_steps,
+          [optimization.variable_name(variable) for variable in v1.trainable_variables()])
+      wrapped = v1.tpu.CrossShardOptimizer(optimizer) if use_tpu else optimizer
+      return optimizer, wrapped, learning_rate
+
+    def compute(part):
+      scalars = _training_scalars(build(part), part)
+      return scalars, optimizers()[1].compute_gradients(scalars["loss"])
+
+    scalars, gradients = accumulation.accumulate(
+        compute, features, experiment.trainer.gradient_accumulation_steps)
+    loss = scalars.pop("loss")
+    optimizer, wrapped, learning_rate = optimizers()
+    train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not use_tpu and optimizer.gradient_norm is not None:  # None in all replicas but the first
       monitors = {"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
-                  **output.monitors}
-      if len(losses) > 1:
-        monitors.update((f"loss_{name}", value) for name, value in losses.items())
+                  **scalars}
       for name, value in monitors.items():
         v1.add_to_collection(MONITORS, (name, value))
         v1.summary.scalar(name, value)
@@ -270,6 +291,19 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     return spec if devices.strategy is None else spec.as_estimator_spec()
 
   return model_fn
+
+
+def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
+  """The loss of a batch, or its share in that of the batch that it is a part of, and the monitors.
+
+  MEAN_WEIGHT is the mean of the whole batch's weights: however unevenly they are spread, the mean
+  of the parts' losses is the loss of the whole.
+  """
+  losses = {name: tf.math.divide_no_nan(tf.reduce_mean(values),
+                                        features[inputs.MEAN_WEIGHT + name][0])
+            for name, values in output.losses.items()}
+  kinds = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
+  return {"loss": tf.add_n(list(losses.values())), **output.monitors, **kinds}
 
 
 def _weights_only_scaffold():

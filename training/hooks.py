@@ -139,6 +139,9 @@ class ProgressHook(v1.train.SessionRunHook):
     if self._timed_steps:
       values["examples_per_second"] = round(
           self._batch_size * self._timed_steps / self._seconds, 2)
+      if "tokens_per_example" in values:
+        values["tokens_per_second"] = round(
+            values["tokens_per_example"] * values["examples_per_second"], 1)
     self._bar.set_postfix({
         "loss": f"{values['loss']:.4f}", "lr": f"{values.get('learning_rate', 0):.2e}",
         "ex/s": f"{values.get('examples_per_second', 0):.1f}"}, refresh=False)

@@ -11,15 +11,19 @@ saved.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from errors import UserError
 from tasks.base import Task
+from training import records
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
+INTERLEAVED = 16  # files of a set that are read at a time
+SHUFFLE_WINDOW = 1 << 15  # records of a set of files that are shuffled among themselves
 MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
 
 
@@ -28,68 +32,109 @@ class RecordSource:
   """Records to read.
 
   Attributes:
-    path: the TFRecord file.
-    num_examples: how many of its records to use, from the first on.
+    paths: the TFRecord files, all compressed with gzip or none.
+    num_examples: how many of their records to use, from the first on.
     task: knows the features.
-    max_seq_length: length of the sequences in the file.
-    invert_input_mask: the file's input_mask is 1 on padding.
+    max_seq_length: length of the sequences in the files.
+    invert_input_mask: the files' input_mask is 1 on padding.
     reserved_positions: how many positions after the last token the model needs as padding.
+    is_whole: num_examples are all records of the files.
   """
 
-  path: str
+  paths: list[str]
   num_examples: int
   task: Task
   max_seq_length: int
   invert_input_mask: bool = False
   reserved_positions: int = 0
+  is_whole: bool = True
 
-  def parse(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Parses serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32."""
+  @functools.cached_property
+  def _compression(self):
+    return records.compression(self.paths[0])
+
+  def read(self) -> tf.data.Dataset:
+    """The serialized examples in the files' order."""
+    return tf.data.TFRecordDataset(self.paths, self._compression).take(self.num_examples)
+
+  def read_shuffled(self, seed: tf.Tensor) -> tf.data.Dataset:
+    """The serialized examples, each once, in an order that is a function of `seed`, an int scalar.
+
+    A single file is shuffled as a whole: its serialized records are small. Of many files as many
+    as INTERLEAVED are read at a time, and their records shuffled over a window.
+    """
+    if len(self.paths) == 1 or not self.is_whole:
+      return self.read().shuffle(self.num_examples, seed=seed, reshuffle_each_iteration=False)
+    files = tf.data.Dataset.from_tensor_slices(self.paths)
+    files = files.shuffle(len(self.paths), seed=seed, reshuffle_each_iteration=False)
+    stream = files.interleave(
+        lambda path: tf.data.TFRecordDataset(path, self._compression), cycle_length=INTERLEAVED,
+        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return stream.shuffle(min(self.num_examples, SHUFFLE_WINDOW), seed=seed,
+                           reshuffle_each_iteration=False)
+
+  def parse(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Features of serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32.
+
+    Sequences are [B, N, max_seq_length] where an example is N of them.
+
+    `seed`, int32 [2], is that of what the task draws.
+    """
     parsed = {}
     for spec in self.task.feature_specs:
-      shape = [self.max_seq_length] if spec.is_sequence else []
-      parsed[spec.name] = tf.io.FixedLenFeature(shape, tf.as_dtype(spec.dtype), spec.default)
+      dtype = tf.as_dtype(spec.dtype)
+      if spec.length == 0:
+        parsed[spec.name] = tf.io.RaggedFeature(dtype)
+      else:
+        shape = (self._sequence_shape() if spec.is_sequence
+                 else [] if spec.length is None else [spec.length])
+        parsed[spec.name] = tf.io.FixedLenFeature(shape, dtype, spec.default)
     features = tf.io.parse_example(serialized, parsed)
+    features = {name: value.to_tensor(-1) if isinstance(value, tf.RaggedTensor) else value
+                for name, value in features.items()}
     features = {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
                 for name, value in features.items()}
     if self.invert_input_mask:
       features["input_mask"] = 1 - features["input_mask"]
-    return features
+    return self.task.prepare(features, seed)
+
+  def _sequence_shape(self):
+    count = self.task.sequences_per_example
+    return [self.max_seq_length] if count == 1 else [count, self.max_seq_length]
 
   def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Cuts the sequences of a batch to its longest, rounded up to LENGTH_MULTIPLE."""
-    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=1)) + self.reserved_positions
+    used = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1)) + self.reserved_positions
     length = (used + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
-    return {spec.name: features[spec.name][:, :length] if spec.is_sequence else features[spec.name]
-            for spec in self.task.feature_specs}
+    return {name: value[..., :length] if name in self.task.sequence_features else value
+            for name, value in features.items()}
 
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
-    """int64 [B]: number of real tokens of serialized examples."""
-    mask = tf.io.FixedLenFeature([self.max_seq_length], tf.int64)
-    real = tf.reduce_sum(tf.io.parse_example(serialized, {"input_mask": mask})["input_mask"], 1)
-    return self.max_seq_length - real if self.invert_input_mask else real
+    """int64 [B]: number of real tokens of serialized examples, of each one's longest sequence."""
+    spec = tf.io.FixedLenFeature(self._sequence_shape(), tf.int64)
+    mask = tf.io.parse_example(serialized, {"input_mask": spec})["input_mask"]
+    real = tf.reduce_sum(1 - mask if self.invert_input_mask else mask, axis=-1)
+    return real if real.shape.rank == 1 else tf.reduce_max(real, axis=-1)
 
 
-def _epochs(source: RecordSource, seed: int, start: int) -> tf.data.Dataset:
-  """Endless stream of serialized examples from position `start` on, reshuffled in every epoch."""
-  num_examples = source.num_examples
+def _batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
+  """Endless batches [batch_size] of serialized examples, from batch number `step` on.
 
-  def one_epoch(epoch):
-    records = tf.data.TFRecordDataset(source.path).take(num_examples)
-    # The whole file is shuffled: its serialized records are small. A seed of 0 would be random.
-    return records.shuffle(num_examples, seed=1 + seed * 100_003 + epoch,
-                           reshuffle_each_iteration=False)
+  The stream is the epochs one after the other, each in an order of its own.
+  """
+  start = step * batch_size
+  first_epoch = start // source.num_examples
+  # A seed of 0 would be random.
+  stream = tf.data.Dataset.range(first_epoch, 2**62).flat_map(
+      lambda epoch: source.read_shuffled(1 + seed * 100_003 + epoch))
+  return stream.skip(start - first_epoch * source.num_examples).batch(batch_size,
+                                                                      drop_remainder=True)
 
-  first_epoch = start // num_examples
-  stream = tf.data.Dataset.range(first_epoch, 2**62).flat_map(one_epoch)
-  return stream.skip(start - first_epoch * num_examples)
 
-
-def _grouped_batches(source, batch_size, seed, step) -> tf.data.Dataset:
+def _grouped_batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
   """Batches [batch_size] of serialized examples of like length, from batch number `step` on."""
   # A window larger than an epoch would put the copies of an example side by side.
   group = max(min(GROUP_BATCHES, source.num_examples // batch_size), 1)
-  window = batch_size * group
   first_window = step // group
 
   def sort_and_shuffle(index, serialized):
@@ -98,8 +143,7 @@ def _grouped_batches(source, batch_size, seed, step) -> tf.data.Dataset:
     order = tf.argsort(tf.random.stateless_uniform([group], [seed, index]))
     return tf.gather(batches, order)
 
-  windows = _epochs(source, seed, first_window * window).batch(window, drop_remainder=True)
-  windows = windows.enumerate(start=first_window)
+  windows = _batches(source, batch_size * group, seed, first_window).enumerate(start=first_window)
   batches = windows.map(lambda index, serialized: sort_and_shuffle(
       tf.cast(index, tf.int32), serialized)).unbatch()
   return batches.skip(step - first_window * group)
@@ -129,8 +173,8 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
     input_fn for Estimator.train.
   """
 
-  def parse(serialized):
-    features = source.parse(serialized)
+  def parse(index, serialized):
+    features = source.parse(serialized, tf.stack([seed, tf.cast(index, tf.int32)]))
     if not static_shapes:
       features = source.trim(features)
     for name, weight in source.task.loss_weights(features).items():
@@ -145,7 +189,8 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
     if params and params.get("batch_size", batch_size) != batch_size:
       raise UserError(f"each host would be fed {params['batch_size']} of {batch_size} examples: "
                       f"training on several TPU hosts is not supported, use --num_hosts=1")
-    dataset = _grouped_batches(source, batch_size, seed, step)
+    batches = _grouped_batches if source.task.is_grouped else _batches
+    dataset = batches(source, batch_size, seed, step).enumerate(start=step)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     if num_replicas > 1:
       dataset = dataset.unbatch()
@@ -165,23 +210,26 @@ def predict_input_fn(source: RecordSource, batch_size: int,
 
   def input_fn(params=None):
     del params
-    dataset = tf.data.TFRecordDataset(source.path).take(num_examples).batch(num_examples)
+    dataset = source.read().batch(num_examples)
     filler = -num_examples % batch_size if static_shapes else 0
 
     def sort(serialized):
-      index = tf.argsort(source.lengths(serialized), stable=True)
+      index = tf.range(num_examples)
+      if source.task.is_grouped:
+        index = tf.argsort(source.lengths(serialized), stable=True)
       index = tf.concat([index, tf.repeat(index[:1], filler)], 0)
       mark = tf.concat([index[:num_examples], tf.fill([filler], -1)], 0)
       return mark, tf.gather(serialized, index)
 
-    def parse(index, serialized):
-      features = source.parse(serialized)
+    def parse(number, batch):
+      index, serialized = batch
+      features = source.parse(serialized, tf.stack([0, tf.cast(number, tf.int32)]))
       if not static_shapes:
         features = source.trim(features)
       return {**features, "example_index": index}
 
     dataset = dataset.map(sort).unbatch().batch(batch_size, drop_remainder=static_shapes)
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.enumerate().map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return _options(dataset.prefetch(2))
 
   return input_fn

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from tasks.base import Task
+from tasks.base import RawDataTask
 from training import hooks, records
 
 MAX_SHARDS = 64
@@ -24,7 +24,7 @@ class Unfinished(Exception):
   """Shards of other processes are missing; this one's are made."""
 
 
-def write_split(path: str, task: Task, split: str, tokenizer, max_seq_length: int,
+def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_length: int,
                 progress: Any = None, num_proc: int = 1, proc_id: int = -1) -> int:
   """As records.write_split, by num_proc processes.
 

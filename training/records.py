@@ -5,6 +5,7 @@ file that has metadata is complete, and one without is never read.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,12 +16,16 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from tasks.base import FeatureSpec, Task
+from tasks.base import FeatureSpec, RawDataTask
 
 
 def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_length: int,
                pad_id: int) -> bytes:
-  """Serialized tf.train.Example of the features, sequences padded to max_seq_length."""
+  """Serialized tf.train.Example of the features, sequences padded to max_seq_length.
+
+  Several sequences of an example follow one another, each padded: [1, 2], [3] with max_seq_length 3
+  is 1 2 0 3 0 0.
+  """
   encoded = {}
   for spec in specs:
     if spec.name not in features:
@@ -29,7 +34,9 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
     values = list(value) if spec.is_sequence else [value]
     if spec.is_sequence:
       pad_value = pad_id if spec.pad_value is None else spec.pad_value
-      values += [pad_value] * (max_seq_length - len(values))
+      sequences = values if values and isinstance(values[0], list) else [values]
+      values = [item for sequence in sequences
+                for item in sequence + [pad_value] * (max_seq_length - len(sequence))]
     if spec.dtype == "float32":
       encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     else:
@@ -41,7 +48,7 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
 SIDE_TABLE = ".side.jsonl"  # added to a record file's name; see Task.featurize_all
 
 
-def write_split(path: str, task: Task, split: str, tokenizer, max_seq_length: int,
+def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_length: int,
                 progress=lambda items: items, examples: Iterable[Any] | None = None) -> int:
   """Writes all examples of a split to the record file `path`; returns the number of records.
 
@@ -97,8 +104,8 @@ def write_text(path: str, text: str) -> None:
   tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
-def make_dirs(path: str) -> None:
-  """Makes a folder; UserError where that is not possible or it cannot be written."""
+def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
+  """Makes a folder; UserError, which names `flags`, where it cannot be made or written."""
   path = path or "."
   try:
     tf.io.gfile.makedirs(path)
@@ -108,7 +115,7 @@ def make_dirs(path: str) -> None:
     tf.io.gfile.remove(probe)
   except tf.errors.OpError as error:
     raise UserError(f"{path}: cannot write into this folder ({error.message}); "
-                    f"choose another with --output_dir or --model_dir") from None
+                    f"choose another with {flags}") from None
 
 
 def fingerprint(files: Iterable[str]) -> str:
@@ -122,7 +129,8 @@ def fingerprint(files: Iterable[str]) -> str:
   return digest.hexdigest()
 
 
-def settings(task: Task, tokenizer, tokenizer_settings, max_seq_length: int) -> dict[str, Any]:
+def settings(task: RawDataTask, tokenizer, tokenizer_settings,
+             max_seq_length: int) -> dict[str, Any]:
   """What shapes the records of a task besides its raw files; becomes part of their metadata."""
   return {**task.metadata(), "max_seq_length": max_seq_length,
           "do_lower_case": tokenizer_settings.uncased, "vocab_size": tokenizer.vocab_size,
@@ -130,7 +138,7 @@ def settings(task: Task, tokenizer, tokenizer_settings, max_seq_length: int) -> 
           "cls_segment_id": task.cls_segment_id}
 
 
-def cached_split(folder: str, task: Task, split: str, tokenizer, wanted: dict[str, Any],
+def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: dict[str, Any],
                  overwrite: bool, progress, write=write_split) -> tuple[str, int]:
   """Record file of a split of raw data in `folder`, made unless it is there.
 
@@ -199,6 +207,20 @@ def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> 
                     + "; ".join(different) + ". Change the flags or make the records anew")
 
 
+@dataclasses.dataclass
+class RecordFiles:
+  """Finished record files of one split and the number of their records together."""
+
+  paths: list[str]
+  num_examples: int
+
+
+def compression(path: str) -> str:
+  """What tf.data must be told of a record file: "GZIP" or "", seen from its first bytes."""
+  with tf.io.gfile.GFile(path, "rb") as reader:
+    return "GZIP" if reader.read(3) == b"\x1f\x8b\x08" else ""
+
+
 def count_records(path: str) -> int:
   """Number of records of a TFRecord file, from its framing alone, without reading the data.
 
@@ -207,6 +229,12 @@ def count_records(path: str) -> int:
   """
   if not tf.io.gfile.exists(path):
     raise UserError(f"{path}: no such record file")
+  if compression(path):
+    try:
+      return sum(1 for _ in tf.data.TFRecordDataset(path, compression(path)))
+    except tf.errors.DataLossError as error:
+      raise UserError(f"{path}: the compressed file is damaged ({error.message}), "
+                      f"make it anew") from None
   size = tf.io.gfile.stat(path).length
   count = position = 0
   with tf.io.gfile.GFile(path, "rb") as reader:
@@ -232,7 +260,8 @@ def check_size(path: str, expected: int) -> None:
 
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
   """Compares the first record's features with what will be parsed; UserError names what differs."""
-  serialized = next(iter(tf.compat.v1.io.tf_record_iterator(path)), None)
+  options = tf.io.TFRecordOptions(compression(path))
+  serialized = next(iter(tf.compat.v1.io.tf_record_iterator(path, options)), None)
   if serialized is None:
     raise UserError(f"{path}: no records in it")
   try:
@@ -247,7 +276,8 @@ def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> N
       continue
     kind = "float_list" if spec.dtype == "float32" else "int64_list"
     length = len(getattr(features[spec.name], kind).value)
-    expected = max_seq_length if spec.is_sequence else 1
-    if length != expected:
+    expected = max_seq_length if spec.is_sequence else 1 if spec.length is None else spec.length
+    if expected and length != expected:
+      flag = "--max_predictions_per_seq" if spec.length else "--max_seq_length"
       raise UserError(f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
-                      f"{expected} are expected; is --max_seq_length the records' own?")
+                      f"{expected} are expected; is {flag} the records' own?")

@@ -3,6 +3,7 @@
 The same for every script. A script makes the task and hands over its settings.
 """
 
+import copy
 import dataclasses
 import hashlib
 import logging
@@ -40,8 +41,9 @@ def run_main(main: Callable[[], None]) -> None:
     except UserError as error:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
     except tf.errors.ResourceExhaustedError as error:
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; lower --train_batch_size "
-               f"or --max_seq_length ({error.message.splitlines()[0]})")
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
+               f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
+               f"({error.message.splitlines()[0]})")
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
             tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
       # A file that is a folder, vanished, or is damaged; the message names it.
@@ -108,6 +110,30 @@ def load_model_config(model: config.Model) -> modeling.Config:
   return modeling.load_config(model.model_config, keys)
 
 
+def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str,
+             has_other_work: bool = False) -> None:
+  """Fills what the user left open: the --do_ flags, the folders, the encoder, the task's recipe.
+
+  Args:
+    experiment: changed in place.
+    given: names that the user set.
+    job: "classification", "race" or "squad", of configs/experiments/FAMILY_JOB.yaml.
+    task_name: the task's canonical name.
+    has_other_work: something is to be done even without a --do_ flag.
+  """
+  trainer, data = experiment.trainer, experiment.data
+  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit,
+              has_other_work)):
+    trainer.do_train = trainer.do_eval = True
+  data.output_dir = data.output_dir or os.path.join("runs", task_name)
+  trainer.model_dir = trainer.model_dir or data.output_dir
+  find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train)
+  family = load_model_config(experiment.model).family
+  taken = config.apply_recipe(experiment, config.load_recipe(family, job, task_name), given)
+  log.info("Recipe %s_%s, task %s: %s", family, job, task_name,
+           ", ".join(f"{key}={value}" for key, value in taken.items()))
+
+
 # ---- One run ------------------------------------------------------------------------------------
 
 
@@ -129,14 +155,15 @@ class Runner:
   """
 
   def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
-               record_files: dict[str, str] | None = None, write_split=records.write_split):
+               record_files: dict[str, records.RecordFiles] | None = None,
+               write_split=records.write_split):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
     Args:
       experiment: complete settings.
       model_config: from load_model_config.
       task: the task.
-      record_files: kind ("train", "dev", "test") -> record file to use instead of raw data.
+      record_files: kind ("train", "dev", "test") -> record files to use instead of raw data.
       write_split: makes a record file of raw data; has the arguments of records.write_split.
     """
     self.experiment = experiment
@@ -144,18 +171,20 @@ class Runner:
     self.record_files = record_files or {}
     self.write_split = write_split
     self.model_config = model_config
-    self.tokenizer = tokenization.get_tokenizer(
-        experiment.tokenizer.tokenizer_type, experiment.tokenizer.tokenizer_path,
-        experiment.tokenizer.uncased)
-    tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
-                             experiment.model.model_config)
+    self.tokenizer = None  # finished records can do without one
+    if experiment.tokenizer.tokenizer_path:
+      self.tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
+      tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
+                               experiment.model.model_config)
     limit = getattr(self.model_config, "max_position_embeddings", None)
     if limit and experiment.data.max_seq_length > limit:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
-    self.devices = estimator.find_devices(experiment.runtime, experiment.trainer.train_batch_size)
+    self.devices = estimator.find_devices(
+        experiment.runtime, experiment.trainer.train_batch_size,
+        experiment.trainer.gradient_accumulation_steps)
     log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
@@ -174,26 +203,39 @@ class Runner:
       self._sources[kind] = self._find_sources(kind)
     return self._sources[kind]
 
+  def check_before_work(self) -> None:
+    """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
+    trainer = self.experiment.trainer
+    wanted = {"train": trainer.do_train, "dev": trainer.do_eval or trainer.eval_every_steps > 0,
+              "test": trainer.do_predict or trainer.do_submit}
+    for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
+      self.sources(kind)
+    if wanted["dev"]:
+      self.check_best_metric()
+
   def _find_sources(self, kind):
     data = self.experiment.data
     limit = data.max_train_examples if kind == "train" else data.max_eval_examples
     found = []
     splits = self.task.splits(kind)
     if kind in self.record_files:
-      path = self.record_files[kind]
-      records.check_lengths(path, self.task.feature_specs, data.max_seq_length)
-      found.append((splits[0] if len(splits) == 1 else kind, path, records.count_records(path)))
+      files = self.record_files[kind]
+      records.check_lengths(files.paths[0], self.task.feature_specs,
+                            data.max_seq_length * self.task.sequences_per_example)
+      found.append((splits[0] if len(splits) == 1 else kind, files))
     else:
       for split in splits or [kind]:
         progress = lambda items, split=split: hooks.progress_bar(
             items, unit="example", desc=f"{split} records")
-        found.append((split, *records.cached_split(
+        path, count = records.cached_split(
             data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
-            data.overwrite_data, progress, self.write_split)))
+            data.overwrite_data, progress, self.write_split)
+        found.append((split, records.RecordFiles([path], count)))
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
-        path, min(count, limit) if limit else count, self.task, data.max_seq_length, invert_mask,
-        self.model_config.reserved_positions)) for split, path, count in found]
+        files.paths, min(files.num_examples, limit or files.num_examples), self.task,
+        data.max_seq_length, invert_mask, self.model_config.reserved_positions,
+        is_whole=not limit or limit >= files.num_examples)) for split, files in found]
 
   # -- training --
 
@@ -245,6 +287,9 @@ class Runner:
   def _start_step(self, num_train_steps):
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
     if newest is None:
+      model = self.experiment.model
+      if model.init_global_vars and model.init_checkpoint not in ("", "none"):
+        return int(tf.train.load_variable(model.init_checkpoint, "global_step"))
       return 0
     step = checkpoints.step_of(newest)
     log.info("Go on from %s (--init_checkpoint counts only for an empty model_dir)%s", newest,
@@ -278,7 +323,7 @@ class Runner:
 
   def _data_key(self):
     """Tells evaluations on different data apart: their figures cannot be compared."""
-    parts = [(os.path.basename(source.records.path), source.records.num_examples)
+    parts = [(*map(os.path.basename, source.records.paths), source.records.num_examples)
              for source in self.sources("dev")]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
 
@@ -338,6 +383,9 @@ class Runner:
           **self.task.score(source.split, predictions),
           **_mean_losses(predictions)}
     metrics = self.task.combine(metrics_of_splits)
+    if trainer.best_metric not in metrics:
+      raise UserError(f"--best_metric={trainer.best_metric} cannot be measured on these examples; "
+                      f"raise --max_eval_examples")
     history = {**self._history(), step: metrics}
     best_step, best_metric = self._best_step(history), trainer.best_metric
     entry = {**metrics, "data": self._data_key()}
@@ -423,6 +471,27 @@ def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
     for row in rows:
       writer.write("\t".join(row) + "\n")
   tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def run_trials(experiment: config.Experiment,
+               run_once: Callable[[config.Experiment], dict[str, float]]) -> None:
+  """Runs once, or --num_trials times with a seed and a folder each; writes and prints a summary."""
+  trainer = experiment.trainer
+  if trainer.num_trials <= 1:
+    run_once(experiment)
+    return
+  results = []
+  for trial in range(trainer.num_trials):
+    one = copy.deepcopy(experiment)
+    one.trainer.seed += trial
+    one.trainer.model_dir = os.path.join(trainer.model_dir, f"trial_{trial}")
+    results.append(run_once(one))
+  if results[0]:
+    summary = summarize_trials(results)
+    records.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
+    for name, values in sorted(summary.items()):
+      print(f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "
+            f"over {trainer.num_trials} trials")
 
 
 def summarize_trials(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:

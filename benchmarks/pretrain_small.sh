@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Pretrains a tiny BERT and a tiny Funnel-Transformer on a small corpus, each with masked words and
+# with ELECTRA, then fine-tunes each on SST-2 beside the same encoder from random weights.
+#
+#   bash benchmarks/pretrain_small.sh SST2_DIR OUTPUT_DIR TEXT.txt [TEXT.txt ...]
+#
+# RUNS chooses among the four, STAGES among data, pretrain, finetune, report. What is already there
+# is taken over; a run that was stopped goes on. The losses are drawn to OUTPUT_DIR/pretraining.png.
+set -euo pipefail
+[ $# -ge 3 ] || { sed -n '5p' "$0" >&2; exit 2; }
+sst2=$(realpath "$1") output=$(realpath -m "$2")
+shift 2
+texts=()
+for text in "$@"; do texts+=("$(realpath "$text")"); done
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python}
+RUNS=${RUNS:-bert_bert bert_electra funnel_mlm funnel_electra}
+STAGES=${STAGES:-data pretrain finetune report}
+STEPS=${STEPS:-4000}
+SEEDS=${SEEDS:-42 43 44}
+mkdir -p "$output"
+
+funnel=(--block_size=1_1_1 --decoder_size=1 --d_model=128 --d_embed=128 --n_head=4 --d_head=32
+  --d_inner=512 --dropout=0 --dropatt=0)
+
+data() {
+  local joined
+  joined=$(IFS=,; echo "${texts[*]}")
+  for family in bert funnel; do
+    [ -e "$output/vocab.$family.txt" ] || "$PYTHON" scripts/build_vocab.py --input_file="$joined" \
+      --vocab_file="$output/vocab.$family.txt" --vocab_size=8000 --symbols="$family"
+  done
+  "$PYTHON" create_pretraining_data.py --input_file="$joined" --num_shards=4 --dupe_factor=4 \
+    --output_file="$output/bert/train.tfrecord" --vocab_file="$output/vocab.bert.txt" \
+    --max_seq_length=64 --max_predictions_per_seq=10
+  for pass_id in 0 1 2; do
+    "$PYTHON" create_pretraining_data.py --input_glob="$joined" --save_dir="$output/funnel" \
+      --num_task=2 --pass_id="$pass_id" --tokenizer_path="$output/vocab.funnel.txt" --seq_len=64
+  done
+  for dropout in 0.0 0.1; do
+    cat > "$output/bert.dropout-$dropout.json" << JSON
+{"vocab_size": 8000, "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+ "intermediate_size": 512, "hidden_dropout_prob": $dropout, "attention_probs_dropout_prob": $dropout,
+ "max_position_embeddings": 128, "type_vocab_size": 2}
+JSON
+  done
+}
+
+pretrain() {
+  local family=${1%_*} loss=${1#*_} arguments
+  if [ "$family" = bert ]; then
+    arguments=(--bert_config_file="$output/bert.dropout-0.0.json"
+      --input_file="$output/bert/train.tfrecord-*")
+  else
+    arguments=(--record_dir="$output/funnel" --num_predict=10 --sample_strategy=whole_word
+      "${funnel[@]}")
+  fi
+  "$PYTHON" run_pretraining.py "${arguments[@]}" --loss_type="$loss" --model_dir="$output/$1" \
+    --train_steps="$STEPS" --train_batch_size=32 --learning_rate=1e-3 --warmup_steps=200 \
+    --save_steps=1000 --log_freq=20
+}
+
+finetune() {  # RUN SEED, RUN being FAMILY_random too
+  local family=${1%_*} start="$output/$1" model
+  [ "${1#*_}" != random ] || start=none
+  if [ "$family" = bert ]; then
+    model=(--bert_config_file="$output/bert.dropout-0.1.json")
+  else
+    model=(--model_config="$(ls -d "$output"/funnel_*/net_config.json | head -n 1)"
+      --overwrite_keys=dropout,dropatt --dropout=0.1 --dropatt=0.1)
+  fi
+  "$PYTHON" run_classifier.py --task_name=sst-2 --data_dir="$sst2" --do_train --do_eval \
+    "${model[@]}" --vocab_file="$output/vocab.$family.txt" --init_checkpoint="$start" \
+    --output_dir="$output/sst2.$family" --model_dir="$output/sst2/$1.$2" --seed="$2" \
+    --max_train_examples=10000 --max_seq_length=64 --train_batch_size=32 --num_train_epochs=3 \
+    --learning_rate=3e-4 --eval_every_steps=312 --eval_batch_size=128
+}
+
+for stage in $STAGES; do
+  case $stage in
+    data) data ;;
+    pretrain) for run in $RUNS; do pretrain "$run"; done ;;
+    finetune)
+      for run in bert_random funnel_random $RUNS; do
+        for seed in $SEEDS; do finetune "$run" "$seed"; done
+      done ;;
+    report) "$PYTHON" benchmarks/pretrain_report.py "$output" ;;
+  esac
+done

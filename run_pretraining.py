@@ -1,0 +1,315 @@
+"""Pretrains an encoder on records of raw text: BERT (MLM + NSP), MLM or ELECTRA.
+
+  python run_pretraining.py --bert_config_file=bert_config.json --input_file='records/*.tfrecord'
+      --model_dir=pretraining --train_steps=100000 --train_batch_size=32
+
+  python run_pretraining.py --loss_type=electra --record_dir=records --num_predict=85
+      --block_size=4_4_4 --d_model=768 --d_embed=768 --n_head=12 --d_inner=3072
+      --model_dir=pretraining
+
+The records come from create_pretraining_data.py, in BERT's form (--input_file) or in Funnel's
+(--record_dir); each serves every loss and every family of models. Without a --do_ flag it trains;
+--do_eval evaluates. Checkpoints, metrics.jsonl and TensorBoard's logs stand in --model_dir.
+"""
+
+import dataclasses
+import logging
+import os
+import re
+from typing import Any
+
+import tensorflow as tf
+from absl import flags as absl_flags
+
+import modeling
+import tokenization
+from errors import UserError
+from tasks import masking, pretraining
+from training import checkpoints, config, flags, records, runner
+
+SECTIONS = (config.Model, config.Tokenizer, config.Pretraining, config.Data, config.Optimizer,
+            config.Trainer, config.Runtime)
+# Keys of the metadata under which the two forms of records hold a setting, and its flag.
+LENGTH_KEYS = ("max_seq_length", "seq_len")
+
+log = logging.getLogger("scripts.run_pretraining")
+
+
+@dataclasses.dataclass
+class Corpus:
+  """Records with their metadata.
+
+  Attributes:
+    files: kind ("train", "dev") -> record files.
+    meta: what they were made with; of records without metadata nothing.
+    meta_path: where that is written, for messages.
+  """
+
+  files: dict[str, records.RecordFiles]
+  meta: dict[str, Any]
+  meta_path: str
+
+
+# ---- Finding the records ------------------------------------------------------------------------
+
+
+def expand(flag: str, names: str) -> list[str]:
+  """Files of a comma list of names and globs, sorted; UserError where one matches nothing."""
+  paths = []
+  for name in filter(None, (part.strip() for part in names.split(","))):
+    found = sorted(path for path in tf.io.gfile.glob(name)
+                   if not path.endswith(".json") and not tf.io.gfile.isdir(path))
+    if not found:
+      raise UserError(f"--{flag}: {name} matches no record file; create_pretraining_data.py "
+                      f"makes them")
+    paths += found
+  return paths
+
+
+def read_bert_files(flag: str, names: str) -> tuple[records.RecordFiles, dict[str, Any], str]:
+  """Record files in BERT's form, their common metadata (empty if there are none) and its path."""
+  paths, counts, metas = expand(flag, names), {}, {}
+  for path in paths:
+    meta_path = re.sub(r"-\d{5}-of-\d{5}$", "", path) + ".meta.json"
+    if meta_path not in metas and tf.io.gfile.exists(meta_path):
+      metas[meta_path] = meta = records.read_json(meta_path)
+      folder = os.path.dirname(meta_path)
+      counts.update((os.path.join(folder, name), count) for name, count in zip(
+          meta["filenames"], meta["num_example"], strict=True))
+  number = sum(counts[path] if path in counts else records.count_records(path) for path in paths)
+  return records.RecordFiles(paths, number), *common_meta(metas)
+
+
+def read_funnel_files(folders: str, split: str, num_passes: int,
+                      wanted: dict[str, Any]) -> tuple[records.RecordFiles, dict[str, Any], str]:
+  """Record files in Funnel's form that fit `wanted`, their common metadata and its path.
+
+  Raises:
+    UserError: there are none, or some of several lengths and no flag says which.
+  """
+  metas, found, number = {}, [], 0
+  for folder in filter(None, (part.strip() for part in folders.split(","))):
+    for path in sorted(tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*"))):
+      match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-[^/]*$", path)
+      if not match or (num_passes and int(match[1]) >= num_passes):
+        continue
+      made_with = {"seq_len": int(match[2]), "uncased": match[3] == "uncased"}
+      if all(made_with[name] == value for name, value in wanted.items()):
+        meta = records.read_json(path)
+        metas[path] = {**meta, **made_with}
+        found += [os.path.join(folder, name) for name in meta["filenames"]]
+        number += meta["num_example"]
+  if not found:
+    raise UserError(f"--record_dir={folders}: no records of split {split!r}"
+                    + "".join(f", {name} {value}" for name, value in wanted.items())
+                    + f"; create_pretraining_data.py --save_dir=... --split={split} makes them")
+  return records.RecordFiles(found, number), *common_meta(metas)
+
+
+# What may differ between files that are used together.
+_OWN = {"filenames", "num_example", "num_bytes", "pass_id", "num_task", "num_shards", "split",
+        "random_seed", "corpus_sha256", "train_data_size", "dupe_factor", "short_seq_prob"}
+
+
+def common_meta(metas: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], str]:
+  """Metadata that the files share, and the path of the first; UserError where they differ."""
+  if not metas:
+    return {}, ""
+  (first_path, first), *others = metas.items()
+  for path, meta in others:
+    for name in sorted((set(first) | set(meta)) - _OWN):
+      if first.get(name) != meta.get(name):
+        raise UserError(f"{first_path} and {path} differ in {name}: {first.get(name)} and "
+                        f"{meta.get(name)}; give --seq_len or --uncased to choose, or other files")
+  return first, first_path
+
+
+def find_corpus(settings: config.Pretraining, trainer: config.Trainer,
+                wanted: dict[str, Any]) -> Corpus:
+  """The records of --input_file or --record_dir, and those to evaluate on.
+
+  Args:
+    settings: the flags.
+    trainer: whether anything is evaluated.
+    wanted: "seq_len" and "uncased" where the user gave them.
+  """
+  if bool(settings.input_file) == bool(settings.record_dir):
+    raise UserError("give the records either with --input_file (BERT's form) or with --record_dir "
+                    "(Funnel's form)")
+  evaluates = trainer.do_eval or trainer.eval_every_steps > 0
+  if settings.input_file:
+    read = read_bert_files
+    arguments = {"train": ("input_file", settings.input_file), "dev": (
+        "eval_input_file", settings.eval_input_file or settings.input_file)}
+  else:
+    read = read_funnel_files
+    arguments = {"train": (settings.record_dir, "train", settings.num_passes, wanted),
+                 "dev": (settings.record_dir, settings.eval_split, 1, wanted)}
+  files, metas = {}, {}
+  for kind in ("train", "dev") if evaluates else ("train",):
+    files[kind], meta, path = read(*arguments[kind])
+    if path:
+      metas[path] = meta
+  return Corpus(files, *common_meta(metas))
+
+
+# ---- Settings -----------------------------------------------------------------------------------
+
+
+def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set[str]) -> None:
+  """Fills settings from the records' metadata; UserError where the user gave others."""
+  meta, data, settings = corpus.meta, experiment.data, experiment.pretraining
+  places = {"max_seq_length": (data, LENGTH_KEYS), "uncased": (
+      experiment.tokenizer, ("do_lower_case", "uncased")),
+            "use_v2_feature_names": (settings, ("use_v2_feature_names",))}
+  if settings.input_file:  # Funnel's form has no masks: how many is free
+    places["max_predictions_per_seq"] = (settings, ("max_predictions_per_seq",))
+  for name, (section, keys) in places.items():
+    value = next((meta[key] for key in keys if key in meta), None)
+    if value is None:
+      continue
+    if name in given and getattr(section, name) != value:
+      raise UserError(f"{corpus.meta_path}: the records were made with {name} {value}, "
+                      f"the flags say {getattr(section, name)}. Leave --{name} out or make the "
+                      f"records anew")
+    setattr(section, name, value)
+  if data.max_seq_length is None:
+    raise UserError("--max_seq_length is missing: the records have no metadata that tells it")
+  if settings.max_predictions_per_seq is None:
+    if settings.input_file:
+      raise UserError("--max_predictions_per_seq is missing: the records have no metadata that "
+                      "tells it")
+    settings.max_predictions_per_seq = max(round(0.15 * data.max_seq_length), 1)
+  if settings.max_predictions_per_seq >= data.max_seq_length:
+    raise UserError(f"--max_predictions_per_seq={settings.max_predictions_per_seq} is as much as a "
+                    f"sequence of {data.max_seq_length} tokens; lower it")
+
+
+def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, int], int]:
+  """Special ids and the size of the vocabulary, from the tokenizer or the records' metadata."""
+  meta = corpus.meta
+  if settings.tokenizer_path:
+    tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(settings))
+    tokenizer.mask_id  # noqa: B018 (raises where the vocabulary has none)
+    if meta.get("vocab_sha256", None) not in (None, records.fingerprint([settings.tokenizer_path])):
+      raise UserError(f"{settings.tokenizer_path} is not the vocabulary that the records were made "
+                      f"with ({corpus.meta_path}); give that one, or leave --tokenizer_path out")
+    return tokenizer.special_ids, tokenizer.vocab_size
+  if "special_ids" not in meta:
+    raise UserError("--tokenizer_path (--vocab_file) is missing: the records have no metadata that "
+                    "tell their special symbols")
+  return meta["special_ids"], meta["vocab_size"]
+
+
+def find_model_config(experiment: config.Experiment, vocab_size: int) -> modeling.Config:
+  """The model of --model_config, of an earlier run in model_dir, or of the Funnel flags."""
+  model, model_dir = experiment.model, experiment.trainer.model_dir
+  own = [path for path in (os.path.join(model_dir, name) for name in runner.CONFIG_NAMES)
+         if tf.io.gfile.exists(path)]
+  keys = {field.name for field in dataclasses.fields(modeling.ModelConfig)}
+  from_flags = [key for key in sorted(keys - {"vocab_size"}) if absl_flags.FLAGS[key].present]
+  if not model.model_config and own and not from_flags:
+    model.model_config = own[0]
+  if model.model_config:
+    ignored = set(from_flags) - set(model.overwrite_keys.split(",")) - {"truncate_seq"}
+    if ignored:
+      raise UserError(f"--{sorted(ignored)[0]} does nothing beside --model_config; name it in "
+                      f"--overwrite_keys too, or leave one of the two out")
+    model_config = runner.load_model_config(model)
+  elif from_flags:
+    if absl_flags.FLAGS["vocab_size"].value is None:
+      absl_flags.FLAGS["vocab_size"].value = vocab_size
+    model_config = modeling.ModelConfig.init_from_flags()
+    model.model_config = "the flags"
+  else:
+    raise UserError("no model: give --model_config (--bert_config_file), or the flags of a "
+                    "Funnel-Transformer (--block_size=4_4_4 --d_model=768 ...)")
+  if model_config.vocab_size != vocab_size:
+    raise UserError(f"vocab_size is {model_config.vocab_size} in {model.model_config}, but "
+                    f"{vocab_size} in the records' vocabulary; change the model's")
+  return model_config
+
+
+def choose_loss(settings: config.Pretraining, family: str) -> str:
+  """The loss of --loss_type, in any case, or the one that fits the records and the model."""
+  if settings.loss_type:
+    return settings.loss_type.lower()
+  return "bert" if settings.input_file and family == "bert" else "mlm"
+
+
+def make_task(experiment: config.Experiment, model_config: modeling.Config, corpus: Corpus,
+              special_ids: dict[str, int], loss_type: str) -> pretraining.PretrainingTask:
+  """The task on the form of records at hand."""
+  settings = experiment.pretraining
+  sequences = pretraining.Sequences(
+      experiment.data.max_seq_length, special_ids, model_config.vocab_size,
+      model_config.cls_segment_id, model_config.reserved_positions)
+  if settings.input_file:
+    form = pretraining.BertRecords(
+        sequences, settings.max_predictions_per_seq, settings.use_v2_feature_names,
+        corpus.meta.get("max_sequences_per_row", 1))
+  else:
+    form = pretraining.FunnelRecords(sequences, masking.Masking(
+        settings.sample_strategy, settings.max_predictions_per_seq, settings.leak_ratio,
+        settings.rand_ratio, settings.min_tok, settings.max_tok, settings.min_word,
+        settings.max_word))
+  return pretraining.PretrainingTask(loss_type, form, sequences, settings.width_shrink,
+                                     settings.disc_coeff)
+
+
+def make_runner() -> runner.Runner:
+  """Everything that the flags ask for, checked."""
+  experiment, given = flags.read(*SECTIONS)
+  trainer, settings = experiment.trainer, experiment.pretraining
+  if not (trainer.do_train or trainer.do_eval):
+    trainer.do_train = True
+  trainer.model_dir = trainer.model_dir or experiment.data.output_dir or os.path.join(
+      "runs", "pretraining")
+  wanted = {}
+  if "max_seq_length" in given:
+    wanted["seq_len"] = experiment.data.max_seq_length
+  if "uncased" in given:
+    wanted["uncased"] = experiment.tokenizer.uncased
+  corpus = find_corpus(settings, trainer, wanted)
+  check_against_meta(corpus, experiment, given)
+  special_ids, vocab_size = find_symbols(corpus, experiment.tokenizer)
+  model_config = find_model_config(experiment, vocab_size)
+  loss_type = choose_loss(settings, model_config.family)
+  if loss_type not in pretraining.LOSS_TYPES:
+    raise UserError(f"--loss_type={settings.loss_type} is unknown; use one of "
+                    + ", ".join(pretraining.LOSS_TYPES))
+  if model_config.family != "bert" and loss_type == "bert":
+    raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers learn no "
+                    "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
+  recipe = config.load_recipe(model_config.family, "pretraining", loss_type)
+  if "num_train_epochs" in given:
+    recipe.pop("train_steps")
+  taken = config.apply_recipe(experiment, recipe, given)
+  log.info("Recipe %s_pretraining, %s: %s", model_config.family, loss_type,
+           ", ".join(f"{key}={value}" for key, value in taken.items()))
+  if experiment.model.init_checkpoint not in ("", "none"):
+    experiment.model.init_checkpoint = checkpoints.resolve(experiment.model.init_checkpoint)
+  else:
+    experiment.model.init_checkpoint = "none"
+  if settings.max_eval_batch:
+    experiment.data.max_eval_examples = settings.max_eval_batch * trainer.eval_batch_size
+  task = make_task(experiment, model_config, corpus, special_ids, loss_type)
+  return runner.Runner(experiment, model_config, task, corpus.files)
+
+
+def main() -> None:
+  run = make_runner()
+  trainer = run.experiment.trainer
+  if trainer.do_eval:
+    run.check_best_metric()
+  if trainer.do_train:
+    run.train()
+  if trainer.do_eval:
+    checkpoint, metrics = run.evaluate_all()
+    print(f"{run.task.name}: {runner.format_metrics(metrics)} ({checkpoint})")
+
+
+if __name__ == "__main__":
+  flags.define(*SECTIONS)
+  flags.define_funnel()
+  runner.run_main(main)

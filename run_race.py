@@ -1,0 +1,78 @@
+"""Fine-tunes an encoder on multiple choice (RACE, SWAG, your own questions), evaluates, predicts.
+
+  python run_race.py --data_dir=data/RACE --gradient_accumulation_steps=4
+  python run_race.py --task_name=jsonl --train_file=train.jsonl --eval_file=dev.jsonl
+
+Without a --do_ flag it trains and evaluates. Everything it writes stands in --output_dir (records)
+and --model_dir (checkpoints, metrics.jsonl, eval_results.json, best/, predictions). One of its
+examples is N sequences: a batch of 16 questions of RACE is 64 sequences of up to 512 tokens.
+"""
+
+import os
+
+from errors import UserError
+from tasks import race
+from training import config, flags, runner
+
+SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Race, config.Data,
+            config.Optimizer, config.Trainer, config.Runtime)
+
+
+def read_experiment() -> config.Experiment:
+  """The flags, completed by the task's recipe and the default folders."""
+  experiment, given = flags.read(*SECTIONS)
+  settings = experiment.race
+  settings.task_name = settings.task_name.lower()
+  if settings.task_name not in race.DATASETS:
+    raise UserError(f"--task_name={settings.task_name} is unknown; known are "
+                    f"{', '.join(race.DATASETS)}")
+  if experiment.trainer.do_submit:
+    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
+  runner.complete(experiment, given, "race", settings.task_name)
+  room = experiment.data.max_seq_length - 3  # [cls] and two [sep]
+  if settings.max_qa_length > room:
+    raise UserError(f"--max_qa_length={settings.max_qa_length} does not fit into "
+                    f"--max_seq_length={experiment.data.max_seq_length} with its 3 special tokens "
+                    f"and the passage; lower it, below {room}")
+  return experiment
+
+
+def run_once(experiment: config.Experiment) -> dict[str, float]:
+  """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
+  trainer = experiment.trainer
+  model_config = runner.load_model_config(experiment.model)
+  task = race.make_task(experiment.race, experiment.raw_data, experiment.model.cls_scope,
+                        model_config.cls_segment_id)
+  run = runner.Runner(experiment, model_config, task)
+  run.check_before_work()
+  metrics = {}
+  if trainer.do_train:
+    run.train()
+  if trainer.do_eval:
+    checkpoint, metrics = run.evaluate_all()
+    print(f"{task.name} dev: {runner.format_metrics(metrics)} ({checkpoint})")
+  if trainer.do_predict:
+    for split, predictions in run.predict().items():
+      write_predictions(task, split, predictions, trainer.model_dir)
+  return metrics
+
+
+def write_predictions(task: race.RaceTask, split: str, predictions: dict, model_dir: str) -> None:
+  """Writes predictions.SPLIT.tsv; prints the accuracy where the answers of all are known."""
+  probabilities = predictions["probabilities"]
+  questions = task.examples(split, len(probabilities))
+  path = os.path.join(model_dir, f"predictions.{split}.tsv")
+  runner.write_tsv(path, task.prediction_rows(questions, probabilities))
+  print(f"{task.name} {split}: {path}")
+  if all(question.answer is not None for question in questions):
+    print(f"{task.name} {split}: {runner.format_metrics(task.score(split, predictions))}")
+
+
+def main() -> None:
+  runner.run_trials(read_experiment(), run_once)
+
+
+if __name__ == "__main__":
+  flags.define(*SECTIONS)
+  flags.define_funnel()
+  runner.run_main(main)

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Fine-tunes a Funnel-Transformer (or BERT) on RACE on the GPUs of this machine.
+#
+# The published recipe (batch 16, learning rate 2e-5, 24000 steps with 2400 of warm-up, length 512
+# with at most 128 for question and option) was run on a TPU v2-8; the accuracies (all, middle, high)
+# stand in the RACE table of the paper. A question is 4 sequences, and a 16 GB V100 held 4 sequences
+# of length 512 of B8-8-8H1024: 16 micro-batches of one question each fit there. Base models need
+# fewer; several GPUs share the batch, which must divide by GPUs times micro-batches.
+#
+#   MODEL_DIR=B6-6-6H768-ELEC-TF RACE_DIR=RACE bash scripts/gpu_race.sh
+#   bash scripts/gpu_race.sh --dry_run          prints the command
+#   bash scripts/gpu_race.sh --seed=7           further arguments go to run_race.py
+source "$(dirname "$0")/common.sh"
+
+MODEL_DIR=${MODEL_DIR:-pretrained}    # folder of the released model: configuration, vocabulary, checkpoint
+RACE_DIR=${RACE_DIR:-data/RACE}       # holds train, dev, test
+OUTPUT_DIR=${OUTPUT_DIR:-proc_data/race}
+EXP_DIR=${EXP_DIR:-exp/race}
+NUM_GPUS=${NUM_GPUS:-0}               # 0 for all
+MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
+MAX_QA_LENGTH=${MAX_QA_LENGTH:-128}
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}
+GRADIENT_ACCUMULATION_STEPS=${GRADIENT_ACCUMULATION_STEPS:-4}
+LEARNING_RATE=${LEARNING_RATE:-2e-5}
+TRAIN_STEPS=${TRAIN_STEPS:-24000}
+WARMUP_STEPS=${WARMUP_STEPS:-2400}
+SAVE_STEPS=${SAVE_STEPS:-2400}
+
+run "$PYTHON" run_race.py \
+  --do_train=True --do_eval=True --eval_all_ckpt=True \
+  --pretrained="$MODEL_DIR" --data_dir="$RACE_DIR" \
+  --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
+  --max_seq_length="$MAX_SEQ_LENGTH" --max_qa_length="$MAX_QA_LENGTH" \
+  --train_batch_size="$TRAIN_BATCH_SIZE" --eval_batch_size=4 \
+  --gradient_accumulation_steps="$GRADIENT_ACCUMULATION_STEPS" --learning_rate="$LEARNING_RATE" \
+  --train_steps="$TRAIN_STEPS" --warmup_steps="$WARMUP_STEPS" \
+  --save_steps="$SAVE_STEPS" --num_core_per_host="$NUM_GPUS" "$@"

@@ -1,0 +1,57 @@
+"""Turns running text into the form that create_pretraining_data.py reads.
+
+  python scripts/split_sentences.py OUTPUT.txt INPUT.txt [INPUT.txt ...]
+
+One sentence a line, a blank line after each document. A file is a document; lines that begin with
+"CHAPTER" (in any case) begin a new one. Paragraphs may be wrapped over several lines.
+"""
+
+import os
+import re
+import sys
+
+# The end of a sentence: . ! or ?, perhaps quotes or brackets, white space, then no lower-case
+# letter. A title or an initial ("Mr. Darcy", "J. Smith") ends none.
+_END = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]*[^\Wa-z_])""")
+_NO_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Hon|Rev|Capt|Col|Gen|No|vs)|\b[A-Z])\.$")
+_CHAPTER = re.compile(r"\s*chapter\b", re.IGNORECASE)
+
+
+def split_sentences(paragraph: str) -> list[str]:
+  """Sentences of a paragraph: 'Mr. A left. "So?" B asked.' -> ['Mr. A left.', '"So?" B asked.']."""
+  sentences, start = [], 0
+  text = " ".join(paragraph.split())
+  for match in _END.finditer(text):
+    sentence = text[start:match.end(1)]
+    if not _NO_END.search(sentence):
+      sentences.append(sentence)
+      start = match.end()
+  return [sentence for sentence in (*sentences, text[start:]) if sentence]
+
+
+def documents(path: str) -> list[list[str]]:
+  """Sentences of each document of a file."""
+  with open(path, encoding="utf-8") as reader:
+    paragraphs = re.split(r"\n\s*\n", reader.read())
+  found = [[]]
+  for paragraph in paragraphs:
+    if _CHAPTER.match(paragraph):
+      found.append([])
+    found[-1] += split_sentences(paragraph)
+  return [document for document in found if document]
+
+
+def main() -> None:
+  if len(sys.argv) < 3:
+    sys.exit(__doc__)
+  output, *inputs = sys.argv[1:]
+  temporary = output + ".tmp"
+  with open(temporary, "w", encoding="utf-8") as writer:
+    for path in inputs:
+      for document in documents(path):
+        writer.write("\n".join(document) + "\n\n")
+  os.replace(temporary, output)
+
+
+if __name__ == "__main__":
+  main()

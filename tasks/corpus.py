@@ -1,0 +1,279 @@
+"""Raw text for pretraining: one sentence per line, a blank line or a file's end ends a document.
+
+  pieces, = split(list_files("text/*.txt"), 1)
+  for number, sentence, num_bytes in read_sentences(pieces): ...
+
+A corpus is the files one after the other; `split` cuts it into byte ranges, one for each unit of
+work. A unit finds the first document that begins in its range, and reads the last one to its end,
+so that every document is read by exactly one unit and no unit reads the whole. Nothing here grows
+with the size of a file, a document or a line. TensorFlow is imported for remote paths only.
+"""
+
+import dataclasses
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+
+from errors import UserError
+
+# A line longer than this is cut, at a space where it has one, and read as several sentences.
+_BLOCK_BYTES = 1 << 20
+# Documents are handled in groups of at least so many tokens, about 2 MB of text.
+WINDOW_TOKENS = 1 << 19
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+  """A file of the corpus and its size in bytes."""
+
+  path: str
+  size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """The documents of a file whose first byte lies in [start, end)."""
+
+  path: str
+  start: int
+  end: int
+
+
+@dataclasses.dataclass
+class Document:
+  """A document, or a part of one that is too large for a window: sentences of token ids.
+
+  The parts of a document have the same number.
+  """
+
+  number: int
+  sentences: list[list[int]]
+
+
+def open_file(path: str, mode: str = "rb"):
+  """Opens a local or remote (gs://...) file."""
+  if "://" not in path:
+    return open(path, mode)
+  import tensorflow as tf
+
+  return tf.io.gfile.GFile(path, mode)
+
+
+def io_errors(path: str) -> tuple[type[Exception], ...]:
+  """What reading or writing a local or remote file may raise."""
+  if "://" not in path:
+    return (OSError,)
+  import tensorflow as tf
+
+  return OSError, tf.errors.OpError
+
+
+def list_files(patterns: str, flag: str) -> list[TextFile]:
+  """Files that match a comma-separated list of globs, sorted by path, each once.
+
+  Raises:
+    UserError: a pattern matches no file, or all files are empty.
+  """
+  files = {}
+  for pattern in filter(None, (part.strip() for part in patterns.split(","))):
+    if "://" in pattern:
+      import tensorflow as tf
+
+      found = {path: tf.io.gfile.stat(path).length for path in tf.io.gfile.glob(pattern)
+               if not tf.io.gfile.isdir(path)}
+    else:
+      paths = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+      found = {path: os.path.getsize(path) for path in paths if os.path.isfile(path)}
+    if not found:
+      raise UserError(f"--{flag}: no file matches {pattern}")
+    files.update(found)
+  if not any(files.values()):
+    raise UserError(f"--{flag}={patterns}: the files are empty")
+  return [TextFile(path, files[path]) for path in sorted(files)]
+
+
+def fingerprint(files: list[TextFile]) -> str:
+  """Hash of the files' names, sizes, and their first and last bytes.
+
+  Not of all they hold: a corpus may be too large to be read only to see that it is the same.
+  """
+  digest = hashlib.sha256()
+  for file in files:
+    with open_file(file.path) as reader:
+      digest.update(f"{os.path.basename(file.path)}\0{file.size}\0".encode())
+      digest.update(reader.read(4096))
+      reader.seek(max(0, file.size - 4096))
+      digest.update(reader.read(4096))
+  return digest.hexdigest()
+
+
+def split(files: list[TextFile], num_units: int) -> list[list[Piece]]:
+  """Cuts a corpus into byte ranges that differ in length by at most one byte."""
+  total = sum(file.size for file in files)
+  ends = [total * (unit + 1) // num_units for unit in range(num_units)]
+  units = [[] for _ in ends]
+  unit = offset = 0  # of the file's first byte in the corpus
+  for file in files:
+    start = 0
+    while start < file.size:
+      while ends[unit] <= offset + start:
+        unit += 1
+      end = min(file.size, ends[unit] - offset)
+      units[unit].append(Piece(file.path, start, end))
+      start = end
+    offset += file.size
+  return units
+
+
+def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
+  """Yields (offset, bytes without the newline, whether the line ends here) from `position` on."""
+  reader.seek(position)
+  rest = b""
+  while block := reader.read(_BLOCK_BYTES):
+    *lines, rest = (rest + block).split(b"\n")
+    for line in lines:
+      yield position, line, True
+      position += len(line) + 1
+    if len(rest) >= _BLOCK_BYTES:
+      cut = rest.rfind(b" ") + 1
+      if not cut:  # no space: at least not within a character, whose later bytes are 10xxxxxx
+        cut = len(rest) - 1
+        while cut > len(rest) - 4 and rest[cut] & 0xC0 == 0x80:
+          cut -= 1
+      yield position, rest[:cut], False
+      position, rest = position + cut, rest[cut:]
+  if rest:
+    yield position, rest, True
+
+
+def _line_start(reader, position: int) -> int:
+  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start.
+
+  Of a line that is longer than a block it is a place within the line, which serves as well.
+  """
+  if position == 0:
+    return 0
+  start = max(0, position - 1 - _BLOCK_BYTES)
+  reader.seek(start)
+  # Byte `position` - 1 may be the newline that ends the line, so it is not looked at.
+  return start + reader.read(position - 1 - start).rfind(b"\n") + 1
+
+
+def _is_blank(line: bytes) -> bool:
+  """Whether a line ends a document: whitespace only, that of other scripts included."""
+  line = line.strip()
+  return not line or (len(line) <= 64 and not line.isascii()
+                      and not line.decode("utf-8", "replace").strip())
+
+
+def _decode(line: bytes, path: str, position: int, errors: str) -> str:
+  """Text of a line that begins at a byte of a file; UserError names the place of a bad byte."""
+  try:
+    return line.decode("utf-8", errors).strip()
+  except UnicodeDecodeError as error:
+    bad = position + error.start
+    with open_file(path) as reader:
+      number = 1
+      for start in range(0, bad, _BLOCK_BYTES):
+        number += reader.read(min(_BLOCK_BYTES, bad - start)).count(b"\n")
+    raise UserError(f"{path}: not UTF-8 at line {number} (byte {bad} of the file, "
+                    f"0x{line[error.start]:02x}); convert the file, or pass --errors=replace to "
+                    f"read such bytes as U+FFFD") from None
+
+
+def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
+  """As read_sentences, for one file; the first value says whether a document begins."""
+  with open_file(piece.path) as reader:
+    start = _line_start(reader, piece.start)
+    begins = start == 0  # whether the next text begins a document
+    is_mine = False  # whether the document at hand begins in the piece
+    blank = True  # whether the line has been blank so far
+    for position, line, line_ends in _read_lines(reader, start):
+      if position == 0:
+        line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark
+      if not _is_blank(line):
+        if position >= piece.end and (begins or not is_mine):
+          return
+        is_mine = position >= piece.start if begins else is_mine
+        if is_mine:
+          # The bytes before the text (of a byte order mark) do not matter for a position to name.
+          yield begins, _decode(line, piece.path, position, errors), len(line) + line_ends
+        begins = blank = False
+      if line_ends:
+        begins = begins or blank
+        blank = True
+
+
+def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tuple[int, str, int]]:
+  """Yields (number of the document within the unit, sentence, its bytes) of a unit.
+
+  Args:
+    pieces: what the unit consists of.
+    errors: "strict", or "replace" to read bytes which are not UTF-8 as U+FFFD.
+
+  Raises:
+    UserError: a file cannot be read or is not UTF-8; names the file, line and byte.
+  """
+  number = -1
+  for piece in pieces:
+    try:
+      for begins, sentence, num_bytes in _read_piece(piece, errors):
+        number += begins
+        yield number, sentence, num_bytes
+    except io_errors(piece.path) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(f"{piece.path}: cannot read: {reason}") from None
+
+
+def read_windows(sentences: Iterator[tuple[int, str, int]], encode: Callable[[str], list[int]],
+                 report: Callable[[int, int, int], None] = lambda *_: None, min_tokens: int = 1,
+                 window_tokens: int = WINDOW_TOKENS) -> Iterator[list[Document]]:
+  """Groups a unit's sentences into windows: lists of documents of about `window_tokens` tokens.
+
+  A window ends with a document, unless a single document has window_tokens or more: then its parts
+  go to different windows. Sentences without tokens, and documents without sentences, are left out.
+
+  Args:
+    sentences: from read_sentences.
+    encode: sentence -> token ids.
+    report: called now and then with the bytes, documents and tokens read since the last call.
+    min_tokens: shorter documents are left out.
+    window_tokens: size of a window.
+  """
+  window, size = [], 0  # complete documents, and their tokens
+  part, part_size = Document(-1, []), 0  # of the document at hand
+  is_continued = False  # whether an earlier window holds a part of it
+  read = [0, 0, 0]
+
+  def close():
+    nonlocal size
+    if part_size >= (1 if is_continued else max(1, min_tokens)):
+      window.append(part)
+      size += part_size
+
+  for number, sentence, num_bytes in sentences:
+    if number != part.number:
+      close()
+      part, part_size, is_continued = Document(number, []), 0, False
+      read[1] += 1
+      if size >= window_tokens:
+        yield window
+        window, size = [], 0
+    ids = encode(sentence)
+    if ids:
+      part.sentences.append(ids)
+      part_size += len(ids)
+    read[0] += num_bytes
+    read[2] += len(ids)
+    if read[0] >= _BLOCK_BYTES:
+      report(*read)
+      read = [0, 0, 0]
+    if part_size >= max(window_tokens, min_tokens):
+      yield [*window, part]
+      window, size = [], 0
+      part, part_size, is_continued = Document(number, []), 0, True
+  close()
+  report(*read)
+  if window:
+    yield window

@@ -1,0 +1,141 @@
+"""Masks made while training, as Funnel-Transformer (and XLNet) pretraining has them.
+
+In every epoch a sequence gets new masks. All draws are functions of a seed, and all steps are
+TensorFlow operations on whole batches, so that they run in any input pipeline.
+
+Shape legend: B batch, L length, K places for masked tokens (a sequence may use fewer).
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+STRATEGIES = ("single_token", "whole_word", "token_span", "word_span")
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking:
+  """How tokens are masked.
+
+  Attributes:
+    sample_strategy: what is masked as a whole: single tokens, words, spans of min_tok to max_tok
+      tokens, or spans of min_word to max_word words. Shorter spans are the more frequent: length n
+      has a probability proportional to 1 / (n + 1).
+    num_predict: masked tokens of a full sequence, K; a shorter one has its share of them.
+    leak_ratio: share of the masked tokens that stay as they are.
+    rand_ratio: share of them that become a random token; the others become the mask symbol.
+    min_tok, max_tok, min_word, max_word: lengths of spans.
+  """
+
+  sample_strategy: str
+  num_predict: int
+  leak_ratio: float = 0.1
+  rand_ratio: float = 0.1
+  min_tok: int = 1
+  max_tok: int = 5
+  min_word: int = 1
+  max_word: int = 5
+
+
+def _uniform(shape, seed, purpose: int):
+  return tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, purpose))
+
+
+def _span_starts(shape, shortest, longest, seed):
+  """bool [B, L]: where spans begin that follow on one another from each row's first place on."""
+  lengths = tf.range(shortest, longest + 1)
+  chances = tf.math.cumsum(1.0 / tf.cast(lengths + 1, tf.float32))
+  draws = _uniform(shape, seed, 1) * chances[-1]
+  index = tf.minimum(tf.searchsorted(chances, tf.reshape(draws, [-1]), side="right"),
+                     longest - shortest)
+  ends = tf.math.cumsum(tf.reshape(tf.gather(lengths, index), shape), axis=1)  # [B, L]
+  # A span begins at 0 and wherever another one ends.
+  rows = tf.broadcast_to(tf.range(shape[0])[:, None], shape)
+  inside = tf.cast(ends < shape[1], tf.int32)
+  marks = tf.scatter_nd(tf.stack([rows, ends * inside], axis=-1), inside, shape)
+  return (marks > 0) | (tf.range(shape[1]) == 0)
+
+
+def _unit_starts(masking, is_special, is_start, seed):
+  """bool [B, L]: the first token of each unit, what the strategy masks as a whole."""
+  shape = tf.shape(is_start)
+  new_word = is_start | is_special
+  if masking.sample_strategy == "single_token":
+    return tf.fill(shape, True)
+  if masking.sample_strategy == "whole_word":
+    return new_word
+  if masking.sample_strategy == "token_span":
+    starts = _span_starts(shape, masking.min_tok, masking.max_tok, seed)
+  else:
+    of_words = _span_starts(shape, masking.min_word, masking.max_word, seed)
+    word = tf.math.cumsum(tf.cast(new_word, tf.int32), axis=1) - 1
+    starts = new_word & tf.gather(of_words, tf.maximum(word, 0), batch_dims=1)
+  # No span runs over a special symbol.
+  after_special = tf.concat([is_special[:, :1], is_special[:, :-1]], axis=1)
+  return starts | is_special | after_special
+
+
+def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
+           seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """Chooses the tokens to mask.
+
+  Units come in random order and are taken while they fit into the quota together; what then is
+  left of it is filled with single tokens. No place is chosen twice.
+
+  Args:
+    masking: how.
+    is_special: bool [B, L], symbols that are never masked, padding among them.
+    is_start: bool [B, L], the tokens that begin a word.
+    seed: int32 [2].
+
+  Returns:
+    positions int32 [B, K], ascending, and weights float32 [B, K], 0 on unused places, which come
+    last and have position 0.
+  """
+  shape = tf.shape(is_special)
+  length, count = shape[1], masking.num_predict
+  candidate = ~is_special
+  number = tf.reduce_sum(tf.cast(candidate, tf.int32), axis=1)  # [B]
+  # A shorter sequence has its share, rounded up; three specials make none a shorter one.
+  share = (count * (number + 3) + length - 1) // length
+  quota = tf.minimum(tf.minimum(share, count), number)  # [B]
+  score = _uniform(shape, seed, 2)  # of single tokens
+  if masking.sample_strategy != "single_token":
+    unit = tf.math.cumsum(tf.cast(_unit_starts(masking, is_special, is_start, seed), tf.int32),
+                          axis=1) - 1
+    unit = tf.maximum(unit, 0) + tf.range(shape[0])[:, None] * length
+    size = tf.reshape(tf.math.unsorted_segment_sum(
+        tf.cast(candidate, tf.int32), unit, shape[0] * length), shape)  # [B, units]
+    order = tf.argsort(tf.where(size > 0, _uniform(shape, seed, 3), 2.0), axis=1)
+    total = tf.math.cumsum(tf.gather(size, order, batch_dims=1), axis=1)
+    rank = tf.argsort(order, axis=1)  # place of each unit in the order
+    taken = tf.gather(total <= quota[:, None], rank, batch_dims=1)
+    score += tf.cast(tf.gather(tf.reshape(taken, [-1]), unit), tf.float32)
+  score, positions = tf.math.top_k(tf.where(candidate, score, -1.0), count)
+  used = tf.range(count) < quota[:, None]
+  positions = tf.sort(tf.where(used, positions, length), axis=1)
+  used = positions < length
+  return tf.where(used, positions, 0), tf.cast(used, tf.float32)
+
+
+def corrupt(masking: Masking, ids: tf.Tensor, positions: tf.Tensor, mask_id: int, vocab_size: int,
+            seed: tf.Tensor) -> tf.Tensor:
+  """What stands at the chosen places instead: the mask symbol, the token itself or a random one.
+
+  Args:
+    masking: the ratios.
+    ids: int32 [B, L].
+    positions: int32 [B, K].
+    mask_id: id of the mask symbol.
+    vocab_size: random tokens are below it.
+    seed: int32 [2].
+
+  Returns:
+    int32 [B, K].
+  """
+  shape = tf.shape(positions)
+  draw = _uniform(shape, seed, 4)
+  other = tf.cast(_uniform(shape, seed, 5) * vocab_size, tf.int32)
+  own = tf.gather(ids, positions, batch_dims=1)
+  return tf.where(draw < masking.leak_ratio, own, tf.where(
+      draw < masking.leak_ratio + masking.rand_ratio, other, mask_id))

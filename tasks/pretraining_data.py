@@ -1,0 +1,389 @@
+"""Documents to pretraining examples: BERT's masked sentence pairs, Funnel's unmasked ones.
+
+Both builders are called with one window of documents after the other (tasks/corpus.py) and yield
+the features of records. All draws come from a seed text and the window's number, so a window always
+gives the same examples. Every token of a window is in exactly one example (BERT: in one for each of
+dupe_factor passes) as text of its own; the random second sentences are copies beside that.
+TensorFlow is not imported: worker processes start quickly without it.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import tokenization
+from tasks.corpus import Document
+
+Features = dict[str, list[int] | list[float]]
+
+# No sentence, but text without line ends: cut, so that no list that is worked on is very long.
+_MAX_SENTENCE_TOKENS = 4096
+
+
+class Encoder:
+  """Sentences to token ids, and which of the ids begin a word."""
+
+  def __init__(self, tokenizer):
+    """Args:
+      tokenizer: from tokenization.get_tokenizer.
+    """
+    self.tokenizer = tokenizer
+    self._eop = tokenizer.special_tokens.get("eop")
+    self.is_start = [tokenizer.is_start_token(tokenizer.inv_vocab[i])
+                     for i in range(tokenizer.vocab_size)]
+    special = set(tokenizer.special_ids.values())
+    # What a masked token may be replaced with: any but the special symbols.
+    self.ordinary_ids = [i for i in range(tokenizer.vocab_size) if i not in special]
+
+  def __call__(self, sentence: str) -> list[int]:
+    """Ids of a sentence; "<eop>" (end of paragraph) is one where the vocabulary has it."""
+    tokenizer = self.tokenizer
+    if self._eop is None or self._eop not in sentence:
+      return tokenizer.convert_text_to_ids(sentence)
+    ids = []
+    for i, part in enumerate(sentence.split(self._eop)):
+      ids += [tokenizer.vocab[self._eop]] * (i > 0) + tokenizer.convert_text_to_ids(part)
+    return ids
+
+  def cut(self, ids: list[int], size: int) -> int:
+    """Where to cut ids so that at most `size` come before: at the start of a word if possible."""
+    if len(ids) <= size:
+      return len(ids)
+    cut = size
+    while cut > 1 and not self.is_start[ids[cut]]:
+      cut -= 1
+    return cut if self.is_start[ids[cut]] else size
+
+
+def _join(sentences: list[list[int]]) -> list[int]:
+  return list(itertools.chain.from_iterable(sentences))
+
+
+def _random_order(count: int, rng: random.Random) -> Iterator[int]:
+  """Yields 0 to count - 1 in random order; costs no more draws than numbers are taken."""
+  order = list(range(count))
+  for i in range(count):
+    j = i + int(rng.random() * (count - i))
+    order[i], order[j] = order[j], order[i]
+    yield order[i]
+
+
+def _short(encoder: Encoder, document: Document) -> list[list[int]]:
+  """A document's sentences, very long ones in parts."""
+  sentences = []
+  for rest in document.sentences:
+    while len(rest) > _MAX_SENTENCE_TOKENS:
+      cut = encoder.cut(rest, _MAX_SENTENCE_TOKENS)
+      sentences.append(rest[:cut])
+      rest = rest[cut:]
+    sentences.append(rest)
+  return sentences
+
+
+class BertExamples:
+  """Masked sentence pairs "[CLS] A [SEP] B [SEP]" for BERT, in the published form of records.
+
+  Half of the time B is what follows A (label 0), else sentences of another document (label 1). The
+  original truncates a pair that is too long and loses the surplus; here it goes back to the text.
+  """
+
+  def __init__(self, encoder: Encoder, seed: str, *, max_seq_length: int,
+               max_predictions_per_seq: int, masked_lm_prob: float, short_seq_prob: float,
+               dupe_factor: int, whole_word: bool, max_ngram_size: int, cls_segment_id: int,
+               use_v2_feature_names: bool):
+    """Args:
+      encoder: of the vocabulary.
+      seed: text that all draws depend on.
+      max_seq_length: tokens of an example, specials and padding included.
+      max_predictions_per_seq: the most masked tokens of an example.
+      masked_lm_prob: fraction of an example's tokens to mask.
+      short_seq_prob: fraction of the examples that aim at a random shorter length, because
+        fine-tuning sees such, too.
+      dupe_factor: how often the text is passed through, each time cut and masked anew.
+      whole_word: mask all pieces of a word or none.
+      max_ngram_size: mask runs of 1 to so many words, a run of n with weight 1/n.
+      cls_segment_id: segment id of [CLS].
+      use_v2_feature_names: input_word_ids, input_type_ids for input_ids, segment_ids.
+    """
+    self._encoder = encoder
+    self._seed = seed
+    self._max_seq_length = max_seq_length
+    self._max_tokens = max_seq_length - 3  # beside [CLS] and twice [SEP]
+    self._max_predictions = max_predictions_per_seq
+    self._masked_lm_prob = masked_lm_prob
+    self._short_seq_prob = short_seq_prob
+    self._dupe_factor = dupe_factor
+    self._whole_word = whole_word
+    self._ngram_sizes = range(1, max_ngram_size + 1)
+    self._ngram_weights = [1 / n for n in self._ngram_sizes]
+    self._cls_segment_id = cls_segment_id
+    self._names = (("input_word_ids", "input_type_ids") if use_v2_feature_names else
+                   ("input_ids", "segment_ids"))
+    self._window = 0
+    self._spare = []  # the last two documents of earlier windows
+    self._without_others = 0  # documents without another one to take random sentences from
+
+  def __call__(self, window: list[Document]) -> Iterator[Features]:
+    """Yields the examples of the next window, in random order."""
+    documents = [Document(document.number, _short(self._encoder, document)) for document in window]
+    others = documents
+    if len(documents) == 1:
+      others = [*documents, *(d for d in self._spare if d.number != documents[0].number)]
+      if len(others) == 1:
+        others = []
+        self._without_others += 1
+    pairs = []
+    for dupe in range(self._dupe_factor):
+      rng = random.Random(f"{self._seed}/{self._window}/{dupe}")
+      for document in documents:
+        pairs.extend(self.pairs(document, others, rng))
+    rng = random.Random(f"{self._seed}/{self._window}/order")
+    rng.shuffle(pairs)
+    for pair in pairs:
+      yield self.features(*pair, rng)
+    latest = {document.number: document for document in [*self._spare, *documents]}
+    self._spare = list(latest.values())[-2:]
+    self._window += 1
+
+  def finish(self) -> Iterator[Features]:
+    """Nothing is left after the last window."""
+    yield from ()
+
+  def notes(self) -> dict[str, int]:
+    """What the metadata of a shard say beside the settings."""
+    return {"num_documents_without_others": self._without_others}
+
+  def pairs(self, document: Document, others: list[Document],
+            rng: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
+    """Yields (A, B, whether B is of another document); the own text in order, each token once.
+
+    Worked example with room for 8 tokens: of the sentences a a a | b b b | c c c the first three
+    are taken (9 tokens) and divided after the first. As a real next sentence, A is a a a and B is
+    b b b c c; the last c goes back. With a random one, A is a a a, and b b b | c c c go back.
+
+    Args:
+      document: whose text is cut into pairs.
+      others: what random sentences are taken from, two documents or more; empty for none.
+      rng: makes all draws.
+    """
+    rest = document.sentences[::-1]  # a stack: what is read next, and what goes back, is at its end
+    while rest:
+      target = self._max_tokens
+      if rng.random() < self._short_seq_prob:
+        target = rng.randint(2, self._max_tokens)
+      chunk, size = [], 0
+      while rest and size < target:
+        chunk.append(rest.pop())
+        size += len(chunk[-1])
+      num_a = rng.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+      a = _join(chunk[:num_a])
+      # The last sentence of a document has nothing to follow it. But one that fills an example by
+      # itself can be divided: or else text of long lines would give random pairs only.
+      is_last = len(chunk) == 1 and size < target
+      is_random = bool(others) and (is_last or rng.random() < 0.5)
+      if is_random:
+        rest.extend(reversed(chunk[num_a:]))
+        own = a
+        at = len(own) if len(own) < self._max_tokens else self._inside(own, rng)
+        end = at
+      else:
+        own = _join(chunk)
+        end = self._encoder.cut(own, self._max_tokens)
+        at = len(a) if len(a) < end else self._inside(own[:end], rng)
+      if end < len(own):
+        rest.append(own[end:])
+      b = self._other_text(document, others, target - at, self._max_tokens - at, rng) if (
+          is_random) else own[at:end]
+      yield own[:at], b, is_random
+
+  def _inside(self, ids: list[int], rng: random.Random) -> int:
+    """A random place to divide ids that hold no sentence end to divide at."""
+    if len(ids) == 1:
+      return 1  # a document of one token, and no other document: B stays empty
+    return self._encoder.cut(ids, rng.randint(1, min(len(ids), self._max_tokens) - 1))
+
+  def _other_text(self, document: Document, others: list[Document], target: int, limit: int,
+                  rng: random.Random) -> list[int]:
+    """Sentences of another document: about `target` tokens, at least one, at most `limit`."""
+    other = document
+    while other.number == document.number:
+      other = rng.choice(others)
+    first = rng.randrange(len(other.sentences))
+    ids = []
+    for sentence in other.sentences[first:]:
+      ids.extend(sentence)
+      if len(ids) >= target:
+        break
+    return ids[:self._encoder.cut(ids, limit)]
+
+  def features(self, a: list[int], b: list[int], is_random: bool, rng: random.Random) -> Features:
+    """Features of a pair, masked."""
+    tokenizer = self._encoder.tokenizer
+    ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
+    size = len(ids)
+    words = self._words(ids, 1, 1 + len(a)) + self._words(ids, 2 + len(a), size - 1)
+    positions = self._choose(words, size, rng)
+    labels = [ids[position] for position in positions]
+    for position in positions:
+      draw = rng.random()
+      if draw < 0.8:
+        ids[position] = tokenizer.mask_id
+      elif draw < 0.9:
+        ids[position] = rng.choice(self._encoder.ordinary_ids)
+    padding = [0] * (self._max_seq_length - size)
+    unused = [0] * (self._max_predictions - len(positions))
+    return {
+        self._names[0]: ids + [tokenizer.pad_id] * len(padding),
+        self._names[1]: [self._cls_segment_id, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *padding],
+        "input_mask": [1] * size + padding,
+        "masked_lm_positions": positions + unused,
+        "masked_lm_ids": labels + unused,
+        "masked_lm_weights": [1.0] * len(positions) + [0.0] * len(unused),
+        "next_sentence_labels": [int(is_random)]}
+
+  def _words(self, ids: list[int], start: int, end: int) -> list[tuple[int, int]]:
+    """The words (or tokens) among positions [start, end), as ranges of positions."""
+    if not self._whole_word:
+      return [(position, position + 1) for position in range(start, end)]
+    is_start = self._encoder.is_start
+    starts = [position for position in range(start, end)
+              if position == start or is_start[ids[position]]]
+    return list(itertools.pairwise([*starts, end])) if starts else []
+
+  def _choose(self, words: list[tuple[int, int]], size: int, rng: random.Random) -> list[int]:
+    """Positions to mask: words in random order until the quota is full.
+
+    A word that would exceed the quota is passed over, and a run of words ends before one, before a
+    word that is chosen already, and with its segment.
+    """
+    quota = min(self._max_predictions, max(1, round(size * self._masked_lm_prob)))
+    chosen, positions = set(), []
+    for first in _random_order(len(words), rng):
+      if len(positions) >= quota:
+        break
+      length = 1
+      if len(self._ngram_sizes) > 1:
+        length = rng.choices(self._ngram_sizes, self._ngram_weights)[0]
+      for word in range(first, min(first + length, len(words))):
+        start, end = words[word]
+        is_apart = word > first and words[word - 1][1] != start
+        if word in chosen or is_apart or len(positions) + end - start > quota:
+          break
+        chosen.add(word)
+        positions.extend(range(start, end))
+    return sorted(positions)
+
+
+class FunnelExamples:
+  """Sentence pairs "[cls] A [sep] B [sep]" of exactly seq_len tokens; masks are made in training.
+
+  The documents of a window are shuffled and put one after the other. A is the next text up to a
+  sentence end; B goes on with it (label 1) or, half of the time, is a stretch from a random place
+  (label 0) in documents that A has no part of. What is left of a window goes into the next one, and
+  the unit's last example is shorter and padded.
+  """
+
+  def __init__(self, encoder: Encoder, seed: str, *, seq_len: int):
+    """Args:
+      encoder: of the vocabulary.
+      seed: text that all draws depend on.
+      seq_len: tokens of an example, specials included.
+    """
+    self._encoder = encoder
+    self._seed = seed
+    self._seq_len = seq_len
+    self._num_text = seq_len - 3
+    self._window = 0
+    self._rest = []  # documents, or the last part of one, from the window before
+
+  def __call__(self, window: list[Document]) -> Iterator[Features]:
+    """Yields the examples of the next window; less than one example of text may stay behind."""
+    rng = random.Random(f"{self._seed}/{self._window}")
+    window = list(window)
+    rng.shuffle(window)
+    yield from self._examples([*self._rest, *window], rng, is_last=False)
+    self._window += 1
+
+  def finish(self) -> Iterator[Features]:
+    """Yields the example of the text that is left after the last window, if any."""
+    yield from self._examples(self._rest, random.Random(f"{self._seed}/last"), is_last=True)
+
+  def notes(self) -> dict[str, int]:
+    """What the metadata of a shard say beside the settings."""
+    return {}
+
+  def _examples(self, documents: list[Document], rng: random.Random,
+                is_last: bool) -> Iterator[Features]:
+    stream, owners, cuts = [], [], []  # tokens, document of each, places between two sentences
+    for document in documents:
+      for sentence in document.sentences:
+        stream.extend(sentence)
+        owners.extend([document.number] * len(sentence))
+        cuts.append(len(stream))
+    start = next_cut = 0
+    # While more than an example's text is there, A and B are both full and something follows.
+    while len(stream) - start >= (1 if is_last else self._num_text):
+      end = min(start + self._num_text, len(stream))
+      while next_cut < len(cuts) and cuts[next_cut] <= start:
+        next_cut += 1
+      last_cut = next_cut
+      while last_cut < len(cuts) and cuts[last_cut] < end:
+        last_cut += 1
+      if last_cut > next_cut:
+        at = cuts[rng.randrange(next_cut, last_cut)]
+      else:  # no sentence ends here
+        text = stream[start:end]
+        at = start + self._encoder.cut(text, rng.randint(1, max(1, len(text) - 1)))
+      b_start = None
+      if last_cut == next_cut or rng.random() < 0.5:
+        b_start = self._place(owners, start, at, rng)
+      if b_start is None:
+        yield self.features(stream[start:at], stream[at:end], True)
+        start = end
+      else:
+        b = stream[b_start:b_start + self._num_text - (at - start)]
+        yield self.features(stream[start:at], b, False)
+        start = at
+    self._rest = self._leftover(stream, owners, cuts, start)
+
+  def _place(self, owners: list[int], start: int, at: int, rng: random.Random) -> int | None:
+    """Where B of other documents than those of [start, at) begins; None if none is found."""
+    size = self._num_text - (at - start)
+    mine = set(owners[start:at])
+    for _ in range(20 if len(owners) >= size else 0):
+      place = rng.randint(0, len(owners) - size)
+      if mine.isdisjoint(owners[place:place + size]):
+        return place
+    return None
+
+  @staticmethod
+  def _leftover(stream: list[int], owners: list[int], cuts: list[int],
+                start: int) -> list[Document]:
+    """What follows `start`, as documents again."""
+    left = []
+    for cut in cuts:
+      if cut > start:
+        if not left or left[-1].number != owners[start]:
+          left.append(Document(owners[start], []))
+        left[-1].sentences.append(stream[start:cut])
+        start = cut
+    return left
+
+  def features(self, a: list[int], b: list[int], is_next: bool) -> Features:
+    """Features of a pair; one that is too short is padded."""
+    tokenizer = self._encoder.tokenizer
+    ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
+    special = (0, len(a) + 1, len(ids) - 1)
+    boundary = [position for position, token in enumerate(ids)
+                if position in special or self._encoder.is_start[token]]
+    padding = self._seq_len - len(ids)
+    return {"input": ids + [tokenizer.pad_id] * padding,
+            "seg_id": [2, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *[0] * padding],
+            "boundary": boundary, "label": [int(is_next)]}
+
+
+def make_encoder(tokenizer_type: str, tokenizer_path: str, uncased: bool) -> Encoder:
+  """Encoder of a vocabulary file; UserError if it lacks a symbol that pretraining needs."""
+  tokenizer = tokenization.get_tokenizer(tokenizer_type, tokenizer_path, uncased)
+  tokenizer.mask_id  # noqa: B018 (raises where there is none)
+  return Encoder(tokenizer)

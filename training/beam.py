@@ -1,0 +1,82 @@
+"""Makes pretraining shards on the workers of an Apache Beam runner: Flink, Spark, Dataflow, ...
+
+The shards are the elements of the pipeline, and each is made by the same code as on one machine, so
+the files are the same. Workers need to see the input, the output folder and the vocabulary under
+the same paths (a shared file system, gs://...), and this repository on their PYTHONPATH.
+"""
+
+import logging
+import os
+import shlex
+
+import tensorflow as tf
+
+from errors import UserError
+from training import records, shards
+
+_REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+try:
+  import apache_beam as beam
+  from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError:
+  raise UserError("--runner needs Apache Beam: pip install -r requirements-beam.txt (without "
+                  "--runner this machine's cores do the work)") from None
+
+
+def _error_file(shard: shards.Shard) -> str:
+  return shards.temporary_prefix(shard.path) + "error"
+
+
+class _MakeShard(beam.DoFn):
+  """Makes each shard that it is given; a worker process loads the tokenizer once."""
+
+  def __init__(self, job: shards.Job):
+    super().__init__()
+    self._job = job
+
+  def setup(self):
+    self._worker = shards.Worker(self._job)
+
+  def process(self, shard):
+    try:
+      self._worker.make(shard)
+    except UserError as error:
+      # As an exception it would be tried again and arrive as part of a long text.
+      shards.write_json(_error_file(shard), {"error": str(error)})
+
+
+def make_with_beam(job: shards.Job, missing: list[shards.Shard], runner: str, options: str,
+                   num_workers: int) -> None:
+  """Makes shards and waits until all are there.
+
+  Args:
+    job: what the shards share.
+    missing: what to make.
+    runner: Beam's name of the runner.
+    options: further Beam options as on a command line, "--region=... --temp_location=...".
+    num_workers: processes of the DirectRunner; other runners have options of their own.
+
+  Raises:
+    UserError: bad text or an unwritable file, as on one machine; the runner cannot be used.
+  """
+  logging.getLogger("apache_beam").setLevel(logging.WARNING)
+  arguments = ["--default_sdk_harness_log_level=ERROR", *shlex.split(options)]
+  if runner == "DirectRunner":
+    arguments = [f"--direct_num_workers={num_workers}",
+                 f"--direct_running_mode={'multi_processing' if num_workers > 1 else 'in_memory'}",
+                 *arguments]
+  # Worker processes of the DirectRunner are started with this environment.
+  os.environ["PYTHONPATH"] = os.pathsep.join(
+      filter(None, (_REPOSITORY, os.environ.get("PYTHONPATH"))))
+  try:
+    with beam.Pipeline(runner, PipelineOptions(arguments)) as pipeline:
+      _ = pipeline | beam.Create(missing) | beam.Reshuffle() | beam.ParDo(_MakeShard(job))
+  except Exception as error:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise UserError(f"--runner={runner} failed: {lines[-1]}") from error
+  for shard in missing:
+    if tf.io.gfile.exists(_error_file(shard)):
+      message = records.read_json(_error_file(shard))["error"]
+      tf.io.gfile.remove(_error_file(shard))
+      raise UserError(message)

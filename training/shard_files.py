@@ -1,0 +1,149 @@
+"""What is on disk of a set of pretraining shards: what is complete, what is missing, metadata."""
+
+import logging
+import os
+import re
+from typing import Any
+
+import tensorflow as tf
+
+from errors import UserError
+from training import records
+from training.shards import Shard, temporary_prefix
+
+log = logging.getLogger(__name__)
+
+# The end of a shard's name, before the .done.json of its marker.
+_SHARD_NAME = re.compile(r"(-\d{5})(-of-\d{5})(?=$|\.done\.json$)")
+_ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another place for the output"
+
+
+def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
+  """UserError unless the settings in a JSON file of an earlier run are those of this one."""
+  different = [f"{name} {found.get(name)!r} there, {value!r} now"
+               for name, value in settings.items() if found.get(name) != value]
+  if different:
+    raise UserError(f"{path}: records of other settings are here: {'; '.join(different)}. Give the "
+                    f"same settings to go on with them, {_ANOTHER_PLACE}")
+
+
+def _names(planned: list[Shard], meta_path: str) -> list[str]:
+  """Names of the record files as the metadata have them: those in the same folder without it."""
+  folder = os.path.dirname(meta_path)
+  return [os.path.basename(shard.path) if os.path.dirname(shard.path) == folder else shard.path
+          for shard in planned]
+
+
+def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
+  """Whether a shard is there. UserError if one of other settings, or another file, is there."""
+  if not tf.io.gfile.exists(shard.marker):
+    if tf.io.gfile.exists(shard.path):
+      raise UserError(f"{shard.path}: a file that this command did not make is here; "
+                      f"{_ANOTHER_PLACE}")
+    return False
+  marker = records.read_json(shard.marker)
+  _check_settings(shard.marker, marker, settings)
+  return (tf.io.gfile.exists(shard.path)
+          and tf.io.gfile.stat(shard.path).length == marker.get("num_bytes"))
+
+
+def _remove(path: str) -> None:
+  if path and tf.io.gfile.exists(path):
+    tf.io.gfile.remove(path)
+
+
+def _clear_folders(planned: list[Shard], meta_path: str, overwrite: bool) -> None:
+  """Makes the output folders and removes what a killed run left unfinished.
+
+  A reader takes all files whose names begin alike, so there must not be files of another number of
+  shards beside the planned ones: with `overwrite` they are removed, else they are an error.
+  """
+  paths = {path for shard in planned for path in (shard.path, shard.marker)}
+  for folder in sorted({os.path.dirname(path) for path in (*paths, meta_path) if path}):
+    records.make_dirs(folder, "--output_file or --save_dir")
+    here = [path for path in (*paths, meta_path) if path and os.path.dirname(path) == folder]
+    unfinished = tuple(temporary_prefix(path) for path in here)
+    # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
+    sets = {_SHARD_NAME.sub(r"\2", path) for path in here}
+    names = {_SHARD_NAME.sub("", path) for path in here}
+    for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
+      if path.startswith(unfinished):
+        tf.io.gfile.remove(path)
+      elif (_SHARD_NAME.search(path) and _SHARD_NAME.sub("", path) in names
+            and _SHARD_NAME.sub(r"\2", path) not in sets):
+        if not overwrite:
+          raise UserError(f"{path}: record files of another number of shards are here; "
+                          f"{_ANOTHER_PLACE}")
+        tf.io.gfile.remove(path)
+
+
+def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
+            overwrite: bool) -> list[Shard]:
+  """Makes the folders, removes what a killed run left unfinished, finds what is to be done.
+
+  Args:
+    planned: all shards.
+    settings: of this run, compared with those of what is there.
+    meta_path: metadata of all shards together, "" where each shard's marker serves.
+    overwrite: remove all output of an earlier run first.
+
+  Returns:
+    The shards that are not there.
+
+  Raises:
+    UserError: a folder cannot be written, or the place is taken.
+  """
+  if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
+    meta = records.read_json(meta_path)
+    _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
+    for shard, count in zip(planned, meta["num_example"], strict=True):
+      if settings["gzip_compress"]:
+        if not tf.io.gfile.exists(shard.path):
+          raise UserError(f"{shard.path}: no such file, but {meta_path} names it; pass "
+                          f"--overwrite_data to make all files anew")
+      else:
+        records.check_size(shard.path, count)
+    return []
+  _clear_folders(planned, meta_path, overwrite)
+  if overwrite:
+    for path in (meta_path, *(path for shard in planned for path in (shard.marker, shard.path))):
+      _remove(path)
+  missing = [shard for shard in planned if not _is_complete(shard, settings)]
+  if len(missing) < len(planned):
+    log.info("%d of %d record files are there", len(planned) - len(missing), len(planned))
+  return missing
+
+
+def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str) -> int:
+  """Writes the metadata of all shards, which are there, and removes their markers.
+
+  Returns:
+    The number of examples.
+
+  Raises:
+    UserError: there is no example at all.
+  """
+  if meta_path and tf.io.gfile.exists(meta_path):
+    return records.read_json(meta_path)["train_data_size"]
+  markers = [records.read_json(shard.marker) for shard in planned]
+  counts = [marker["num_example"] for marker in markers]
+  if not any(counts):
+    for shard in planned:
+      tf.io.gfile.remove(shard.marker)
+      tf.io.gfile.remove(shard.path)
+    raise UserError("no document in the input: one sentence a line is expected"
+                    + (", at least --min_doc_len tokens a document" if not meta_path else ""))
+  if not all(counts):
+    log.warning("%d of the %d record files are empty: there are fewer documents than files",
+                counts.count(0), len(counts))
+  alone = sum(marker.get("num_documents_without_others", 0) for marker in markers)
+  if alone:
+    log.warning("%d documents (or parts of large ones) had no other document beside them to take "
+                "random next sentences from: their pairs are real ones only", alone)
+  if meta_path:
+    records.write_json(meta_path, {
+        **settings, "filenames": _names(planned, meta_path), "num_example": counts,
+        "train_data_size": sum(counts)})
+    for shard in planned:
+      tf.io.gfile.remove(shard.marker)
+  return sum(counts)

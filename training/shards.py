@@ -1,0 +1,247 @@
+"""Pretraining data: one record file (shard) for each unit of the corpus, made by any process.
+
+A shard depends on nothing but the job and its own unit, so the files are the same whether one
+process makes them, many, or the workers of an Apache Beam runner. Each is written under a temporary
+name; then its marker, a small JSON file with the job's settings and the number of examples; then it
+gets its name. A later run makes what is not there.
+
+Only this module and what it imports is loaded in worker processes, hence no TensorFlow here.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from errors import UserError
+from tasks import corpus, pretraining_data
+from training import config, tfrecords
+
+
+@dataclasses.dataclass
+class BertForm:
+  """Flags of BERT's form of records."""
+
+  input_file: str = config.option("", "text files: comma-separated names or globs")
+  output_file: str = config.option("", "record files to write: comma-separated names")
+  num_shards: int = config.option(
+      1, "write each output file as so many, NAME-00000-of-0000N, ...; the unit of parallel work",
+      lower=1)
+  meta_data_file_path: str = config.option(
+      "", "metadata JSON to write, last; default: the first output file's name + .meta.json")
+  max_seq_length: int = config.option(128, "tokens of an example, specials included", lower=5)
+  max_predictions_per_seq: int = config.option(20, "most masked tokens of an example", lower=1)
+  masked_lm_prob: float = config.option(0.15, "fraction of the tokens to mask")
+  short_seq_prob: float = config.option(0.1, "fraction of examples of random shorter length")
+  dupe_factor: int = config.option(10, "passes over the text, each masked differently", lower=1)
+  do_whole_word_mask: bool = config.option(False, "mask all pieces of a word or none")
+  max_ngram_size: int = config.option(1, "mask runs of up to so many words (tokens)", lower=1)
+  cls_segment_id: int = config.option(0, "segment id of [CLS]: 0 for BERT, 2 for Funnel", lower=0)
+  gzip_compress: bool = config.option(False, "write gzip-compressed record files")
+  use_v2_feature_names: bool = config.option(
+      False, "name the features input_word_ids, input_type_ids for input_ids, segment_ids")
+
+
+@dataclasses.dataclass
+class FunnelForm:
+  """Flags of Funnel's form of records."""
+
+  input_glob: str = config.option("", "text files: comma-separated globs")
+  save_dir: str = config.option("", "folder of the record files to write")
+  seq_len: int = config.option(512, "tokens of an example, specials included", lower=5)
+  split: str = config.option("train", "part of the files' names", ("train", "dev", "test"))
+  pass_id: int = config.option(0, "part of the files' names; each pass is shuffled and cut anew",
+                               lower=0)
+  num_task: int = config.option(1, "number of record files; the unit of parallel work", lower=1)
+  task: int = config.option(-1, "make the record file of this number only; -1 for all", lower=-1)
+  min_doc_len: int = config.option(1, "leave out documents with fewer tokens", lower=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What all shards of a run share.
+
+  Attributes:
+    form: BertForm or FunnelForm.
+    tokenizer: how text becomes ids.
+    random_seed: all draws depend on it.
+    errors: "strict" or "replace", see corpus.read_sentences.
+    settings: what shapes the records, for the markers and the metadata.
+  """
+
+  form: BertForm | FunnelForm
+  tokenizer: config.Tokenizer
+  random_seed: int
+  errors: str
+  settings: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """A unit of work: the record file `path` and its marker, of the documents of `pieces`."""
+
+  index: int
+  path: str
+  marker: str
+  pieces: list[corpus.Piece]
+
+  @property
+  def num_bytes(self) -> int:
+    return sum(piece.end - piece.start for piece in self.pieces)
+
+
+def temporary_prefix(path: str) -> str:
+  """Start of the names that unfinished files of a shard have."""
+  return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}~")
+
+
+def temporary_name(path: str) -> str:
+  """Name of an unfinished file that no other process, on any machine, uses."""
+  return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
+
+
+def rename(source: str, target: str) -> None:
+  """Renames a local or remote file; an existing target is replaced."""
+  if "://" not in target:
+    os.replace(source, target)
+    return
+  import tensorflow as tf
+
+  tf.io.gfile.rename(source, target, overwrite=True)
+
+
+def write_json(path: str, values: dict[str, Any]) -> None:
+  """Writes a JSON file in one step."""
+  temporary = temporary_name(path)
+  with corpus.open_file(temporary, "wb") as writer:
+    writer.write((json.dumps(values, indent=4) + "\n").encode())
+  rename(temporary, path)
+
+
+class Worker:
+  """Makes shards; holds the tokenizer."""
+
+  def __init__(self, job: Job):
+    self._job = job
+    self._encoder = pretraining_data.make_encoder(**dataclasses.asdict(job.tokenizer))
+
+  def _examples(self, shard: Shard):
+    """The form's builder of examples for a shard."""
+    job, form = self._job, self._job.form
+    seed = f"{job.random_seed}/{shard.index}"
+    if isinstance(form, FunnelForm):
+      return pretraining_data.FunnelExamples(self._encoder, f"{seed}/{form.pass_id}",
+                                             seq_len=form.seq_len)
+    return pretraining_data.BertExamples(
+        self._encoder, seed, max_seq_length=form.max_seq_length,
+        max_predictions_per_seq=form.max_predictions_per_seq, masked_lm_prob=form.masked_lm_prob,
+        short_seq_prob=form.short_seq_prob, dupe_factor=form.dupe_factor,
+        whole_word=form.do_whole_word_mask, max_ngram_size=form.max_ngram_size,
+        cls_segment_id=form.cls_segment_id, use_v2_feature_names=form.use_v2_feature_names)
+
+  def make(self, shard: Shard, report: Callable[[int, int, int], None] = lambda *_: None) -> None:
+    """Writes a shard and its marker.
+
+    Args:
+      shard: what to make.
+      report: called with the bytes, documents and tokens read since the last call.
+
+    Raises:
+      UserError: bad text, or a file that cannot be written.
+    """
+    job, form = self._job, self._job.form
+    examples = self._examples(shard)
+    windows = corpus.read_windows(
+        corpus.read_sentences(shard.pieces, job.errors), self._encoder, report,
+        getattr(form, "min_doc_len", 1))
+    temporary = temporary_name(shard.path)
+    try:
+      with corpus.open_file(temporary, "wb") as file:
+        writer = tfrecords.Writer(file, getattr(form, "gzip_compress", False))
+        count = 0
+        for window in windows:
+          for features in examples(window):
+            writer.write(tfrecords.encode_example(features))
+            count += 1
+        for features in examples.finish():
+          writer.write(tfrecords.encode_example(features))
+          count += 1
+        writer.close()
+        size = file.tell()
+      write_json(shard.marker, {**job.settings, "filenames": [os.path.basename(shard.path)],
+                                "num_example": count, "num_bytes": size, **examples.notes()})
+      rename(temporary, shard.path)
+    except corpus.io_errors(shard.path) as error:
+      reason = getattr(error, "strerror", None) or error
+      raise UserError(f"{shard.path}: cannot write: {reason}") from None
+    finally:
+      if "://" not in temporary and os.path.exists(temporary):
+        os.remove(temporary)
+
+
+# ---- Worker processes ---------------------------------------------------------------------------
+
+_process = None  # of a worker process: its Worker and the queue of its reports
+
+
+def _start_process(job: Job, reports) -> None:
+  global _process
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
+
+  def end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=end_with_parent, daemon=True).start()
+  _process = Worker(job), reports
+
+
+def _make_in_process(shard: Shard) -> None:
+  worker, reports = _process
+  worker.make(shard, lambda *counts: reports.put(counts))
+
+
+def make_locally(job: Job, shards: list[Shard], num_workers: int, progress) -> None:
+  """Makes shards in this process, or in num_workers others.
+
+  Args:
+    job: what the shards share.
+    shards: what to make.
+    num_workers: number of processes; with 1 the work is done in this one.
+    progress: callable(bytes, documents, tokens), told what was read since the last call.
+
+  Raises:
+    UserError: from the first shard that failed, or when a process was killed.
+  """
+  if num_workers == 1:
+    worker = Worker(job)
+    for shard in shards:
+      worker.make(shard, progress)
+    return
+  context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+  reports = context.Queue()
+  with concurrent.futures.ProcessPoolExecutor(
+      num_workers, context, _start_process, (job, reports)) as executor:
+    try:
+      futures = {executor.submit(_make_in_process, shard) for shard in shards}
+      while futures:
+        done, futures = concurrent.futures.wait(
+            futures, 0.5, concurrent.futures.FIRST_COMPLETED)
+        while not reports.empty():
+          progress(*reports.get())
+        for future in done:
+          future.result()
+    except BaseException as error:
+      executor.shutdown(wait=False, cancel_futures=True)
+      for process in multiprocessing.active_children():
+        process.terminate()
+      if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+        raise UserError("a worker process was killed, perhaps for want of memory. Complete record "
+                        "files are kept: the same command goes on (lower --num_workers)") from None
+      raise

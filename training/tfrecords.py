@@ -1,0 +1,106 @@
+"""TFRecord files and tf.train.Example messages without TensorFlow.
+
+The worker processes that build pretraining data write with this: they start in a tenth of a second
+and take a tenth of the memory, and the same features always give the same bytes. The formats:
+
+  file     for each record: length (uint64), masked CRC of the length (uint32), record, masked CRC
+           of the record; all little-endian. Compressed: one gzip stream of all that.
+  Example  {features = 1: {feature = 1: map of name -> {float_list = 2 | int64_list = 3:
+           {value = 1: packed}}}}, protocol buffer encoding.
+"""
+
+import gzip
+import struct
+
+import numpy as np
+
+
+class _VarintTable(dict):
+  """Number -> its protocol buffer encoding, 7 bits a byte; ids repeat, so they are remembered."""
+
+  def __missing__(self, number: int) -> bytes:
+    if number < 0:
+      raise ValueError(f"negative number {number}")
+    digits, rest = [], number
+    while rest >= 0x80:
+      digits.append(rest & 0x7F | 0x80)
+      rest >>= 7
+    self[number] = bytes([*digits, rest])
+    return self[number]
+
+
+_VARINT = _VarintTable()
+
+
+def _field(tag: int, payload: bytes) -> bytes:
+  """A length-delimited field of a message."""
+  return _VARINT[tag << 3 | 2] + _VARINT[len(payload)] + payload
+
+
+def encode_example(features: dict[str, list[int] | list[float]]) -> bytes:
+  """Serialized tf.train.Example; lists of int become int64, lists of float become float32."""
+  entries = []
+  for name, values in sorted(features.items()):
+    if values and isinstance(values[0], float):
+      feature = _field(2, _field(1, struct.pack(f"<{len(values)}f", *values)))
+    else:
+      # Below 128 a number is its own encoding, as are all masks and segment ids.
+      packed = (bytes(values) if max(values, default=0) < 0x80 else
+                b"".join(map(_VARINT.__getitem__, values)))
+      feature = _field(3, _field(1, packed))
+    entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))
+  return _field(1, b"".join(entries))
+
+
+def _crc_of_bytes() -> np.ndarray:
+  """uint32 [256]: CRC-32C (Castagnoli, reflected polynomial 0x82F63B78) register of each byte."""
+  table = np.arange(256, dtype=np.uint32)
+  for _ in range(8):
+    table = np.where(table & 1, table >> 1 ^ np.uint32(0x82F63B78), table >> 1)
+  return table.astype(np.uint32)
+
+
+_CRC_OF_BYTE = _crc_of_bytes()
+# A CRC is linear: that of a record is the XOR of what its bytes contribute. Row k is what a byte
+# contributes that k more bytes follow; rows are added when a longer record comes.
+_contributions = _CRC_OF_BYTE[np.newaxis]
+
+
+def masked_crc(data: bytes) -> int:
+  """CRC-32C of `data`, rotated and offset as TFRecord files have it."""
+  global _contributions
+  size = len(data)
+  if size > len(_contributions):
+    rows = [_contributions]
+    last = _contributions[-1]
+    for _ in range(len(_contributions), max(size, 2 * len(_contributions))):
+      last = last >> 8 ^ _CRC_OF_BYTE[last & 0xFF]  # one more (zero) byte follows
+      rows.append(last[np.newaxis])
+    _contributions = np.concatenate(rows)
+  # The register starts with ones, which is the same as to invert the first four bytes.
+  values = np.frombuffer(data, np.uint8).copy()
+  values[:4] ^= 0xFF
+  crc = int(np.bitwise_xor.reduce(_contributions[np.arange(size - 1, -1, -1), values]))
+  crc ^= 0xFFFFFFFF
+  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+class Writer:
+  """Writes records to an open binary file."""
+
+  def __init__(self, file, use_gzip: bool = False):
+    self._file = file
+    # Without a name and a time, the same records give the same file.
+    self._gzip = gzip.GzipFile("", "wb", 6, file, mtime=0) if use_gzip else None
+
+  def write(self, record: bytes) -> None:
+    """Appends a record of at least four bytes."""
+    length = struct.pack("<Q", len(record))
+    (self._gzip or self._file).write(b"".join((
+        length, struct.pack("<I", masked_crc(length)), record,
+        struct.pack("<I", masked_crc(record)))))
+
+  def close(self) -> None:
+    """Ends the compressed stream; the file itself is the caller's to close."""
+    if self._gzip:
+      self._gzip.close()
