@@ -68,6 +68,7 @@ def test_berts_command(workspace):
       out_dir / "predictions.json")
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_funnels_preprocessing_training_and_ensemble(workspace):
   """Records by two processes, Funnel's heads on v2.0, then two checkpoints together."""
@@ -116,12 +117,10 @@ def test_records_made_beforehand(workspace):
   assert (folder / "train.tf_record").read_bytes() == own.read_bytes()
 
   flags = [f"--pretrained={workspace / 'bert'}", f"--output_dir={workspace / 'from_records'}",
-           f"--train_data_path={folder / 'train.tf_record'}", "--train_steps=2",
+           f"--train_data_path={folder / 'train.tf_record'}",
            f"--input_meta_data_path={folder / 'meta'}", "--max_seq_length=20"]
   _, err = tiny.run("run_squad.py", "--do_train", "--doc_stride=7", *flags, status=1)
   assert "doc_stride 6 in the records, 7 here (--doc_stride)" in err and "Traceback" not in err
-  _, err = tiny.run("run_squad.py", "--do_train", "--doc_stride=6", *flags)
-  assert f"Train on {meta['train_data_size']} examples" in err
 
 
 @pytest.mark.parametrize("flags, message", [
