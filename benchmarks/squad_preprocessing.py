@@ -4,8 +4,8 @@
 
 The file's articles are taken several times over, so that a part of SQuAD measures as the whole of
 it would. Prints the time that all 130,319 questions of SQuAD v2.0's training data take at that
-speed; the start of the processes is in the figures. On a machine that is busy with other things look
-at the CPU time.
+speed; the start of the processes is in the figures. On a machine that is busy with other things
+look at the CPU time.
 """
 
 import argparse
