@@ -1,11 +1,16 @@
-"""Turns raw classification or regression data into TFRecord files and a metadata file.
+"""Turns raw classification, regression or SQuAD data into TFRecord files and a metadata file.
 
   python create_finetuning_data.py --fine_tuning_task_type=classification
       --classification_task_name=MNLI --input_data_dir=data/glue/MNLI --vocab_file=vocab.txt
       --train_data_output_path=mnli_train.tf_record --eval_data_output_path=mnli_eval.tf_record
       --meta_data_file_path=mnli_meta_data --max_seq_length=128
 
-run_classifier.py reads them with --train_data_path, --eval_data_path and --input_meta_data_path.
+  python create_finetuning_data.py --fine_tuning_task_type=squad
+      --squad_data_file=train-v1.1.json --vocab_file=vocab.txt --max_seq_length=384
+      --train_data_output_path=squad_train.tf_record --meta_data_file_path=squad_meta_data
+
+run_classifier.py and run_squad.py read them with --train_data_path, --eval_data_path and
+--input_meta_data_path.
 Record files appear when they are complete, the metadata file last.
 """
 
@@ -16,7 +21,7 @@ import tensorflow as tf
 
 import tokenization
 from errors import UserError
-from tasks import classification
+from tasks import base, classification, squad
 from training import config, flags, hooks, records, runner
 
 
@@ -25,7 +30,8 @@ class Finetuning:
   """Flags of this script alone."""
 
   fine_tuning_task_type: str = config.option(
-      "classification", "kind of data", ("classification", "regression"))
+      "classification", "kind of data", ("classification", "regression", "squad"))
+  squad_data_file: str = config.option("", "SQuAD file, v1.1 or v2.0, for each output path given")
   mnli_type: str = config.option("matched", "which dev and test data of MNLI are written",
                                  ("matched", "mismatched"))
   train_data_output_path: str = config.option("", "training records to write; empty for none")
@@ -37,7 +43,7 @@ class Finetuning:
   cls_segment_id: int = config.option(0, "segment id of the first token: 0 for BERT, 2 for Funnel")
 
 
-SECTIONS = (config.Tokenizer, config.RawData, config.Classification)
+SECTIONS = (config.Tokenizer, config.RawData, config.Classification, config.SquadData)
 
 
 def split_of(task: classification.ClassificationTask, kind: str, mnli_type: str) -> str:
@@ -48,26 +54,41 @@ def split_of(task: classification.ClassificationTask, kind: str, mnli_type: str)
   return splits[0] if len(splits) == 1 else f"{kind}_{mnli_type}"
 
 
-def main() -> None:
-  experiment, _ = flags.read(*SECTIONS)
-  settings, _ = flags.read_section(Finetuning)
-  outputs = {kind: path for kind, path in (
-      ("train", settings.train_data_output_path), ("eval", settings.eval_data_output_path),
-      ("test", settings.test_data_output_path)) if path}
-  for name, value in (("task_name", experiment.classification.task_name),
-                      ("tokenizer_path", experiment.tokenizer.tokenizer_path),
-                      ("meta_data_file_path", settings.meta_data_file_path),
-                      ("train_data_output_path", outputs)):
-    if not value:
-      raise UserError(f"--{name} is missing")
+def make_task(experiment: config.Experiment, settings: Finetuning) -> base.Task:
+  """The task of the flags."""
+  if settings.fine_tuning_task_type == "squad":
+    files = config.Squad(train_file=settings.squad_data_file,
+                         predict_file=settings.squad_data_file)
+    return squad.SquadTask(experiment.squad_data, files, cls_segment_id=settings.cls_segment_id,
+                           skip_bad_rows=experiment.raw_data.skip_bad_rows)
   task = classification.make_task(experiment.classification, experiment.raw_data,
                                   cls_segment_id=settings.cls_segment_id)
   if task.is_regression != (settings.fine_tuning_task_type == "regression"):
     kind = "regression" if task.is_regression else "classification"
     raise UserError(f"--fine_tuning_task_type={settings.fine_tuning_task_type} does not fit: "
                     f"task {task.name} is {kind}")
+  return task
+
+
+def main() -> None:
+  experiment, _ = flags.read(*SECTIONS)
+  settings, _ = flags.read_section(Finetuning)
+  is_squad = settings.fine_tuning_task_type == "squad"
+  outputs = {kind: path for kind, path in (
+      ("train", settings.train_data_output_path), ("eval", settings.eval_data_output_path),
+      ("test", settings.test_data_output_path)) if path}
+  for name, value in (("squad_data_file", settings.squad_data_file) if is_squad else
+                      ("task_name", experiment.classification.task_name),
+                      ("tokenizer_path", experiment.tokenizer.tokenizer_path),
+                      ("meta_data_file_path", settings.meta_data_file_path),
+                      ("train_data_output_path", outputs)):
+    if not value:
+      raise UserError(f"--{name} is missing")
+  task = make_task(experiment, settings)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
   meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
+  if is_squad:
+    meta["version_2_with_negative"] = experiment.squad_data.version_2_with_negative
   if tf.io.gfile.exists(settings.meta_data_file_path):
     # While the records are rewritten they must not look complete.
     tf.io.gfile.remove(settings.meta_data_file_path)
@@ -77,7 +98,10 @@ def main() -> None:
         path, task, split, tokenizer, settings.max_seq_length,
         lambda items, split=split: hooks.progress_bar(items, unit="example", desc=split))
     meta[f"{kind}_data_size"] = count
-    print(f"{path}: {count} examples of {', '.join(task.input_files(split))}")
+    if is_squad:
+      task.read_side_table(split, path + records.SIDE_TABLE)  # says which answers are left out
+    print(f"{path}: {count} {'windows' if is_squad else 'examples'} of "
+          f"{', '.join(task.input_files(split))}")
   records.write_json(settings.meta_data_file_path, meta)
   print(f"{settings.meta_data_file_path}: metadata")
 

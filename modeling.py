@@ -88,6 +88,26 @@ class BertEncoder:
         self._model.get_pooled_output(), num_outputs, config.hidden_dropout_prob,
         config.initializer_range, scope)
 
+  def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """SQuAD's span head, cls/squad.
+
+    Args:
+      settings: training.config.Squad, or anything with its fields.
+
+    Returns:
+      The loss of each window, float32 [B], and the best starts and ends with the score of no
+      answer (bert_heads.span_candidates), settings.n_best_size of each.
+    """
+    features = self._features
+    start, end = bert_heads.span_logits(self._model.get_sequence_output(),
+                                        self._model.config.initializer_range)
+    losses = bert_heads.span_loss(start, end, features["start_positions"],
+                                  features["end_positions"])
+    # The passage is segment 1 without its closing [SEP], the last real token.
+    last = tf.reduce_sum(features["input_mask"], axis=1, keepdims=True) - 1
+    is_passage = tf.equal(features["segment_ids"], 1) & (tf.range(tf.shape(start)[1])[None] < last)
+    return losses, bert_heads.span_candidates(start, end, is_passage, settings.n_best_size)
+
   def masked_lm_logits(self) -> tf.Tensor:
     """float32 [B, K, V] at the feature masked_lm_positions."""
     return bert_heads.masked_lm_logits(self._model, self._features["masked_lm_positions"])
@@ -133,6 +153,40 @@ class FunnelEncoder:
     summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
     return funnel_heads.classification_logits(self._config, summary, num_outputs,
                                               scope or task_name)
+
+  def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """As BertEncoder's, with Funnel's heads: start, end given the start, and answerability.
+
+    There are settings.start_n_top starts and for each of them settings.end_n_top ends (the same
+    for all without conditional_end): end_scores, end_index [B, start_n_top or 1, end_n_top].
+    """
+    features = self._features
+    hidden, _, _ = self._model.extract_hiddens(
+        use_decoder=True, **self._inputs(features["input_mask"]))
+    options = dict(conditional_end=settings.conditional_end,
+                   use_answer_class=settings.use_answer_class)
+    unmasked = {name: value for name, value in features.items() if name != "p_mask"}
+    trained = funnel_heads.squad_train(
+        self._config, hidden, features if settings.use_masked_loss else unmasked,
+        self._options["is_training"], ans_loss_weight=settings.ans_loss_weight,
+        cls_loss_weight=settings.cls_loss_weight, **options)
+    best = funnel_heads.squad_predict(
+        self._config, hidden, features, start_n_top=settings.start_n_top,
+        end_n_top=settings.end_n_top, **options)
+    # A sequence shorter than n_top has fewer candidates; they are filled up with impossible ones.
+    batch, found = layers.shape_list(best["start_top_index"])
+    size = [settings.start_n_top, settings.end_n_top]
+    if not settings.conditional_end:
+      found, size[0] = 1, 1
+
+    def ends(name, value):  # [B, found * E] -> [B, start_n_top or 1, end_n_top]
+      return layers.pad_to(tf.reshape(best[name], [batch, found, -1]), size, value)
+
+    return trained["losses"], {
+        "start_scores": layers.pad_to(best["start_top_log_probs"], [settings.start_n_top], -1e30),
+        "start_index": layers.pad_to(best["start_top_index"], [settings.start_n_top], 0),
+        "end_scores": ends("end_top_log_probs", -1e30), "end_index": ends("end_top_index", 0),
+        "null_score": best["cls_logits"]}
 
   def masked_lm_logits(self) -> tf.Tensor:
     """float32 [B, K, V] at the feature masked_lm_positions.

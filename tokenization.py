@@ -11,11 +11,12 @@ TensorFlow is not imported unless a path such as gs://... has to be read, so tha
 processes which build data files start quickly.
 """
 
+import itertools
 import os
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from errors import UserError
 
@@ -149,6 +150,56 @@ _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ASCII_WORD = re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
 
 
+# ---- Which characters a token is from ----------------------------------------------------------
+
+
+def _replace_chars(text: str, origins: list[int], rule: Callable[[str], str]) -> tuple:
+  """Replaces each character by rule(character); each new one has the origin of the one replaced."""
+  replaced = [rule(char) for char in text]
+  return "".join(replaced), [o for o, new in zip(origins, replaced, strict=True) for _ in new]
+
+
+def _lower_with_origins(text: str, origins: list[int]) -> tuple:
+  # The whole text at once, since a sigma at the end of a word has a form of its own. The lengths
+  # are those of the single characters ("İ" becomes two).
+  return text.lower(), [o for o, c in zip(origins, text, strict=True) for _ in c.lower()]
+
+
+def _decompose_with_origins(text: str, origins: list[int]) -> tuple:
+  """NFD: each character's decomposition, then every run of combining marks sorted by class."""
+  text, origins = _replace_chars(text, origins, lambda c: unicodedata.normalize("NFD", c))
+  classes = [unicodedata.combining(char) for char in text]
+  bases = list(itertools.accumulate(rank == 0 for rank in classes))  # marks go with their base
+  order = sorted(range(len(text)), key=lambda i: (bases[i], classes[i]))
+  return "".join(text[i] for i in order), [origins[i] for i in order]
+
+
+def _cover(text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+  """Starts and ends in `text` of tokens whose characters that were kept have these spans.
+
+  What normalization drops (combining marks, variation selectors, soft hyphens) belongs to the token
+  before it, or at the start of a word to the token after it. So every character that is not white
+  space is in a token, unless nothing of its word is left. Both lists never decrease.
+  """
+  if not spans:
+    return [], []
+  # Canonical ordering may swap marks; the running maximum keeps the lists sorted all the same.
+  starts = list(itertools.accumulate((start for start, _ in reversed(spans)), min))[::-1]
+  ends = list(itertools.accumulate((end for _, end in spans), max))
+  starts[0] -= len(re.split(r"\s+", text[:starts[0]])[-1])
+  for i, following in enumerate([*starts[1:], len(text)]):
+    gap = text[ends[i]:following]
+    if gap and not gap.isspace():
+      words = re.split(r"\s+", gap)
+      ends[i] += len(words[0])
+      if len(words) > 1 and following < len(text):
+        starts[i + 1] -= len(words[-1])
+  return starts, ends
+
+
+# ---- WordPiece ----------------------------------------------------------------------------------
+
+
 class BasicTokenizer:
   """Splits text into words and punctuation as BERT does, before WordPiece."""
 
@@ -186,6 +237,33 @@ class BasicTokenizer:
     # word; neither lower() nor NFD looks across a space, so the whole text at once gives the same.
     text = unicodedata.normalize("NFD", text.lower())
     return whitespace_tokenize(text.translate(_STRIP_ACCENT_SPLIT_PUNCTUATION))
+
+  def tokenize_with_origins(self, text: str) -> Iterator[tuple[str, list[int]]]:
+    """Yields the words of `tokenize`, each with the index in `text` of each of its characters.
+
+    Example: "Ah, déjà" gives ("ah", [0, 1]), (",", [2]), ("deja", [4, 5, 6, 7]).
+    """
+    parts = [text] if self._never_split is None else self._never_split.split(text)
+    position = 0
+    for i, part in enumerate(parts):
+      origins = list(range(position, position + len(part)))
+      position += len(part)
+      if i % 2:
+        yield part, origins
+      else:
+        yield from self._split_with_origins(part, origins)
+
+  def _split_with_origins(self, text, origins):
+    # The same steps as in _split, one character at a time.
+    final = _SPLIT_PUNCTUATION
+    text, origins = _replace_chars(text, origins, lambda c: _CLEAN[ord(c)] or "")
+    if self.do_lower_case:
+      text, origins = _lower_with_origins(text, origins)
+      text, origins = _decompose_with_origins(text, origins)
+      final = _STRIP_ACCENT_SPLIT_PUNCTUATION
+    text, origins = _replace_chars(text, origins, lambda c: final[ord(c)] or "")
+    for word in re.finditer(r"\S+", text):
+      yield word[0], origins[word.start():word.end()]
 
 
 class WordpieceTokenizer:
@@ -333,6 +411,26 @@ class FullTokenizer(_Tokenizer):
     """Returns the word pieces of `text`, without adding any special symbol."""
     return self.wordpiece_tokenizer.tokenize_words(self.basic_tokenizer.tokenize(text))
 
+  def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
+    """The tokens of `tokenize` as ids, with where they stand in `text`.
+
+    Returns:
+      (ids, starts, ends): token k has ids[k] and stands for text[starts[k]:ends[k]]. An unknown
+      word is one token. Accents and other characters that are dropped are part of their token.
+    """
+    tokens, spans = [], []
+    for word, origins in self.basic_tokenizer.tokenize_with_origins(text):
+      pieces = self.wordpiece_tokenizer.tokenize_words([word])
+      position = 0
+      for piece in pieces:
+        # A single piece is the word itself, or the unknown symbol in its place.
+        size = len(word) if len(pieces) == 1 else len(piece) - 2 * (position > 0)
+        part = origins[position:position + size]
+        spans.append((min(part), max(part) + 1))
+        position += size
+      tokens.extend(pieces)
+    return self.convert_tokens_to_ids(tokens), *_cover(text, spans)
+
   def is_start_token(self, token: str) -> bool:
     """Whether a word begins with this token."""
     return not token.startswith("##")
@@ -350,6 +448,25 @@ def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False) 
     text = unicodedata.normalize("NFKD", text)
     text = "".join(char for char in text if not unicodedata.combining(char))
   return text.lower() if lower else text
+
+
+def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tuple:
+  """The text of preprocess_text, and for each of its characters the index in `text`."""
+  spaced, origins = "", []
+  for word in re.finditer(r"\S+", text):
+    if spaced:
+      spaced += " "
+      origins.append(word.start() - 1)
+    spaced += word[0]
+    origins.extend(range(*word.span()))
+  quotes = {match.start() for match in re.finditer("``|''", spaced)}
+  text = re.sub("``|''", '"', spaced)
+  origins = [o for i, o in enumerate(origins) if i - 1 not in quotes]
+  if not keep_accents:
+    # Combining marks are dropped, so their order is of no importance.
+    text, origins = _replace_chars(text, origins, lambda c: "".join(
+      part for part in unicodedata.normalize("NFKD", c) if not unicodedata.combining(part)))
+  return _lower_with_origins(text, origins) if lower else (text, origins)
 
 
 class SentencePieceTokenizer(_Tokenizer):
@@ -375,6 +492,27 @@ class SentencePieceTokenizer(_Tokenizer):
     """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
     text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents)
     return self._model.encode(text, out_type=str)
+
+  def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
+    """As FullTokenizer's; white space that a piece begins with is no part of text[start:end]."""
+    from sentencepiece import sentencepiece_pb2
+
+    normal, origins = _preprocess_with_origins(text, self.lowercases, self._keep_accents)
+    pieces = sentencepiece_pb2.SentencePieceText.FromString(
+      self._model.encode(normal, out_type="serialized_proto")).pieces
+    # Offsets of the library count bytes of UTF-8.
+    char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
+    origins.append(len(text))
+    spans = []
+    for piece in pieces:
+      start, end = char_of_byte[piece.begin], char_of_byte[piece.end]
+      while start < end and normal[start].isspace():
+        start += 1
+      # A piece may be a space alone, or a part of what one character was taken apart into.
+      last = origins[end - 1] + 1 if start < end else origins[start]
+      spans.append((origins[start], last))
+    ids = self.convert_tokens_to_ids(piece.piece for piece in pieces)
+    return ids, *_cover(text, spans)
 
   def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
     """Returns the ids of `tokens`; a piece that is not in the vocabulary has the id of unk.

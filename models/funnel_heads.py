@@ -177,7 +177,7 @@ def squad_train(config: ModelConfig, hidden: tf.Tensor, features: dict, is_train
 
   Returns:
     start_log_probs, end_log_probs float32 [B, L]; cls_logits float32 [B], high = no answer;
-    total_loss float32 scalar.
+    losses float32 [B], total_loss float32 scalar, their mean.
   """
   hidden = tf.cast(hidden, tf.float32)
   p_mask = features.get("p_mask")
@@ -188,13 +188,13 @@ def squad_train(config: ModelConfig, hidden: tf.Tensor, features: dict, is_train
       _end_logits(config, hidden, p_mask, start[:, None], conditional_end))[:, 0]
   cls_logits = _no_answer_logits(config, hidden, start_logits, features["cls_index"], is_training,
                                  use_answer_class)
-  loss = -ans_loss_weight * tf.reduce_mean(_at(start_log_probs, start)
-                                           + _at(end_log_probs, features["end_positions"]))
+  losses = -ans_loss_weight * (_at(start_log_probs, start)
+                               + _at(end_log_probs, features["end_positions"]))
   if use_answer_class:
-    loss += cls_loss_weight * tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(
-        labels=tf.cast(features["is_impossible"], tf.float32), logits=cls_logits))
+    losses += cls_loss_weight * tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.cast(features["is_impossible"], tf.float32), logits=cls_logits)
   return {"start_log_probs": start_log_probs, "end_log_probs": end_log_probs,
-          "cls_logits": cls_logits, "total_loss": loss}
+          "cls_logits": cls_logits, "losses": losses, "total_loss": tf.reduce_mean(losses)}
 
 
 def squad_predict(config: ModelConfig, hidden: tf.Tensor, features: dict,

@@ -17,6 +17,15 @@ import tensorflow as tf
 v1 = tf.compat.v1
 
 
+def pad_to(x: tf.Tensor, sizes: list[int], value: float) -> tf.Tensor:
+  """Fills the last axes of `x` with `value` up to the given sizes, where they are smaller."""
+  outer = x.shape.rank - len(sizes)
+  missing = tf.maximum(tf.constant(sizes) - tf.shape(x)[outer:], 0)
+  paddings = tf.concat([tf.zeros([outer], tf.int32), missing], 0)
+  return tf.pad(x, tf.stack([tf.zeros_like(paddings), paddings], 1),
+                constant_values=tf.cast(value, x.dtype))
+
+
 def truncated_normal(stddev: float) -> tf.initializers.Initializer:
   """Initializer of all weights in BERT: normal, redrawn beyond two standard deviations."""
   return v1.truncated_normal_initializer(stddev=stddev)

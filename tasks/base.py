@@ -139,12 +139,22 @@ class RawDataTask(Task):
   def read_examples(self, split: str) -> Iterator[Any]:
     """Raw examples of a split in file order."""
 
-  @abc.abstractmethod
   def featurize(self, example: Any, tokenizer, max_seq_length: int) -> dict[str, list]:
     """Features of one example; sequences may be shorter than max_seq_length.
 
     With several sequences per example a sequence feature is a list of that many lists.
     """
+    raise NotImplementedError
+
+  def featurize_all(self, example: Any, tokenizer,
+                    max_seq_length: int) -> tuple[list[dict[str, list]], Any]:
+    """Features of all records of an example, for tasks where it may become several.
+
+    Returns:
+      The records' features, and what else is to be kept for scoring them: a JSON value that goes
+      into the side table of the record file (records.SIDE_TABLE), or None.
+    """
+    return [self.featurize(example, tokenizer, max_seq_length)], None
 
   @abc.abstractmethod
   def metadata(self) -> dict:

@@ -78,7 +78,8 @@ class RawData:
   data_root: str = option("./data", "folder of the tasks' data folders (glue/CoLA, ...)")
   data_dir: str = option("", "folder of the raw data; default: the task's folder in --data_root",
                          aliases=("input_data_dir",))
-  skip_bad_rows: bool = option(False, "leave out rows with too few columns instead of stopping")
+  skip_bad_rows: bool = option(False, "leave out rows with too few columns, and answers that are "
+                               "not where the file says, instead of stopping")
 
 
 @dataclasses.dataclass
@@ -227,7 +228,8 @@ class Trainer:
       0, "stop training after this many evaluations without a better score; 0 never stops",
       lower=0)
   best_metric: str = option(
-      "score", "metric that selects the best checkpoint; larger is better, but of loss smaller")
+      "score", "metric that selects the best checkpoint; larger is better, but of loss smaller",
+      aliases=("target_eval_key",))
   log_freq: int = option(10, "updates between lines of metrics.jsonl and TensorBoard points",
                         lower=1)
   seed: int = option(42, "seed of all randomness: order, dropout, new weights")
@@ -252,6 +254,57 @@ class Runtime:
 
 
 @dataclasses.dataclass
+class SquadData:
+  """How SQuAD becomes records."""
+
+  doc_stride: int = option(128, "pieces of the passage from a window to the next", lower=1)
+  max_query_length: int = option(64, "pieces of a question that are used", lower=1)
+  version_2_with_negative: bool = option(
+      False, "the files are SQuAD v2.0, where questions may have no answer; they are taken to be "
+      "wherever such a question is among them")
+
+
+@dataclasses.dataclass
+class Squad:
+  """SQuAD: its files, heads, and how answers are chosen."""
+
+  train_file: str = option("", "training file; default: train-v2.0.json or train-v1.1.json in "
+                           "data_dir")
+  predict_file: str = option("", "file to evaluate and predict; default: dev-v2.0.json or "
+                             "dev-v1.1.json in data_dir", aliases=("eval_file",))
+  train_version: str = option("", "v1 refuses training questions without an answer; empty takes "
+                              "the file as it is", ("", "v1", "v2"))
+  eval_version: str = option("", "rules of evaluation; empty for v2 where the file has questions "
+                             "without an answer, else v1", ("", "v1", "v2"))
+  predict_dir: str = option("", "folder of the predictions; default: model_dir")
+  prepro_split: str = option("", "make the records of this split and stop", ("", "train", "eval"))
+  num_proc: int = option(1, "processes that make the records", lower=1)
+  proc_id: int = option(
+      -1, "make only this part of num_proc (from 0), the others being made by the same command "
+      "elsewhere; the last of them joins the parts. -1 for all", lower=-1)
+  max_answer_length: int = option(None, "longest predicted answer, in pieces", kind=int, lower=1)
+  n_best_size: int = option(None, "answers kept per question; for BERT also the starts and ends "
+                            "per window that are put together", kind=int, lower=1)
+  null_score_diff_threshold: float = option(
+      0.0, "v2: predict no answer where its log odds (null_odds.json) are above this",
+      aliases=("na_threshold",))
+  search_threshold: bool = option(
+      False, "v2: search the threshold that gives the best F1 on the evaluated data, and use it")
+  start_n_top: int = option(5, "Funnel: starts per window", lower=1)
+  end_n_top: int = option(5, "Funnel: ends per start", lower=1)
+  use_answer_class: bool = option(True, "Funnel: a head of its own says whether there is no answer")
+  conditional_end: bool = option(True, "Funnel: the end is predicted given the start")
+  use_masked_loss: bool = option(True, "Funnel: only [CLS] and passage take part in the loss")
+  ans_loss_weight: float = option(0.5, "Funnel: weight of the losses of start and end")
+  cls_loss_weight: float = option(0.5, "Funnel: weight of the loss of use_answer_class")
+  do_ensemble: bool = option(False, "predict with all of --ensemble_ckpts together")
+  ensemble_ckpts: str = option("", "comma-separated checkpoints (prefixes, or folders for their "
+                               "newest)")
+  ensemble_output_file: str = option("", "file of the ensemble's predictions; default: "
+                                     "predictions.json in predict_dir")
+
+
+@dataclasses.dataclass
 class Experiment:
   """All settings of one run."""
 
@@ -262,6 +315,8 @@ class Experiment:
   pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
   race: Race = dataclasses.field(default_factory=Race)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
+  squad_data: SquadData = dataclasses.field(default_factory=SquadData)
+  squad: Squad = dataclasses.field(default_factory=Squad)
   data: Data = dataclasses.field(default_factory=Data)
   optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
   trainer: Trainer = dataclasses.field(default_factory=Trainer)

@@ -41,12 +41,18 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
       encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     else:
       encoded[spec.name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-  return tf.train.Example(features=tf.train.Features(feature=encoded)).SerializeToString()
+  example = tf.train.Example(features=tf.train.Features(feature=encoded))
+  return example.SerializeToString(deterministic=True)  # the same bytes from every process
+
+
+SIDE_TABLE = ".side.jsonl"  # added to a record file's name; see Task.featurize_all
 
 
 def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_length: int,
-                progress=lambda items: items) -> int:
-  """Writes all examples of a split to the record file `path`; returns their number.
+                progress=lambda items: items, examples: Iterable[Any] | None = None) -> int:
+  """Writes all examples of a split to the record file `path`; returns the number of records.
+
+  What the task keeps beside its records goes into `path` + SIDE_TABLE, a JSON value per line.
 
   Args:
     path: target; appears only when it is complete.
@@ -55,22 +61,28 @@ def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_len
     tokenizer: from tokenization.get_tokenizer.
     max_seq_length: length of the sequences.
     progress: wraps the iterable of examples, e.g. with a progress bar.
+    examples: the examples, where they are not all of the split's.
 
   Raises:
     UserError: bad input (from the task), no examples at all, or a folder that cannot be written.
   """
   make_dirs(os.path.dirname(path))
   temporary = f"{path}.tmp-{os.getpid()}"
-  count = 0
+  count, side_table = 0, []
   try:
     with tf.io.TFRecordWriter(temporary) as writer:
-      for example in progress(task.read_examples(split)):
-        features = task.featurize(example, tokenizer, max_seq_length)
-        features.setdefault("example_id", count)
-        writer.write(to_example(features, task.feature_specs, max_seq_length, tokenizer.pad_id))
-        count += 1
-    if not count:
+      for example in progress(task.read_examples(split) if examples is None else examples):
+        found, side = task.featurize_all(example, tokenizer, max_seq_length)
+        for features in found:
+          features.setdefault("example_id", count)
+          writer.write(to_example(features, task.feature_specs, max_seq_length, tokenizer.pad_id))
+          count += 1
+        if side is not None:
+          side_table.append(json.dumps(side, ensure_ascii=False) + "\n")
+    if not count and examples is None:
       raise UserError(f"{task.input_files(split)[0]}: no examples in it")
+    if side_table or tf.io.gfile.exists(path + SIDE_TABLE):  # never that of earlier records
+      write_text(path + SIDE_TABLE, "".join(side_table))
     tf.io.gfile.rename(temporary, path, overwrite=True)
   finally:
     if tf.io.gfile.exists(temporary):
@@ -80,10 +92,15 @@ def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_len
 
 def write_json(path: str, values: dict) -> None:
   """Writes a JSON file in one step: a reader sees the old file or the new one."""
+  write_text(path, json.dumps(values, indent=4, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+  """Writes a text file in one step."""
   make_dirs(os.path.dirname(path))
   temporary = f"{path}.tmp-{os.getpid()}"
   with tf.io.gfile.GFile(temporary, "w") as writer:
-    writer.write(json.dumps(values, indent=4, ensure_ascii=False) + "\n")
+    writer.write(text)
   tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
@@ -122,11 +139,12 @@ def settings(task: RawDataTask, tokenizer, tokenizer_settings,
 
 
 def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: dict[str, Any],
-                 overwrite: bool, progress) -> tuple[str, int]:
+                 overwrite: bool, progress, write=write_split) -> tuple[str, int]:
   """Record file of a split of raw data in `folder`, made unless it is there.
 
   Its name carries a hash of everything that shapes it (`wanted`, the code's columns, the raw
-  files), so records of other settings are never taken for it, nor overwritten.
+  files), so records of other settings are never taken for it, nor overwritten. `write` makes it,
+  with the arguments of write_split.
 
   Returns:
     Path and number of examples.
@@ -143,7 +161,7 @@ def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: 
       return path, count
   if tf.io.gfile.exists(meta_path):
     tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
-  count = write_split(path, task, split, tokenizer, wanted["max_seq_length"], progress)
+  count = write(path, task, split, tokenizer, wanted["max_seq_length"], progress)
   write_json(meta_path, {**source, "num_examples": count})
   return path, count
 
@@ -169,7 +187,8 @@ def read_json(path: str) -> dict[str, Any]:
 # How a setting is called on the command line.
 _FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
             "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
-            "vocab_sha256": "--tokenizer_path"}
+            "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
+            "max_query_length": "--max_query_length"}
 
 
 def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> None:

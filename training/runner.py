@@ -110,17 +110,20 @@ def load_model_config(model: config.Model) -> modeling.Config:
   return modeling.load_config(model.model_config, keys)
 
 
-def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str) -> None:
+def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str,
+             has_other_work: bool = False) -> None:
   """Fills what the user left open: the --do_ flags, the folders, the encoder, the task's recipe.
 
   Args:
     experiment: changed in place.
     given: names that the user set.
-    job: "classification" or "race", of configs/experiments/FAMILY_JOB.yaml.
+    job: "classification", "race" or "squad", of configs/experiments/FAMILY_JOB.yaml.
     task_name: the task's canonical name.
+    has_other_work: something is to be done even without a --do_ flag.
   """
   trainer, data = experiment.trainer, experiment.data
-  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit)):
+  if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit,
+              has_other_work)):
     trainer.do_train = trainer.do_eval = True
   data.output_dir = data.output_dir or os.path.join("runs", task_name)
   trainer.model_dir = trainer.model_dir or data.output_dir
@@ -152,7 +155,8 @@ class Runner:
   """
 
   def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
-               record_files: dict[str, records.RecordFiles] | None = None):
+               record_files: dict[str, records.RecordFiles] | None = None,
+               write_split=records.write_split):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
     Args:
@@ -160,10 +164,12 @@ class Runner:
       model_config: from load_model_config.
       task: the task.
       record_files: kind ("train", "dev", "test") -> record files to use instead of raw data.
+      write_split: makes a record file of raw data; has the arguments of records.write_split.
     """
     self.experiment = experiment
     self.task = task
     self.record_files = record_files or {}
+    self.write_split = write_split
     self.model_config = model_config
     self.tokenizer = None  # finished records can do without one
     if experiment.tokenizer.tokenizer_path:
@@ -223,7 +229,7 @@ class Runner:
             items, unit="example", desc=f"{split} records")
         path, count = records.cached_split(
             data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
-            data.overwrite_data, progress)
+            data.overwrite_data, progress, self.write_split)
         found.append((split, records.RecordFiles([path], count)))
     invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(

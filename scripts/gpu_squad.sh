@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Fine-tunes a Funnel-Transformer (or BERT) on SQuAD v2.0 on the GPUs of this machine.
+#
+# The published recipe (batch 48, length 512, about two epochs, layer-wise decay 0.75) was run on
+# TPUs: dev F1 85.5 (B4-4-4H768), 87.0 (B6-3x2-3x2H768), 87.7 (B6-6-6H768), 89.8 (B8-8-8H1024), 90.4
+# (B10-10-10H1024). A 16 GB V100 held 4 sequences of length 512 of B8-8-8H1024: several GPUs share
+# the batch of 48, or lower TRAIN_BATCH_SIZE and raise TRAIN_STEPS. For BERT on v1.1 (F1 88.5 with
+# BERT-base): VERSION=v1.1 MAX_SEQ_LENGTH=384 TRAIN_BATCH_SIZE=32 TRAIN_STEPS=5500 LAYER_DECAY=1.
+#
+#   MODEL_DIR=B6-6-6H768-ELEC-TF DATA_DIR=squad bash scripts/gpu_squad.sh
+#   bash scripts/gpu_squad.sh --dry_run          prints the command
+#   bash scripts/gpu_squad.sh --seed=7           further arguments go to run_squad.py
+source "$(dirname "$0")/common.sh"
+
+VERSION=${VERSION:-v2.0}              # v2.0 or v1.1
+DATA_DIR=${DATA_DIR:-data/squad}      # with train-$VERSION.json and dev-$VERSION.json
+MODEL_DIR=${MODEL_DIR:-pretrained}    # folder of the released model: configuration, vocabulary, checkpoint
+OUTPUT_DIR=${OUTPUT_DIR:-proc_data/squad}
+EXP_DIR=${EXP_DIR:-exp/squad}
+NUM_GPUS=${NUM_GPUS:-0}               # 0 for all
+NUM_PROC=${NUM_PROC:-2}               # processes that make the records
+MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-48}
+LEARNING_RATE=${LEARNING_RATE:-3e-5}
+LAYER_DECAY=${LAYER_DECAY:-0.75}
+TRAIN_STEPS=${TRAIN_STEPS:-5500}
+WARMUP_STEPS=${WARMUP_STEPS:-550}
+SAVE_STEPS=${SAVE_STEPS:-1100}
+
+run "$PYTHON" run_squad.py \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --do_predict=True \
+  --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
+  --pretrained="$MODEL_DIR" --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
+  --num_proc="$NUM_PROC" --max_seq_length="$MAX_SEQ_LENGTH" \
+  --train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE" \
+  --lr_layer_decay_rate="$LAYER_DECAY" --train_steps="$TRAIN_STEPS" \
+  --warmup_steps="$WARMUP_STEPS" --save_steps="$SAVE_STEPS" --num_core_per_host="$NUM_GPUS" "$@"

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Gets SQuAD and turns it into records, once for all runs; a stopped run goes on where it was.
+#
+# The same records as those that gpu_squad.sh and tpu_squad.sh would make themselves: name the same
+# OUTPUT_DIR there. They depend on the vocabulary, the lengths and the model family.
+#
+#   MODEL_DIR=B6-6-6H768-ELEC-TF bash scripts/prepro_squad.sh
+#   VERSION=v1.1 MODEL_DIR=uncased_L-12_H-768_A-12 MAX_SEQ_LENGTH=384 bash scripts/prepro_squad.sh
+#   bash scripts/prepro_squad.sh --dry_run          prints the commands
+#   bash scripts/prepro_squad.sh --doc_stride=64    further arguments go to run_squad.py
+source "$(dirname "$0")/common.sh"
+
+VERSION=${VERSION:-v2.0}              # v2.0 or v1.1
+DATA_DIR=${DATA_DIR:-data/squad}      # local; what is not there is downloaded
+MODEL_DIR=${MODEL_DIR:-pretrained}    # local folder with configuration and vocabulary
+OUTPUT_DIR=${OUTPUT_DIR:-proc_data/squad}  # local or Google Storage
+MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
+NUM_PROC=${NUM_PROC:-2}               # processes
+SQUAD_URL=${SQUAD_URL:-https://rajpurkar.github.io/SQuAD-explorer/dataset}
+
+# Of the further arguments, which are run_squad.py's, --dry_run is for the downloads too.
+case " $* " in *" --dry_run "*) dry_run=--dry_run ;; *) dry_run= ;; esac
+for name in "train-$VERSION.json" "dev-$VERSION.json"; do
+  file=$DATA_DIR/$name
+  [ -f "$file" ] && continue
+  run curl --fail --location --silent --show-error --create-dirs --output "$file.part" \
+    "$SQUAD_URL/$name" ${dry_run:+"$dry_run"} \
+    || { echo "prepro_squad.sh: error: cannot get $SQUAD_URL/$name" >&2; exit 1; }
+  [ -n "$dry_run" ] || mv "$file.part" "$file"
+done
+for split in train eval; do
+  run "$PYTHON" run_squad.py --prepro_split="$split" --num_proc="$NUM_PROC" \
+    --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
+    --pretrained="$MODEL_DIR" --output_dir="$OUTPUT_DIR" --uncased=True \
+    --max_seq_length="$MAX_SEQ_LENGTH" "$@"
+done

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Fine-tunes a Funnel-Transformer on SQuAD v2.0 on a TPU (TensorFlow 2.15).
+#
+# Reproduces the published recipe: batch 48, length 512, about two epochs, layer-wise decay 0.75. Dev
+# F1 with ELECTRA pretraining: B4-4-4H768 85.5, B6-3x2-3x2H768 87.0, B6-6-6H768 87.7 (TPU v2-8 is
+# enough), B8-8-8H1024 89.8, B10-10-10H1024 90.4 (v3-8). Make the records first, with
+# OUTPUT_DIR=$GS_ROOT/proc_data/squad bash scripts/prepro_squad.sh.
+#
+#   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel DATA_DIR=squad bash scripts/tpu_squad.sh
+#   bash scripts/tpu_squad.sh --dry_run          prints the command
+#   bash scripts/tpu_squad.sh --seed=7           further arguments go to run_squad.py
+source "$(dirname "$0")/common.sh"
+
+VERSION=${VERSION:-v2.0}              # v2.0 or v1.1
+TPU_NAME=${TPU_NAME:-}
+GS_ROOT=${GS_ROOT:-}                  # Google Storage folder for records and checkpoints
+DATA_DIR=${DATA_DIR:-data/squad}      # local, with train-$VERSION.json and dev-$VERSION.json
+MODEL_DIR=${MODEL_DIR:-pretrained}    # local folder with configuration and vocabulary
+INIT_CHECKPOINT=${INIT_CHECKPOINT:-$GS_ROOT/pretrained_ckpt/model.ckpt}
+NUM_CORE_PER_HOST=${NUM_CORE_PER_HOST:-8}
+MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-48}
+LEARNING_RATE=${LEARNING_RATE:-3e-5}
+LAYER_DECAY=${LAYER_DECAY:-0.75}
+TRAIN_STEPS=${TRAIN_STEPS:-5500}
+WARMUP_STEPS=${WARMUP_STEPS:-550}
+SAVE_STEPS=${SAVE_STEPS:-1100}
+
+run "$PYTHON" run_squad.py \
+  --use_tpu=True --tpu="$TPU_NAME" --num_hosts=1 --num_core_per_host="$NUM_CORE_PER_HOST" \
+  --use_bfloat16=True --do_train=True --do_eval=True --eval_all_ckpt=True --do_predict=True \
+  --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
+  --pretrained="$MODEL_DIR" --init_checkpoint="$INIT_CHECKPOINT" \
+  --output_dir="$GS_ROOT/proc_data/squad" --model_dir="$GS_ROOT/exp/squad" --uncased=True \
+  --max_seq_length="$MAX_SEQ_LENGTH" --train_batch_size="$TRAIN_BATCH_SIZE" \
+  --learning_rate="$LEARNING_RATE" --lr_layer_decay_rate="$LAYER_DECAY" \
+  --train_steps="$TRAIN_STEPS" --warmup_steps="$WARMUP_STEPS" --save_steps="$SAVE_STEPS" \
+  --iterations="$SAVE_STEPS" "$@"

@@ -1,0 +1,277 @@
+"""SQuAD: reading its files, and cutting passages into windows of tokens.
+
+A question about a long passage becomes several windows that overlap by max_pieces - doc_stride:
+
+  [CLS] question [SEP] pieces 0..7 [SEP]      with doc_stride 4 and room for 8 pieces of 13
+  [CLS] question [SEP] pieces 4..11 [SEP]
+  [CLS] question [SEP] pieces 8..12 [SEP]
+
+Pieces 4..11 are in two of them; one counts, in which the piece has more context on its poorer side.
+"""
+
+import dataclasses
+import json
+import re
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+import tensorflow as tf
+
+from errors import UserError
+
+FIRST_UNIQUE_ID = 1_000_000_000  # as in the originals
+MAX_WINDOWS = 1000  # per question; unique ids are FIRST_UNIQUE_ID + question * MAX_WINDOWS + window
+MAX_QUESTIONS = (2**31 - FIRST_UNIQUE_ID) // MAX_WINDOWS  # so that the ids are int32
+
+
+# ---- Reading ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Question:
+  """One question.
+
+  Attributes:
+    id: its id, a key of the prediction files.
+    text: the question.
+    answers: texts of the answers; empty where there is none, None where the file does not say.
+    answer_start: index of the first answer's first character in the passage.
+    place: file, article, paragraph and id, for messages.
+  """
+
+  id: str
+  text: str
+  answers: list[str] | None
+  answer_start: int | None
+  place: str
+
+
+@dataclasses.dataclass
+class Paragraph:
+  """A passage and its questions.
+
+  Attributes:
+    context: the passage.
+    questions: the questions.
+    first_question: how many questions of the file come before them.
+    place: file, article and paragraph, for messages.
+    is_training: whether it is read for training.
+  """
+
+  context: str
+  questions: list[Question]
+  first_question: int
+  place: str
+  is_training: bool = False
+
+
+def read_squad(path: str) -> list[Paragraph]:
+  """Reads a file in the format of SQuAD v1.1 or v2.0.
+
+  Raises:
+    UserError: the file is missing or no SQuAD (says which key is missing where), a passage is
+      blank, or an id is there twice.
+  """
+  if not tf.io.gfile.exists(path):
+    raise UserError(f"{path}: no such file; name the SQuAD files with --train_file and "
+                    f"--predict_file, or put them into --data_dir")
+  with tf.io.gfile.GFile(path, "rb") as reader:
+    data = reader.read()
+  try:
+    top = json.loads(data.decode("utf-8-sig"))
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path}: not UTF-8 (byte {error.start} of the file)") from None
+  except ValueError as error:
+    raise UserError(f"{path}: not valid JSON: {error}") from None
+
+  paragraphs, places = [], {}
+  for i, article in enumerate(_get(top, "data", list, path), 1):
+    title = article.get("title", "") if isinstance(article, dict) else ""
+    where = f"{path}: article {i}" + (f" ({title})" if title else "")
+    for j, values in enumerate(_get(article, "paragraphs", list, where), 1):
+      place = f"{where}, paragraph {j}"
+      paragraph = Paragraph(_text(values, "context", place), [], len(places), place)
+      if not paragraph.context.strip():
+        raise UserError(f"{place}: the context is blank")
+      for k, qa in enumerate(_get(values, "qas", list, place), 1):
+        question = _read_question(qa, f"{place}, question {k}", place)
+        if places.setdefault(question.id, question.place) is not question.place:
+          raise UserError(f"{question.place}: this id is also that of {places[question.id]}; ids "
+                          f"are the keys of the predictions and must differ")
+        paragraph.questions.append(question)
+      paragraphs.append(paragraph)
+  if not 0 < len(places) <= MAX_QUESTIONS:
+    raise UserError(f"{path}: {len(places) or 'no'} questions in it"
+                    + (f"; cut it into files of at most {MAX_QUESTIONS}" if places else ""))
+  return paragraphs
+
+
+def _read_question(qa, numbered_place, paragraph_place):
+  question_id = str(_get(qa, "id", (str, int), numbered_place))
+  place = f"{paragraph_place}, question {question_id}"
+  text = _text(qa, "question", place)
+  answers, start = None, None
+  if qa.get("is_impossible"):
+    answers = []
+  elif "answers" in qa:
+    found = _get(qa, "answers", list, place)
+    answers = [_text(answer, "text", f"{place}, answer {n}") for n, answer in enumerate(found, 1)]
+    start = _get(found[0], "answer_start", int, f"{place}, answer 1") if found else None
+  return Question(question_id, text, answers, start, place)
+
+
+def _get(values, key, kind, place):
+  """values[key], which must be there and of this kind."""
+  if not isinstance(values, dict):
+    raise UserError(f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, here is "
+                    f"a {type(values).__name__}")
+  if key not in values:
+    raise UserError(f"{place}: not SQuAD: no key {key!r}; the keys are "
+                    f"{', '.join(map(repr, values)) or 'none'}")
+  if not isinstance(values[key], kind):
+    raise UserError(f"{place}: not SQuAD: {key!r} is a {type(values[key]).__name__}")
+  return values[key]
+
+
+def _text(values, key, place):
+  text = _get(values, key, str, place)
+  if re.search("[\ud800-\udfff]", text):
+    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is no character")
+  return text
+
+
+# ---- Characters and pieces ----------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Passage:
+  """A tokenized passage: piece k has ids[k] and is context[starts[k]:ends[k]]."""
+
+  context: str
+  ids: list[int]
+  starts: list[int]
+  ends: list[int]
+
+  def pieces_of(self, start: int, end: int) -> tuple[int, int] | None:
+    """First and last piece that overlap context[start:end]; None where there is none."""
+    first = bisect_right(self.ends, start)
+    last = bisect_left(self.starts, end) - 1
+    return (first, last) if first <= last else None
+
+  def text_of(self, first: int, last: int) -> str:
+    """The slice of the passage from the first piece to the last."""
+    return self.context[self.starts[first]:self.ends[last]]
+
+
+def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None:
+  """Start and end of an answer that is said to begin at `start`; None where it does not.
+
+  White space may differ: "line\\r\\nends" in the passage is "line ends" in the answer.
+  """
+  if start < 0 or not answer.strip():
+    return None
+  if context.startswith(answer, start):
+    return start, start + len(answer)
+  pattern = r"\s*" + r"\s+".join(map(re.escape, answer.split()))
+  match = re.compile(pattern).match(context, start)
+  return match.span() if match else None
+
+
+def describe_misplaced(question: Question, context: str) -> str:
+  """Message for a first answer that is not where the file says."""
+  answer, start = question.answers[0], question.answer_start
+  return (f"{question.place}: answer_start {start} points at "
+          f"{context[max(start, 0):][:max(len(answer), 1)]!r}, the answer is {answer!r}; mend the "
+          f"file, or pass --skip_bad_rows to leave such questions out of training")
+
+
+# ---- Windows ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Window:
+  """Pieces start..end - 1 of a passage; those that count here are own_start..own_end - 1."""
+
+  start: int
+  end: int
+  own_start: int
+  own_end: int
+
+
+def cut_windows(num_pieces: int, max_pieces: int, stride: int) -> list[Window]:
+  """Windows of at most max_pieces, each `stride` after the one before.
+
+  A piece counts in the window where the smaller of its left and right context is largest (of equals
+  the first), a longer window having a slight advantage: BERT's "max context".
+  """
+  spans = []
+  start = 0
+  while start < num_pieces:
+    end = min(start + max_pieces, num_pieces)
+    spans.append((start, end))
+    if end == num_pieces:
+      break
+    start += min(max_pieces, stride)
+
+  owners = [0] * num_pieces
+  if len(spans) > 1:
+    best = [-1.0] * num_pieces
+    for index, (start, end) in enumerate(spans):
+      for piece in range(start, end):
+        score = min(piece - start, end - 1 - piece) + 0.01 * (end - start)
+        if score > best[piece]:
+          best[piece], owners[piece] = score, index
+  # Scores rise and fall with the same slope, so a later window never loses a piece again once it
+  # has won one: the owners never decrease, and each window's own pieces are a range.
+  return [Window(*span, bisect_left(owners, index), bisect_right(owners, index))
+          for index, span in enumerate(spans)]
+
+
+# ---- Features -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Segment ids of a model family's input, and whether its records carry cls_index and p_mask."""
+
+  cls_segment: int
+  query_segment: int
+  passage_segment: int
+  has_p_mask: bool
+
+
+BERT_LAYOUT = Layout(0, 0, 1, False)
+FUNNEL_LAYOUT = Layout(2, 1, 0, True)  # the passage is segment A, the question segment B
+
+
+def window_features(layout: Layout, tokenizer, query_ids: list[int], passage: Passage,
+                    window: Window, answer: tuple[int, int] | None) -> dict[str, Any]:
+  """Features of one window: [CLS] query [SEP] pieces [SEP].
+
+  Args:
+    layout: BERT_LAYOUT or FUNNEL_LAYOUT.
+    tokenizer: has cls_id and sep_id.
+    query_ids: the question's.
+    passage: the passage.
+    window: which part of it.
+    answer: first and last piece of the answer in the passage; None for no answer.
+
+  Returns:
+    Features without unique_ids. Where the answer is not wholly in the window, is_impossible is 1
+    and both positions are 0, the place of [CLS].
+  """
+  pieces = passage.ids[window.start:window.end]
+  offset = len(query_ids) + 2  # place of the first piece
+  is_inside = answer is not None and window.start <= answer[0] and answer[1] < window.end
+  start, end = (answer[0] - window.start + offset, answer[1] - window.start + offset) \
+      if is_inside else (0, 0)
+  features = {
+      "input_ids": [tokenizer.cls_id, *query_ids, tokenizer.sep_id, *pieces, tokenizer.sep_id],
+      "input_mask": [1] * (offset + len(pieces) + 1),
+      "segment_ids": [layout.cls_segment] + [layout.query_segment] * (offset - 1)
+                     + [layout.passage_segment] * (len(pieces) + 1),
+      "start_positions": start, "end_positions": end, "is_impossible": int(not is_inside)}
+  if layout.has_p_mask:
+    features |= {"cls_index": 0,
+                 "p_mask": [0] + [1] * (offset - 1) + [0] * len(pieces) + [1]}
+  return features
