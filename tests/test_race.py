@@ -127,12 +127,12 @@ def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
                             3, pad_id=7) == records.to_example(
       {"x": [1, 7, 7, 2, 3, 7]}, [records.FeatureSpec("x", True)], 6, 0)
 
-  source = inputs.RecordSource(path, count, task, LENGTH, reserved_positions=1)
+  source = inputs.RecordSource([path], count, task, LENGTH, modeling.BertConfig(9).padded_length)
   input_fn = inputs.train_input_fn(source, 4, 1, 0, 1, static_shapes=False)
   batches = list(itertools.islice(input_fn().as_numpy_iterator(), 6))
   for batch in batches:
     longest = batch["input_mask"].sum(-1).max()
-    assert batch["input_ids"].shape == (4, 4, min(-(-(longest + 1) // 8) * 8, LENGTH))
+    assert batch["input_ids"].shape == (4, 4, min(-(-longest // 8) * 8, LENGTH))
     assert batch["label_ids"].shape == (4,)
   spread = [np.ptp(batch["input_mask"].sum(-1).max(-1)) for batch in batches]
   assert np.mean(spread) < 4, "batches are of questions of like length"
