@@ -161,7 +161,8 @@ def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set
   meta, data, settings = corpus.meta, experiment.data, experiment.pretraining
   places = {"max_seq_length": (data, LENGTH_KEYS), "uncased": (
       experiment.tokenizer, ("do_lower_case", "uncased")),
-            "use_v2_feature_names": (settings, ("use_v2_feature_names",))}
+            "use_v2_feature_names": (settings, ("use_v2_feature_names",)),
+            "pack_sequences": (settings, ("pack_sequences",))}
   if settings.input_file:  # Funnel's form has no masks: how many is free
     places["max_predictions_per_seq"] = (settings, ("max_predictions_per_seq",))
   for name, (section, keys) in places.items():
@@ -247,7 +248,7 @@ def make_task(experiment: config.Experiment, model_config: modeling.Config, corp
   if settings.input_file:
     form = pretraining.BertRecords(
         sequences, settings.max_predictions_per_seq, settings.use_v2_feature_names,
-        corpus.meta.get("max_sequences_per_row", 1))
+        settings.pack_sequences)
   else:
     form = pretraining.FunnelRecords(sequences, masking.Masking(
         settings.sample_strategy, settings.max_predictions_per_seq, settings.leak_ratio,
@@ -281,6 +282,9 @@ def make_runner() -> runner.Runner:
   if model_config.family != "bert" and loss_type == "bert":
     raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers learn no "
                     "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
+  if settings.pack_sequences and (model_config.family != "bert" or loss_type == "electra"):
+    raise UserError("records with --pack_sequences serve --loss_type=bert and mlm of a BERT "
+                    "configuration; make records without it")
   recipe = config.load_recipe(model_config.family, "pretraining", loss_type)
   if "num_train_epochs" in given:
     recipe.pop("train_steps")

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from errors import UserError
 from models import pretraining
-from tasks import base, masking
+from tasks import base, masking, pretraining_data
 
 LOSS_TYPES = ("bert", "mlm", "electra")
 
@@ -61,11 +61,11 @@ class BertRecords:
   has_input_mask = True
 
   def __init__(self, sequences: Sequences, max_predictions_per_seq: int,
-               use_v2_feature_names: bool = False, max_sequences_per_row: int = 1):
-    """Takes what the records were made with; max_sequences_per_row is above 1 where packed."""
+               use_v2_feature_names: bool = False, pack_sequences: bool = False):
+    """Takes what the records were made with."""
     self._sequences = sequences
     self._num_predict = max_predictions_per_seq
-    self._max_sequences = max_sequences_per_row
+    self._max_sequences = pretraining_data.MAX_SEQUENCES_PER_ROW if pack_sequences else 1
     self._ids, self._segments = (("input_word_ids", "input_type_ids") if use_v2_feature_names
                                  else ("input_ids", "segment_ids"))
 

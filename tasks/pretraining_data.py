@@ -9,7 +9,7 @@ TensorFlow is not imported: worker processes start quickly without it.
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tokenization
 from tasks.corpus import Document
@@ -90,7 +90,7 @@ class BertExamples:
   def __init__(self, encoder: Encoder, seed: str, *, max_seq_length: int,
                max_predictions_per_seq: int, masked_lm_prob: float, short_seq_prob: float,
                dupe_factor: int, whole_word: bool, max_ngram_size: int, cls_segment_id: int,
-               use_v2_feature_names: bool):
+               use_v2_feature_names: bool, pack_sequences: bool = False):
     """Args:
       encoder: of the vocabulary.
       seed: text that all draws depend on.
@@ -104,7 +104,9 @@ class BertExamples:
       max_ngram_size: mask runs of 1 to so many words, a run of n with weight 1/n.
       cls_segment_id: segment id of [CLS].
       use_v2_feature_names: input_word_ids, input_type_ids for input_ids, segment_ids.
+      pack_sequences: put several short examples into a row, see `pack`.
     """
+    self._pack_sequences = pack_sequences
     self._encoder = encoder
     self._seed = seed
     self._max_seq_length = max_seq_length
@@ -139,8 +141,10 @@ class BertExamples:
         pairs.extend(self.pairs(document, others, rng))
     rng = random.Random(f"{self._seed}/{self._window}/order")
     rng.shuffle(pairs)
-    for pair in pairs:
-      yield self.features(*pair, rng)
+    examples = (self.features(*pair, rng) for pair in pairs)
+    if self._pack_sequences:
+      examples = pack(examples, *self._names, self._encoder.tokenizer.pad_id)
+    yield from examples
     latest = {document.number: document for document in [*self._spare, *documents]}
     self._spare = list(latest.values())[-2:]
     self._window += 1
@@ -272,6 +276,64 @@ class BertExamples:
         chosen.add(word)
         positions.extend(range(start, end))
     return sorted(positions)
+
+
+MAX_SEQUENCES_PER_ROW = 8
+_PACKED_TOGETHER = 512  # examples among which those are looked for that fill a row
+
+
+def pack(examples: Iterable[Features], ids_name: str, segments_name: str,
+         pad_id: int) -> Iterator[Features]:
+  """Puts BERT's examples into as few rows as the first fit gives, the longest examples first.
+
+  A row has sequence_ids besides (1 on the first example's tokens, 2 on the second's, ..., 0 on
+  padding), next_sentence_positions (where the examples begin), and next_sentence_labels with -1 for
+  examples that it does not have. Its masked tokens are within the same number as an example's.
+
+  Example: of lengths 90, 100, 30, 25 with room for 128 the rows are (100, 25) and (90, 30).
+  """
+  examples = iter(examples)
+  while group := list(itertools.islice(examples, _PACKED_TOGETHER)):
+    rows = []  # (tokens, masked tokens, examples)
+    for example in sorted(group, key=lambda example: -sum(example["input_mask"])):
+      tokens, masked = sum(example["input_mask"]), int(sum(example["masked_lm_weights"]))
+      for row in rows:
+        if (row[0] + tokens <= len(example["input_mask"]) and len(row[2]) < MAX_SEQUENCES_PER_ROW
+            and row[1] + masked <= len(example["masked_lm_weights"])):
+          row[0] += tokens
+          row[1] += masked
+          row[2].append(example)
+          break
+      else:
+        rows.append([tokens, masked, [example]])
+    for _, _, members in rows:
+      yield _join_examples(members, ids_name, segments_name, pad_id)
+
+
+def _join_examples(members: list[Features], ids_name: str, segments_name: str,
+                   pad_id: int) -> Features:
+  length, places = len(members[0]["input_mask"]), len(members[0]["masked_lm_weights"])
+  joined = {name: [] for name in (*members[0], "sequence_ids", "next_sentence_positions")}
+  for number, example in enumerate(members, 1):
+    tokens, masked = sum(example["input_mask"]), int(sum(example["masked_lm_weights"]))
+    start = len(joined["input_mask"])
+    joined["sequence_ids"] += [number] * tokens
+    joined["next_sentence_positions"].append(start)
+    joined["next_sentence_labels"] += example["next_sentence_labels"]
+    for name in (ids_name, segments_name, "input_mask"):
+      joined[name] += example[name][:tokens]
+    for name in ("masked_lm_ids", "masked_lm_weights"):
+      joined[name] += example[name][:masked]
+    joined["masked_lm_positions"] += [start + p for p in example["masked_lm_positions"][:masked]]
+  fill = lambda name, size, value: joined[name].extend([value] * (size - len(joined[name])))
+  for name in (segments_name, "input_mask", "sequence_ids"):
+    fill(name, length, 0)
+  fill(ids_name, length, pad_id)
+  for name, value in (("masked_lm_positions", 0), ("masked_lm_ids", 0), ("masked_lm_weights", 0.0)):
+    fill(name, places, value)
+  fill("next_sentence_positions", MAX_SEQUENCES_PER_ROW, 0)
+  fill("next_sentence_labels", MAX_SEQUENCES_PER_ROW, -1)
+  return joined
 
 
 class FunnelExamples:

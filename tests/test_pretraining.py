@@ -232,6 +232,43 @@ def test_compressed_records_are_read(made, tmp_path):
     records.count_records(str(tmp_path / "cut"))
 
 
+def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
+  """The same examples, several in a row: the same loss, from fewer rows."""
+  sources = []
+  for pack in (False, True):
+    path = str(tmp_path / f"{pack}.tfrecord")
+    create_pretraining_data.create(
+        shards.BertForm(input_file=str(made / "text.txt"), output_file=path, dupe_factor=2,
+                        max_seq_length=LENGTH, max_predictions_per_seq=8, short_seq_prob=0.7,
+                        pack_sequences=pack),
+        config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
+        create_pretraining_data.Run(num_workers=1))
+    sequences = sequences_of(made / "bert" / "vocab.txt")
+    task = pretraining.PretrainingTask(
+        "bert", pretraining.BertRecords(sequences, 8, pack_sequences=pack), sequences)
+    sources.append(inputs.RecordSource([path], records.count_records(path), task, LENGTH,
+                                       modeling.BertConfig(9).padded_length))
+    records.check_lengths(path, task.feature_specs, LENGTH)
+  single, packed = sources
+  assert packed.num_examples < single.num_examples - 5
+  model_config = modeling.load_config(str(made / "bert" / "bert_config.json"))
+  sums = []
+  for source in sources:
+    batches = batches_of(inputs.predict_input_fn(source, source.num_examples, False), 1)
+    features = {name: value for name, value in batches[0].items() if name != "example_index"}
+    with tf.Graph().as_default(), v1.Session() as session:
+      features = {name: tf.constant(value) for name, value in features.items()}
+      output = source.task.build(modeling.build_encoder(model_config, features, False), features)
+      weights = source.task.loss_weights(features)
+      assign(session)
+      sums.append(session.run({name: (tf.reduce_sum(output.losses[name]),
+                                      tf.reduce_sum(weights[name])) for name in weights}))
+  for name in ("mlm", "nsp"):
+    assert sums[0][name][1] == sums[1][name][1] > 20
+    assert sums[0][name][0] / sums[0][name][1] == pytest.approx(
+        sums[1][name][0] / sums[1][name][1], abs=1e-5)
+
+
 # ---- Mistakes -----------------------------------------------------------------------------------
 
 

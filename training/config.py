@@ -117,6 +117,7 @@ class Pretraining:
       aliases=("num_predict",), kind=int, lower=1)
   use_v2_feature_names: bool = option(False, "the records of --input_file call their features "
                                       "input_word_ids and input_type_ids")
+  pack_sequences: bool = option(False, "the records of --input_file have several sequences a row")
   sample_strategy: str = option("single_token", "what is masked as a whole in --record_dir",
                                 ("single_token", "whole_word", "token_span", "word_span"))
   leak_ratio: float = option(0.1, "share of the masked tokens that stay as they are")

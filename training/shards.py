@@ -44,6 +44,8 @@ class BertForm:
   max_ngram_size: int = config.option(1, "mask runs of up to so many words (tokens)", lower=1)
   cls_segment_id: int = config.option(0, "segment id of [CLS]: 0 for BERT, 2 for Funnel", lower=0)
   gzip_compress: bool = config.option(False, "write gzip-compressed record files")
+  pack_sequences: bool = config.option(
+      False, "put several short examples into a row; each attends to itself alone")
   use_v2_feature_names: bool = config.option(
       False, "name the features input_word_ids, input_type_ids for input_ids, segment_ids")
 
@@ -143,7 +145,8 @@ class Worker:
         max_predictions_per_seq=form.max_predictions_per_seq, masked_lm_prob=form.masked_lm_prob,
         short_seq_prob=form.short_seq_prob, dupe_factor=form.dupe_factor,
         whole_word=form.do_whole_word_mask, max_ngram_size=form.max_ngram_size,
-        cls_segment_id=form.cls_segment_id, use_v2_feature_names=form.use_v2_feature_names)
+        cls_segment_id=form.cls_segment_id, use_v2_feature_names=form.use_v2_feature_names,
+        pack_sequences=form.pack_sequences)
 
   def make(self, shard: Shard, report: Callable[[int, int, int], None] = lambda *_: None) -> None:
     """Writes a shard and its marker.

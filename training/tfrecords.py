@@ -19,9 +19,7 @@ class _VarintTable(dict):
   """Number -> its protocol buffer encoding, 7 bits a byte; ids repeat, so they are remembered."""
 
   def __missing__(self, number: int) -> bytes:
-    if number < 0:
-      raise ValueError(f"negative number {number}")
-    digits, rest = [], number
+    digits, rest = [], number & 0xFFFF_FFFF_FFFF_FFFF  # of a negative one the two's complement
     while rest >= 0x80:
       digits.append(rest & 0x7F | 0x80)
       rest >>= 7
@@ -45,8 +43,8 @@ def encode_example(features: dict[str, list[int] | list[float]]) -> bytes:
       feature = _field(2, _field(1, struct.pack(f"<{len(values)}f", *values)))
     else:
       # Below 128 a number is its own encoding, as are all masks and segment ids.
-      packed = (bytes(values) if max(values, default=0) < 0x80 else
-                b"".join(map(_VARINT.__getitem__, values)))
+      is_small = not values or (min(values) >= 0 and max(values) < 0x80)
+      packed = bytes(values) if is_small else b"".join(map(_VARINT.__getitem__, values))
       feature = _field(3, _field(1, packed))
     entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))
   return _field(1, b"".join(entries))
