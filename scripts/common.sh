@@ -20,3 +20,30 @@ run() {
   echo
   $dry_run || "${command[@]}"
 }
+
+# The pretraining recipes; settings are those at the top of gpu_pretrain.sh and tpu_pretrain.sh.
+pretrain() {
+  local steps=(--train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE"
+    --save_steps="$SAVE_STEPS")
+  case $MODEL in
+    bert_base | bert_large)
+      local records=${RECORDS:-proc_data/pretrain_bert} first=$((TRAIN_STEPS * 9 / 10))
+      local command=("$PYTHON" run_pretraining.py --loss_type=bert
+        --bert_config_file="configs/models/$MODEL.json" "${steps[@]}" "${DEVICES[@]}")
+      run "${command[@]}" --input_file="$records/seq_128/tf_examples.tfrecord*" \
+        --max_seq_length=128 --max_predictions_per_seq=20 --train_steps="$first" \
+        --warmup_steps="$WARMUP_STEPS" --model_dir="$EXP_DIR/seq_128" "$@"
+      run "${command[@]}" --input_file="$records/seq_512/tf_examples.tfrecord*" \
+        --max_seq_length=512 --max_predictions_per_seq=76 --train_steps=$((TRAIN_STEPS - first)) \
+        --warmup_steps=$((WARMUP_STEPS / 10)) --init_checkpoint="$EXP_DIR/seq_128" \
+        --model_dir="$EXP_DIR/seq_512" "$@"
+      ;;
+    *)
+      run "$PYTHON" run_pretraining.py --loss_type="$LOSS_TYPE" \
+        --model_config="configs/models/$MODEL.json" \
+        --record_dir="${RECORDS:-proc_data/pretrain_funnel}" --seq_len=512 --num_predict=85 \
+        --train_steps="$TRAIN_STEPS" --warmup_steps="$WARMUP_STEPS" "${steps[@]}" \
+        --model_dir="$EXP_DIR" "${DEVICES[@]}" "$@"
+      ;;
+  esac
+}

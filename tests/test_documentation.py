@@ -24,7 +24,9 @@ def test_flags_of_the_readme_exist():
   with open(os.path.join(tiny.ROOT, "README.md"), encoding="utf-8") as reader:
     named = set(re.findall(r"--(?:no)?([a-z]\w*[a-z\d])\b", reader.read()))
   known = set()
-  for script in ("run_classifier.py", "create_finetuning_data.py", "convert_checkpoint.py"):
+  for script in ("run_classifier.py", "run_squad.py", "run_race.py", "run_pretraining.py",
+                 "create_finetuning_data.py", "create_pretraining_data.py",
+                 "convert_checkpoint.py", "scripts/build_vocab.py"):
     out, _ = tiny.run(script, "--help", status=1)
     known |= set(re.findall(r"^  --(?:\[no\])?(\w+)", out, re.MULTILINE))
   # What the wrappers understand themselves, and what every script does.

@@ -1,5 +1,6 @@
 """The recipe wrappers: what they print, and that they run, on a tiny model; the FLOPs counter."""
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,65 @@ def test_gpu_wrappers_run(workspace, name, results):
   assert result.returncode == 0, result.stderr[-3000:]
   assert " dev: " in result.stdout
   assert (workspace / name / results / "eval_results.json").exists()
+
+
+@pytest.mark.parametrize("name", ["gpu_pretrain", "tpu_pretrain"])
+def test_pretraining_wrappers_print_the_recipes(name):
+  settings = dict(TPU_NAME="t", GS_ROOT="gs://b", RECORDS="/r", EXP_DIR="/e", TRAIN_STEPS=1000)
+  result = wrapper(name, "--dry_run", "--seed=7", MODEL="bert_large", **settings)
+  first, second = result.stdout.splitlines()
+  assert result.returncode == 0 and first.rstrip().endswith("--seed=7")
+  assert "--max_seq_length=128 --max_predictions_per_seq=20 --train_steps=900" in first
+  assert "--max_seq_length=512 --max_predictions_per_seq=76 --train_steps=100" in second
+  assert "--init_checkpoint=/e/seq_128 --model_dir=/e/seq_512" in second
+  for model in modeling.RELEASED_FUNNELS:
+    result = wrapper(name, "--dry_run", MODEL=model, **settings)
+    assert f"--model_config=configs/models/{model}.json --record_dir=/r" in result.stdout
+    assert ("--use_tpu=True --tpu=t --use_bfloat16=True" in result.stdout) == (name[0] == "t")
+
+
+@pytest.mark.slow
+def test_pretraining_wrappers_run(workspace):
+  """Two phases of BERT and a released Funnel's recipe with a small model, on tiny records."""
+  text = workspace / "text.txt"
+  text.write_text("\n\n".join(text for text, _ in tiny.sentences(300, 5)))
+  tiny.write_encoder(workspace / "bert", max_positions=512)
+  for family, vocab in (("bert", "bert/vocab.txt"), ("funnel", "model/vocab.uncased.txt")):
+    made = wrapper("prepro_pretrain", FAMILY=family, INPUT=text, VOCAB=workspace / vocab,
+                   OUTPUT_DIR=workspace / family / "records", NUM_SHARDS=2, PASSES=0)
+    assert made.returncode == 0, made.stderr[-3000:]
+  settings = dict(TRAIN_STEPS=20, WARMUP_STEPS=10, TRAIN_BATCH_SIZE=4)
+  result = wrapper("gpu_pretrain", f"--bert_config_file={workspace}/bert/bert_config.json",
+                   MODEL="bert_base", RECORDS=workspace / "bert" / "records",
+                   EXP_DIR=workspace / "bert" / "exp", **settings)
+  assert result.returncode == 0, result.stderr[-3000:]
+  assert (workspace / "bert" / "exp" / "seq_512" / "model.ckpt-2.index").exists()
+  result = wrapper("gpu_pretrain", f"--model_config={workspace}/model/net_config.json",
+                   RECORDS=workspace / "funnel" / "records", EXP_DIR=workspace / "funnel" / "exp",
+                   **dict(settings, TRAIN_STEPS=2))
+  assert result.returncode == 0, result.stderr[-3000:]
+  assert (workspace / "funnel" / "exp" / "model.ckpt-2.index").exists()
+
+
+def test_the_published_imdb_command(workspace):
+  """The released command with its paths, steps and model made small; then without the TPU."""
+  published = [
+      "--do_train=True", "--do_eval=True", "--eval_all_ckpt=True", "--task_name=imdb",
+      "--num_hosts=1", "--num_core_per_host=1", f"--data_dir={workspace}/aclImdb",
+      f"--output_dir={workspace}/imdb/records", f"--model_dir={workspace}/imdb/exp",
+      "--uncased=True", "--tokenizer_type=word_piece",
+      f"--tokenizer_path={workspace}/model/vocab.uncased.txt",
+      f"--model_config_path={workspace}/model/net_config.json",
+      f"--init_checkpoint={workspace}/model/model.ckpt", "--max_seq_length=32",
+      "--train_batch_size=8", "--eval_batch_size=8", "--learning_rate=1e-5", "--train_steps=4",
+      "--warmup_steps=1", "--save_steps=2", "--iterations=2"]
+  _, err = tiny.run("run_classifier.py", "--use_tpu=True", "--tpu=none", *published, status=1)
+  assert "leave --use_tpu out to run on CPU or GPU" in err and "Traceback" not in err
+  out, _ = tiny.run("run_classifier.py", *published)
+  assert "imdb dev: accuracy" in out
+  with open(workspace / "imdb" / "exp" / "metrics.jsonl") as reader:
+    evaluated = [entry["step"] for entry in map(json.loads, reader) if entry["kind"] == "eval"]
+  assert evaluated == [0, 2, 4]
 
 
 def test_tpu_wrapper_without_a_tpu(workspace):

@@ -1,0 +1,73 @@
+"""Draws and sums up what pretrain_small.sh did; needs matplotlib (pip install matplotlib).
+
+  python benchmarks/pretrain_report.py OUTPUT_DIR
+
+Writes OUTPUT_DIR/pretraining.png, the losses over the updates, and prints the SST-2 accuracies.
+"""
+
+import collections
+import glob
+import json
+import os
+import statistics
+import sys
+
+# (title of a panel, runs with the metric that is drawn of each)
+PANELS = (
+    ("Masked words: loss per masked token", (("bert_bert", "loss_mlm"), ("funnel_mlm", "loss"),
+                                             ("bert_electra", "loss_gen"),
+                                             ("funnel_electra", "loss_gen"))),
+    ("ELECTRA's discriminator: accuracy", (("bert_electra", "disc_accuracy"),
+                                           ("funnel_electra", "disc_accuracy"))))
+SMOOTHED = 10  # points of the log that are averaged
+
+
+def read_log(folder: str, kind: str) -> list[dict]:
+  """The lines of a kind of a run's metrics.jsonl."""
+  with open(os.path.join(folder, "metrics.jsonl")) as reader:
+    return [entry for entry in map(json.loads, reader) if entry["kind"] == kind]
+
+
+def draw(output: str) -> None:
+  """Writes pretraining.png."""
+  import matplotlib
+  matplotlib.use("Agg")
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 4), constrained_layout=True)
+  for panel, (title, runs) in zip(axes, PANELS, strict=True):
+    for run, metric in runs:
+      if not os.path.exists(os.path.join(output, run, "metrics.jsonl")):
+        continue
+      entries = read_log(os.path.join(output, run), "train")
+      chunks = [entries[i:i + SMOOTHED] for i in range(0, len(entries), SMOOTHED)]
+      panel.plot([chunk[-1]["step"] for chunk in chunks],
+                 [statistics.mean(entry[metric] for entry in chunk) for chunk in chunks],
+                 label=f"{run} ({metric})")
+    panel.set(title=title, xlabel="update")
+    panel.grid(alpha=0.3)
+    panel.legend()
+  figure.savefig(os.path.join(output, "pretraining.png"), dpi=110)
+
+
+def accuracies(output: str) -> dict[str, list[float]]:
+  """run -> best SST-2 accuracy of each seed, in percent."""
+  found = collections.defaultdict(list)
+  for folder in sorted(glob.glob(os.path.join(output, "sst2", "*"))):
+    run = os.path.basename(folder).rsplit(".", 1)[0]
+    entries = read_log(folder, "eval")
+    found[run].append(100 * max(entry["accuracy"] for entry in entries))
+  return found
+
+
+def main() -> None:
+  if len(sys.argv) != 2:
+    sys.exit(__doc__)
+  draw(sys.argv[1])
+  for run, values in sorted(accuracies(sys.argv[1]).items()):
+    spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    print(f"{run}: {statistics.mean(values):.2f}{spread} ({len(values)} seeds)")
+
+
+if __name__ == "__main__":
+  main()

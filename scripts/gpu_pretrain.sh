@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Pretrains BERT or a Funnel-Transformer on the GPUs of this machine (or its CPU).
+#
+# MODEL names the recipe: bert_base, bert_large (two phases: nine tenths of the updates at length
+# 128, the rest at 512, starting from the first phase's weights) or one of the five released
+# Funnel-Transformers, with ELECTRA at length 512. The published models were trained on TPU pods with
+# batch 256 and a million updates, which a single GPU does not repeat within weeks: lower TRAIN_STEPS,
+# and let GRADIENT_ACCUMULATION_STEPS fit the batch into the memory. The records come from
+# scripts/prepro_pretrain.sh.
+#
+#   MODEL=bert_base RECORDS=proc_data/pretrain_bert bash scripts/gpu_pretrain.sh
+#   MODEL=B6-6-6H768 LOSS_TYPE=mlm bash scripts/gpu_pretrain.sh --dry_run     prints the commands
+#   bash scripts/gpu_pretrain.sh --seed=7        further arguments go to run_pretraining.py
+source "$(dirname "$0")/common.sh"
+
+MODEL=${MODEL:-B4-4-4H768}            # bert_base, bert_large, B4-4-4H768 ... B10-10-10H1024
+LOSS_TYPE=${LOSS_TYPE:-electra}       # Funnel: electra or mlm; BERT has masked words + next sentence
+EXP_DIR=${EXP_DIR:-exp/pretrain_$MODEL}
+NUM_GPUS=${NUM_GPUS:-0}               # 0 for all
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-256}
+GRADIENT_ACCUMULATION_STEPS=${GRADIENT_ACCUMULATION_STEPS:-1}
+LEARNING_RATE=${LEARNING_RATE:-1e-4}
+TRAIN_STEPS=${TRAIN_STEPS:-1000000}
+WARMUP_STEPS=${WARMUP_STEPS:-10000}
+SAVE_STEPS=${SAVE_STEPS:-10000}
+DEVICES=(--num_core_per_host="$NUM_GPUS"
+  --gradient_accumulation_steps="$GRADIENT_ACCUMULATION_STEPS")
+
+pretrain "$@"
