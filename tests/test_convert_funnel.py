@@ -230,7 +230,7 @@ def pretraining_checkpoint():
   heads = graph_variables(config, head=head_of(DISCRIMINATOR))
   generator = {name: shape for name, shape in graph_variables(
       config, scope="generator", head=lambda model, hidden: funnel_heads.mlm_logits(
-          config, hidden, tf.zeros([1, 2, 4]), "generator")).items()}
+          config, hidden, tf.zeros([1, 2], tf.int32), "generator")).items()}
   weights = draw(generator) | draw(heads) | core
   slots = {f"{name}/adam_{slot}": array for name, array in weights.items() for slot in "mv"}
   return {**weights, **slots, "global_step": np.int64(90)}, core
