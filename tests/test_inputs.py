@@ -100,19 +100,17 @@ def test_cut_off_files_and_files_without_metadata_are_refused(made, tmp_path):
     records.read_meta(str(tmp_path / "meta"))
 
 
-def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path, monkeypatch):
+def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   task, tokenizer, _, _ = made
   written = []
-  original = records.write_split
-  monkeypatch.setattr(records, "write_split",
-                      lambda *args: written.append(args[0]) or original(*args))
+  write = lambda *args: written.append(args[0]) or records.write_split(*args)
   settings = config.Tokenizer(tokenizer_path=tokenizer.vocab_file)
 
   def cached(max_seq_length=LENGTH, overwrite=False, **kwargs):
     wanted = records.settings(task, tokenizer, config.Tokenizer(**{
         **settings.__dict__, **kwargs}), max_seq_length)
     return records.cached_split(str(tmp_path), task, "train", tokenizer, wanted, overwrite,
-                                lambda items: items)[0]
+                                lambda items: items, write)[0]
 
   first = cached()
   assert cached() == first and len(written) == 1
