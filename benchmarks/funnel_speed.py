@@ -4,7 +4,7 @@
 
 Both are as wide as MiniLM (384), 12 layers deep, and start from random weights. They are trained in
 turns through run_classifier.py; the ratio of the times per example is printed beside the ratio of
-the FLOPs (benchmarks/flops.py) at the mean length of the batches.
+the FLOPs (benchmarks/flops.py) at max_seq_length.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def seconds_per_example(config_file: str, folder: str, arguments: argparse.Names
       [sys.executable, os.path.join(ROOT, "run_classifier.py"), f"--task_name={arguments.task}",
        "--do_train", f"--data_dir={arguments.data_dir}", f"--vocab_file={arguments.vocab_file}",
        f"--model_config={config_file}", "--init_checkpoint=none", f"--model_dir={folder}",
-       f"--output_dir={os.path.dirname(folder)}/records", "--train_batch_size=32",
+       f"--output_dir={os.path.dirname(folder)}/records", f"--train_batch_size={arguments.batch_size}",
        f"--max_seq_length={arguments.length}", f"--train_steps={arguments.steps}",
        f"--max_train_examples={arguments.examples}"],
       check=True, capture_output=True)
@@ -50,6 +50,7 @@ def main() -> None:
   parser.add_argument("vocab_file")
   parser.add_argument("--task", default="sst-2")
   parser.add_argument("--length", type=int, default=128, help="max_seq_length")
+  parser.add_argument("--batch_size", type=int, default=32)
   parser.add_argument("--rounds", type=int, default=2)
   parser.add_argument("--steps", type=int, default=40)
   parser.add_argument("--examples", type=int, default=4000)
