@@ -23,7 +23,7 @@ from training import records
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
 INTERLEAVED = 16  # files of a set that are read at a time
-SHUFFLE_WINDOW = 1 << 15  # records of a set of files that are shuffled among themselves
+SHUFFLE_WINDOW = 1 << 17  # records of a set of files that are shuffled among themselves
 MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
 
 
