@@ -35,7 +35,8 @@ def seconds_per_example(config_file: str, folder: str, arguments: argparse.Names
       [sys.executable, os.path.join(ROOT, "run_classifier.py"), f"--task_name={arguments.task}",
        "--do_train", f"--data_dir={arguments.data_dir}", f"--vocab_file={arguments.vocab_file}",
        f"--model_config={config_file}", "--init_checkpoint=none", f"--model_dir={folder}",
-       f"--output_dir={os.path.dirname(folder)}/records", f"--train_batch_size={arguments.batch_size}",
+       f"--output_dir={os.path.dirname(folder)}/records",
+       f"--train_batch_size={arguments.batch_size}",
        f"--max_seq_length={arguments.length}", f"--train_steps={arguments.steps}",
        f"--max_train_examples={arguments.examples}"],
       check=True, capture_output=True)
