@@ -66,8 +66,9 @@ finetune() {  # RUN SEED, RUN being FAMILY_random too
   if [ "$family" = bert ]; then
     model=(--bert_config_file="$output/bert.dropout-0.1.json")
   else
-    model=(--model_config="$(ls -d "$output"/funnel_*/net_config.json | head -n 1)"
-      --overwrite_keys=dropout,dropatt --dropout=0.1 --dropatt=0.1)
+    local configs=("$output"/funnel_*/net_config.json)  # all the same
+    model=("--model_config=${configs[0]}" "--overwrite_keys=dropout,dropatt" --dropout=0.1
+      --dropatt=0.1)
   fi
   "$PYTHON" run_classifier.py --task_name=sst-2 --data_dir="$sst2" --do_train --do_eval \
     "${model[@]}" --vocab_file="$output/vocab.$family.txt" --init_checkpoint="$start" \
