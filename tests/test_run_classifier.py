@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 import tiny
 
+from training import hooks
+
 
 def flags_of(folder, name="run", **kwargs):
   """Flags of a small run on the data that `workspace` made."""
@@ -196,6 +198,17 @@ def test_interruption_is_told_without_a_traceback(workspace, number, status):
   _, err = process.communicate(timeout=60)
   assert process.returncode == status and "Traceback" not in err, err
   assert ("Interrupted. The same command goes on" in err) == (number == signal.SIGINT)
+
+
+def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
+  monkeypatch.setattr(hooks, "_signals", [])
+  hooks.raise_if_signalled()
+  hooks._signals.append(signal.SIGINT)
+  with pytest.raises(KeyboardInterrupt):
+    hooks.ProgressHook(None, 0, 1, 1, 1).before_run(None)
+  hooks._signals.append(signal.SIGTERM)
+  with pytest.raises(SystemExit, match="143"):
+    hooks.raise_if_signalled()
 
 
 @pytest.mark.smoke

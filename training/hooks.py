@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -31,6 +32,33 @@ def set_up_logging() -> None:
       logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+_signals = []  # numbers of the signals that have asked this process to end
+
+
+def watch_signals() -> None:
+  """Ends the process on Ctrl-C and SIGTERM. For scripts' mains.
+
+  An exception that a signal raises is lost where it meets code whose exceptions Python ignores (a
+  destructor); so the signal is remembered, and training looks for it before each step.
+  """
+
+  def note(number, frame):
+    del frame
+    _signals.append(number)
+    raise_if_signalled()
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, note)
+
+
+def raise_if_signalled() -> None:
+  """KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM; else nothing."""
+  if _signals:
+    if _signals[-1] == signal.SIGINT:
+      raise KeyboardInterrupt
+    sys.exit(128 + _signals[-1])
 
 
 def progress_bar(iterable=None, total: int | None = None, unit: str = "it", desc: str = "",
@@ -124,6 +152,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._last_time = None
 
   def before_run(self, run_context):
+    raise_if_signalled()
     # Estimator runs [train_op, loss]; its loss is the mean over all replicas.
     loss = run_context.original_args.fetches[1]
     return v1.train.SessionRunArgs({"loss": loss, **self._monitors})

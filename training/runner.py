@@ -35,7 +35,7 @@ def run_main(main: Callable[[], None]) -> None:
     if len(argv) > 1:
       raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
     hooks.set_up_logging()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    hooks.watch_signals()
     try:
       main()
     except UserError as error:
