@@ -126,7 +126,7 @@ class FunnelRecords:
     never = [value for role, value in special_ids.items() if role != "unk"]
     is_special = tf.reduce_any(tf.equal(ids[:, :, None], never), axis=-1)
     place = tf.range(sequences.max_seq_length)
-    # [B, words, 1] against [L] would be large: a word start is looked up among the sorted ones.
+    # Unused places of `boundary` mark one position beyond the end, which is cut off.
     boundary = tf.where(features["boundary"] < 0, sequences.max_seq_length, features["boundary"])
     row = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(boundary))
     is_start = tf.scatter_nd(
@@ -208,9 +208,9 @@ class PretrainingTask(base.Task):
     if self.loss_type == "electra":
       return self._build_electra(encoder, features)
     logits = encoder.masked_lm_logits()
-    counts = _masked_counts(logits, features)
     losses = {"mlm": pretraining.masked_token_losses(
         logits, features["masked_lm_ids"], features["masked_lm_weights"])}
+    counts = _masked_counts(logits, losses["mlm"], features)
     if self.loss_type == "bert":
       labels = features["next_sentence_labels"]  # [B, S], -1 = unused
       pairs = tf.cast(labels >= 0, tf.float32)
@@ -224,7 +224,7 @@ class PretrainingTask(base.Task):
 
   def _build_electra(self, encoder, features):
     outputs = encoder.electra(self._width_shrink)
-    counts = _masked_counts(outputs["generator_logits"], features)
+    counts = _masked_counts(outputs["generator_logits"], outputs["generator_losses"], features)
     real = tf.cast(features["input_mask"], tf.float32)
     replaced = tf.cast(outputs["is_replaced"], tf.float32)
     guessed = tf.cast(outputs["guessed_replaced"], tf.float32) * real
@@ -263,14 +263,14 @@ def _equal(a, b):
   return tf.cast(tf.equal(a, b), tf.float32)
 
 
-def _masked_counts(logits, features):
+def _masked_counts(logits, losses, features):
   """name -> float32 [B]: tokens, masked tokens, those guessed right, the sum of their losses."""
   weights, ids = features["masked_lm_weights"], features["masked_lm_ids"]
   right = _equal(tf.argmax(logits, axis=-1, output_type=tf.int32), ids)
   return {"tokens": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1),
           "masked": tf.reduce_sum(weights, axis=1),
           "masked_right": tf.reduce_sum(weights * right, axis=1),
-          "masked_loss": pretraining.masked_token_losses(logits, ids, weights)}
+          "masked_loss": losses}
 
 
 def rates(sums: dict, divide) -> dict:
