@@ -245,13 +245,7 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
       output = build(features)
       if restored:
         checkpoints.check(restored)
-      scalars = {spec.name: features[spec.name] for spec in task.feature_specs
-                 if not spec.is_sequence and spec.length is None}
-      predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
-                     "is_real_example": features["is_real_example"]}
-      for name, weight in task.loss_weights(features).items():
-        predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
-      spec = library.TPUEstimatorSpec(mode, predictions=predictions,
+      spec = library.TPUEstimatorSpec(mode, predictions=_predictions(task, output, features),
                                       scaffold_fn=_weights_only_scaffold)
       return spec if use_tpu or devices.strategy is None else spec.as_estimator_spec()
 
@@ -275,11 +269,8 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not use_tpu and optimizer.gradient_norm is not None:  # None in all replicas but the first
-      monitors = {"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
-                  **scalars}
-      for name, value in monitors.items():
-        v1.add_to_collection(MONITORS, (name, value))
-        v1.summary.scalar(name, value)
+      _monitor({"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
+                **scalars})
     scaffold_fn = None
     if not restored:
       initialize = lambda: checkpoints.initialize(experiment.model)
@@ -304,6 +295,24 @@ def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
             for name, values in output.losses.items()}
   kinds = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
   return {"loss": tf.add_n(list(losses.values())), **output.monitors, **kinds}
+
+
+def _monitor(scalars: dict[str, tf.Tensor]) -> None:
+  """Has scalars shown, logged and written for TensorBoard."""
+  for name, value in scalars.items():
+    v1.add_to_collection(MONITORS, (name, value))
+    v1.summary.scalar(name, value)
+
+
+def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tensor]:
+  """What the host needs of a batch to score it: predictions, losses and scalar features."""
+  scalars = {spec.name: features[spec.name] for spec in task.feature_specs
+             if not spec.is_sequence and spec.length is None}
+  predictions = {**output.predictions, **scalars, "example_index": features["example_index"],
+                 "is_real_example": features["is_real_example"]}
+  for name, weight in task.loss_weights(features).items():
+    predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
+  return predictions
 
 
 def _weights_only_scaffold():
