@@ -198,10 +198,6 @@ class FunnelEncoder:
         features["input_mask"] * (1 - features["is_mask_symbol"])))
     return funnel_heads.mlm_logits(self._config, hidden, features["masked_lm_positions"])
 
-  def next_sentence_logits(self) -> tf.Tensor:
-    raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers have no "
-                    "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
-
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
     """See models.pretraining.electra; the label 1 means original, as in released Funnels."""
     return funnel_heads.electra(self._config, self._features, width_shrink=width_shrink,

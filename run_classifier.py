@@ -39,28 +39,11 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   task = classification.make_task(
       experiment.classification, experiment.raw_data, experiment.model.cls_scope,
       model_config.cls_segment_id)
-  settings = experiment.record_files
-  record_files = {kind: path for kind, path in (
-      ("train", settings.train_data_path), ("dev", settings.eval_data_path),
-      ("test", settings.test_data_path)) if path}
-  meta_path = settings.input_meta_data_path
-  if record_files:
-    if not meta_path:
-      raise UserError("--input_meta_data_path is missing: it names the metadata file that "
-                      "create_finetuning_data.py wrote with the records")
-    meta = records.read_meta(meta_path)
-    find_labels(task, experiment, meta.get("label_list"))
-  else:
-    find_labels(task, experiment, None)
-  run = runner.Runner(experiment, model_config, task, {
-      kind: records.RecordFiles([path], records.count_records(path))
-      for kind, path in record_files.items()})
-  if record_files:
-    records.check_meta(meta_path, meta, run.record_settings())
-    for kind, path in record_files.items():
-      size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
-      if size is not None:
-        records.check_size(path, size)
+  record_sets, meta = runner.find_record_sets(experiment.record_files)
+  find_labels(task, experiment, meta.get("label_list"))
+  run = runner.Runner(experiment, model_config, task, record_sets)
+  if record_sets:
+    run.check_records(meta)
   return run
 
 
@@ -118,13 +101,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run.check_before_work()
   if trainer.do_submit:
     check_submission(run)
-  metrics = {}
   if trainer.do_train:
     store_labels(run.task, experiment)
-    run.train()
-  if trainer.do_eval:
-    checkpoint, metrics = run.evaluate_all()
-    print(f"{run.task.name} dev: {runner.format_metrics(metrics)} ({checkpoint})")
+  metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
       write_predictions(run.task, split, predictions, trainer)

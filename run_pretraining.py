@@ -29,8 +29,6 @@ from training import checkpoints, config, flags, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.Pretraining, config.Data, config.Optimizer,
             config.Trainer, config.Runtime)
-# Keys of the metadata under which the two forms of records hold a setting, and its flag.
-LENGTH_KEYS = ("max_seq_length", "seq_len")
 
 log = logging.getLogger("scripts.run_pretraining")
 
@@ -40,12 +38,12 @@ class Corpus:
   """Records with their metadata.
 
   Attributes:
-    files: kind ("train", "dev") -> record files.
+    record_sets: kind ("train", "dev") -> record files.
     meta: what they were made with; of records without metadata nothing.
     meta_path: where that is written, for messages.
   """
 
-  files: dict[str, records.RecordFiles]
+  record_sets: dict[str, records.RecordSet]
   meta: dict[str, Any]
   meta_path: str
 
@@ -66,7 +64,7 @@ def expand(flag: str, names: str) -> list[str]:
   return paths
 
 
-def read_bert_files(flag: str, names: str) -> tuple[records.RecordFiles, dict[str, Any], str]:
+def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str, Any], str]:
   """Record files in BERT's form, their common metadata (empty if there are none) and its path."""
   paths, counts, metas = expand(flag, names), {}, {}
   for path in paths:
@@ -77,11 +75,11 @@ def read_bert_files(flag: str, names: str) -> tuple[records.RecordFiles, dict[st
       counts.update((os.path.join(folder, name), count) for name, count in zip(
           meta["filenames"], meta["num_example"], strict=True))
   number = sum(counts[path] if path in counts else records.count_records(path) for path in paths)
-  return records.RecordFiles(paths, number), *common_meta(metas)
+  return records.RecordSet(paths, number), *common_meta(metas)
 
 
 def read_funnel_files(folders: str, split: str, num_passes: int,
-                      wanted: dict[str, Any]) -> tuple[records.RecordFiles, dict[str, Any], str]:
+                      wanted: dict[str, Any]) -> tuple[records.RecordSet, dict[str, Any], str]:
   """Record files in Funnel's form that fit `wanted`, their common metadata and its path.
 
   Raises:
@@ -103,7 +101,7 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
     raise UserError(f"--record_dir={folders}: no records of split {split!r}"
                     + "".join(f", {name} {value}" for name, value in wanted.items())
                     + f"; create_pretraining_data.py --save_dir=... --split={split} makes them")
-  return records.RecordFiles(found, number), *common_meta(metas)
+  return records.RecordSet(found, number), *common_meta(metas)
 
 
 # What may differ between files that are used together.
@@ -159,8 +157,9 @@ def find_corpus(settings: config.Pretraining, trainer: config.Trainer,
 def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set[str]) -> None:
   """Fills settings from the records' metadata; UserError where the user gave others."""
   meta, data, settings = corpus.meta, experiment.data, experiment.pretraining
-  places = {"max_seq_length": (data, LENGTH_KEYS), "uncased": (
-      experiment.tokenizer, ("do_lower_case", "uncased")),
+  # Setting -> its section and the names under which the metadata of the two forms hold it.
+  places = {"max_seq_length": (data, ("max_seq_length", "seq_len")),
+            "uncased": (experiment.tokenizer, ("do_lower_case", "uncased")),
             "use_v2_feature_names": (settings, ("use_v2_feature_names",)),
             "pack_sequences": (settings, ("pack_sequences",))}
   if settings.input_file:  # Funnel's form has no masks: how many is free
@@ -258,14 +257,14 @@ def make_task(experiment: config.Experiment, model_config: modeling.Config, corp
                                      settings.disc_coeff)
 
 
-def make_runner() -> runner.Runner:
-  """Everything that the flags ask for, checked."""
-  experiment, given = flags.read(*SECTIONS)
+def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner:
+  """Everything that the flags ask for, checked.
+
+  Args:
+    experiment: the flags; completed in place.
+    given: names that the user set.
+  """
   trainer, settings = experiment.trainer, experiment.pretraining
-  if not (trainer.do_train or trainer.do_eval):
-    trainer.do_train = True
-  trainer.model_dir = trainer.model_dir or experiment.data.output_dir or os.path.join(
-      "runs", "pretraining")
   wanted = {}
   if "max_seq_length" in given:
     wanted["seq_len"] = experiment.data.max_seq_length
@@ -276,41 +275,46 @@ def make_runner() -> runner.Runner:
   special_ids, vocab_size = find_symbols(corpus, experiment.tokenizer)
   model_config = find_model_config(experiment, vocab_size)
   loss_type = choose_loss(settings, model_config.family)
-  if loss_type not in pretraining.LOSS_TYPES:
-    raise UserError(f"--loss_type={settings.loss_type} is unknown; use one of "
-                    + ", ".join(pretraining.LOSS_TYPES))
   if model_config.family != "bert" and loss_type == "bert":
     raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers learn no "
                     "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
   if settings.pack_sequences and (model_config.family != "bert" or loss_type == "electra"):
     raise UserError("records with --pack_sequences serve --loss_type=bert and mlm of a BERT "
                     "configuration; make records without it")
-  recipe = config.load_recipe(model_config.family, "pretraining", loss_type)
-  if "num_train_epochs" in given:
-    recipe.pop("train_steps")
-  taken = config.apply_recipe(experiment, recipe, given)
-  log.info("Recipe %s_pretraining, %s: %s", model_config.family, loss_type,
-           ", ".join(f"{key}={value}" for key, value in taken.items()))
+  task = make_task(experiment, model_config, corpus, special_ids, loss_type)
+  runner.take_recipe(experiment, given, model_config.family, "pretraining", loss_type)
   if experiment.model.init_checkpoint not in ("", "none"):
     experiment.model.init_checkpoint = checkpoints.resolve(experiment.model.init_checkpoint)
   else:
     experiment.model.init_checkpoint = "none"
-  if settings.max_eval_batch:
+  if settings.max_eval_batch and "max_eval_examples" not in given:
     experiment.data.max_eval_examples = settings.max_eval_batch * trainer.eval_batch_size
-  task = make_task(experiment, model_config, corpus, special_ids, loss_type)
-  return runner.Runner(experiment, model_config, task, corpus.files)
+  return runner.Runner(experiment, model_config, task, corpus.record_sets)
+
+
+def read_experiment() -> tuple[config.Experiment, set[str]]:
+  """The flags with the default folders, and the names that the user set."""
+  experiment, given = flags.read(*SECTIONS)
+  trainer = experiment.trainer
+  for name in ("do_predict", "do_submit"):
+    if getattr(trainer, name):
+      raise UserError(f"--{name}: pretraining has nothing to predict; use --do_train or --do_eval")
+  if not (trainer.do_train or trainer.do_eval):
+    trainer.do_train = True
+  trainer.model_dir = trainer.model_dir or experiment.data.output_dir or os.path.join(
+      "runs", "pretraining")
+  return experiment, given
 
 
 def main() -> None:
-  run = make_runner()
-  trainer = run.experiment.trainer
-  if trainer.do_eval:
-    run.check_best_metric()
-  if trainer.do_train:
-    run.train()
-  if trainer.do_eval:
-    checkpoint, metrics = run.evaluate_all()
-    print(f"{run.task.name}: {runner.format_metrics(metrics)} ({checkpoint})")
+  experiment, given = read_experiment()
+
+  def run_once(one: config.Experiment) -> dict[str, float]:
+    run = make_runner(one, given)
+    run.check_before_work()
+    return run.train_and_evaluate()
+
+  runner.run_trials(experiment, run_once)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ def read_experiment() -> config.Experiment:
   if settings.task_name not in race.DATASETS:
     raise UserError(f"--task_name={settings.task_name} is unknown; known are "
                     f"{', '.join(race.DATASETS)}")
-  if experiment.trainer.do_submit:
-    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   runner.complete(experiment, given, "race", settings.task_name)
   check_lengths(experiment.data.max_seq_length, settings.max_qa_length)
   return experiment
@@ -50,12 +48,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
                         model_config.cls_segment_id)
   run = runner.Runner(experiment, model_config, task)
   run.check_before_work()
-  metrics = {}
-  if trainer.do_train:
-    run.train()
-  if trainer.do_eval:
-    checkpoint, metrics = run.evaluate_all()
-    print(f"{task.name} dev: {runner.format_metrics(metrics)} ({checkpoint})")
+  metrics = run.train_and_evaluate()
   if trainer.do_predict:
     for split, predictions in run.predict().items():
       write_predictions(task, split, predictions, trainer.model_dir)

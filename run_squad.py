@@ -28,8 +28,6 @@ def read_experiment() -> config.Experiment:
   """The flags, completed by the recipe and the default folders."""
   experiment, given = flags.read(*SECTIONS)
   settings = experiment.squad
-  if experiment.trainer.do_submit:
-    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   if settings.proc_id >= 0 and not settings.prepro_split:
     raise UserError(f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
                     f"--prepro_split. Leave it out to make all with --num_proc processes")
@@ -45,29 +43,17 @@ def read_experiment() -> config.Experiment:
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
   model_config = runner.load_model_config(experiment.model)
-  raw, settings = experiment.raw_data, experiment.record_files
+  raw = experiment.raw_data
   task = squad.SquadTask(experiment.squad_data, experiment.squad,
                          raw.data_dir or os.path.join(raw.data_root, "squad"),
                          model_config.cls_segment_id, raw.skip_bad_rows)
-  record_files = {kind: path for kind, path in (
-      ("train", settings.train_data_path), ("dev", settings.eval_data_path),
-      ("test", settings.test_data_path)) if path}
+  record_sets, meta = runner.find_record_sets(experiment.record_files)
   run = runner.Runner(
-      experiment, model_config, task,
-      {kind: records.RecordFiles([path], records.count_records(path))
-       for kind, path in record_files.items()},
+      experiment, model_config, task, record_sets,
       functools.partial(parts.write_split, num_proc=experiment.squad.num_proc,
                         proc_id=experiment.squad.proc_id))
-  if record_files:
-    if not settings.input_meta_data_path:
-      raise UserError("--input_meta_data_path is missing: it names the metadata file that "
-                      "create_finetuning_data.py wrote with the records")
-    meta = records.read_meta(settings.input_meta_data_path)
-    records.check_meta(settings.input_meta_data_path, meta, run.record_settings())
-    for kind, path in record_files.items():
-      size = meta.get(f"{'train' if kind == 'train' else 'eval'}_data_size")
-      if size is not None:
-        records.check_size(path, size)
+  if record_sets:
+    run.check_records(meta)
   return run
 
 
@@ -135,12 +121,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_eval or (trainer.do_train and trainer.eval_every_steps):
     find_data(run, "dev")
     run.check_best_metric()
-  metrics = {}
-  if trainer.do_train:
-    run.train()
-  if trainer.do_eval:
-    checkpoint, metrics = run.evaluate_all()
-    print(f"squad dev: {runner.format_metrics(metrics)} ({checkpoint})")
+  metrics = run.train_and_evaluate()
   if trainer.do_predict:
     predictions, = run.predict().values()
     write_answers(run, run.task.answers(predictions))

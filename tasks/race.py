@@ -279,9 +279,6 @@ class RaceTask(base.RawDataTask):
         base.FeatureSpec("example_id", default=-1),
     ]
 
-  def splits(self, kind):
-    return [kind]
-
   def _path(self, split):
     return os.path.join(self.data_dir, self.dataset.files[split])
 

@@ -286,8 +286,8 @@ def test_records_tell_their_own_settings(made):
     assert experiment.data.max_seq_length == LENGTH
     assert settings.max_predictions_per_seq == predictions
     assert run_pretraining.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
-    assert corpus.files["train"].num_examples == sum(
-        map(records.count_records, corpus.files["train"].paths)) > 10
+    assert corpus.record_sets["train"].num_examples == sum(
+        map(records.count_records, corpus.record_sets["train"].paths)) > 10
 
 
 def test_records_of_other_settings_are_refused(made, tmp_path):
@@ -360,7 +360,7 @@ def test_bert_from_text_to_a_fine_tuned_model(made, tmp_path):
            "--max_predictions_per_seq=4", "--num_warmup_steps=2"]
   out, _ = run_tiny(made, tmp_path / "one", *flags, "--do_train=True", "--do_eval=True",
                     "--num_train_steps=10", "--max_eval_steps=2")
-  assert "pretraining_bert: " in out and "next_sentence_accuracy" in out
+  assert "pretraining_bert dev: " in out and "next_sentence_accuracy" in out
   run_tiny(made, tmp_path / "two", *flags, "--num_train_steps=10", "--num_core_per_host=2")
   one, two = log_of(tmp_path / "one", "train"), log_of(tmp_path / "two", "train")
   assert [entry["step"] for entry in one] == [5, 10]
@@ -392,7 +392,7 @@ def test_electra_with_the_published_flags(made, tmp_path):
       "--block_size=1_1", "--decoder_size=1", "--d_model=16", "--d_embed=16", "--n_head=4",
       "--d_head=4", "--d_inner=32", "--pool_q_only=True", "--do_train", "--do_eval",
       "--eval_all_ckpt", "--sample_strategy=whole_word")
-  assert "pretraining_electra: " in out
+  assert "pretraining_electra dev: " in out
   assert [entry["step"] for entry in log_of(tmp_path / "run", "eval")] == [0, 5, 10]
   last = log_of(tmp_path / "run", "train")[-1]
   assert {"loss_gen", "loss_disc", "replaced_precision", "replaced_recall", "disc_accuracy",
@@ -408,9 +408,24 @@ def test_electra_with_the_published_flags(made, tmp_path):
   assert "new: model/lm_proj" in err
 
 
+def test_trials_and_a_limit_of_the_evaluation(made, tmp_path):
+  out, _ = run_tiny(
+      made, tmp_path, f"--record_dir={made}/funnel", "--train_steps=2", "--do_train", "--do_eval",
+      f"--model_config={made}/model/net_config.json", "--num_trials=2", "--max_eval_examples=3")
+  assert "standard deviation" in out
+  with open(tmp_path / "trials.json") as reader:
+    first, second = json.load(reader)["loss"]["values"]
+  assert first != second
+  run_tiny(made, tmp_path / "trial_0", f"--record_dir={made}/funnel", "--do_eval")
+  few, whole = log_of(tmp_path / "trial_0", "eval")
+  assert few["data"] != whole["data"], "--max_eval_examples was overridden by --max_eval_batch"
+
+
 def test_mistakes_on_the_command_line(made, tmp_path):
   _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--loss_type=bert",
                     f"--model_config={made}/model/net_config.json", status=1)
   assert "--loss_type=bert needs a BERT configuration" in err and "Traceback" not in err
   _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", status=1)
   assert "no model: give --model_config" in err
+  _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--do_predict", status=1)
+  assert "--do_predict: pretraining has nothing to predict" in err and "Traceback" not in err

@@ -208,7 +208,7 @@ def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> 
 
 
 @dataclasses.dataclass
-class RecordFiles:
+class RecordSet:
   """Finished record files of one split and the number of their records together."""
 
   paths: list[str]
@@ -252,8 +252,7 @@ def count_records(path: str) -> int:
 
 def check_size(path: str, expected: int) -> None:
   """UserError unless a record file holds as many records as its metadata say."""
-  count = count_records(path)
-  if count != expected:
+  if (count := count_records(path)) != expected:
     raise UserError(f"{path}: {count} records where its metadata say {expected}; one of the two "
                     f"belongs to other data, make them anew together")
 

@@ -117,21 +117,49 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
   Args:
     experiment: changed in place.
     given: names that the user set.
-    job: "classification", "race" or "squad", of configs/experiments/FAMILY_JOB.yaml.
+    job: "classification", "race" or "squad"; see take_recipe.
     task_name: the task's canonical name.
     has_other_work: something is to be done even without a --do_ flag.
   """
   trainer, data = experiment.trainer, experiment.data
+  if trainer.do_submit and job != "classification":
+    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit,
               has_other_work)):
     trainer.do_train = trainer.do_eval = True
   data.output_dir = data.output_dir or os.path.join("runs", task_name)
   trainer.model_dir = trainer.model_dir or data.output_dir
   find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train)
-  family = load_model_config(experiment.model).family
-  taken = config.apply_recipe(experiment, config.load_recipe(family, job, task_name), given)
+  take_recipe(experiment, given, load_model_config(experiment.model).family, job, task_name)
+
+
+def take_recipe(experiment: config.Experiment, given: set[str], family: str, job: str,
+                task_name: str) -> None:
+  """Fills settings from a task's recipe in configs/experiments/FAMILY_JOB.yaml; logs which.
+
+  A number of epochs that the user gave wins over the recipe's number of updates.
+  """
+  recipe = config.load_recipe(family, job, task_name)
+  if "num_train_epochs" in given:
+    recipe.pop("train_steps", None)
+  taken = config.apply_recipe(experiment, recipe, given)
   log.info("Recipe %s_%s, task %s: %s", family, job, task_name,
            ", ".join(f"{key}={value}" for key, value in taken.items()))
+
+
+def find_record_sets(settings: config.RecordFiles) -> tuple[
+    dict[str, records.RecordSet], dict[str, Any]]:
+  """The record files that the user named, by kind, and their metadata; both empty without any."""
+  paths = {"train": settings.train_data_path, "dev": settings.eval_data_path,
+           "test": settings.test_data_path}
+  found = {kind: records.RecordSet([path], records.count_records(path))
+           for kind, path in paths.items() if path}
+  if not found:
+    return {}, {}
+  if not settings.input_meta_data_path:
+    raise UserError("--input_meta_data_path is missing: it names the metadata file that "
+                    "create_finetuning_data.py wrote with the records")
+  return found, records.read_meta(settings.input_meta_data_path)
 
 
 # ---- One run ------------------------------------------------------------------------------------
@@ -155,7 +183,7 @@ class Runner:
   """
 
   def __init__(self, experiment: config.Experiment, model_config: modeling.Config, task: Task,
-               record_files: dict[str, records.RecordFiles] | None = None,
+               record_sets: dict[str, records.RecordSet] | None = None,
                write_split=records.write_split):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
@@ -163,12 +191,12 @@ class Runner:
       experiment: complete settings.
       model_config: from load_model_config.
       task: the task.
-      record_files: kind ("train", "dev", "test") -> record files to use instead of raw data.
+      record_sets: kind ("train", "dev", "test") -> record files to use instead of raw data.
       write_split: makes a record file of raw data; has the arguments of records.write_split.
     """
     self.experiment = experiment
     self.task = task
-    self.record_files = record_files or {}
+    self.record_sets = record_sets or {}
     self.write_split = write_split
     self.model_config = model_config
     self.tokenizer = None  # finished records can do without one
@@ -197,6 +225,18 @@ class Runner:
     return records.settings(self.task, self.tokenizer, self.experiment.tokenizer,
                             self.experiment.data.max_seq_length)
 
+  def check_records(self, meta: dict[str, Any]) -> None:
+    """UserError where the metadata of the record files differ from the settings or the files."""
+    meta_path = self.experiment.record_files.input_meta_data_path
+    records.check_meta(meta_path, meta, self.record_settings())
+    for kind, files in self.record_sets.items():
+      if kind == "test" and self.task.splits("test") == self.task.splits("dev"):
+        kind = "dev"  # SQuAD predicts what it evaluates
+      size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
+      if size is not None and size != files.num_examples:
+        raise UserError(f"{files.paths[0]}: {files.num_examples} records where {meta_path} says "
+                        f"{size}; one of the two belongs to other data, make them anew together")
+
   def sources(self, kind: str) -> list[Source]:
     """Records of a kind ("train", "dev", "test"), made from raw data where none are given."""
     if kind not in self._sources:
@@ -218,8 +258,8 @@ class Runner:
     limit = data.max_train_examples if kind == "train" else data.max_eval_examples
     found = []
     splits = self.task.splits(kind)
-    if kind in self.record_files:
-      files = self.record_files[kind]
+    if kind in self.record_sets:
+      files = self.record_sets[kind]
       records.check_lengths(files.paths[0], self.task.feature_specs,
                             data.max_seq_length * self.task.sequences_per_example)
       found.append((splits[0] if len(splits) == 1 else kind, files))
@@ -230,12 +270,22 @@ class Runner:
         path, count = records.cached_split(
             data.output_dir, self.task, split, self.tokenizer, self.record_settings(),
             data.overwrite_data, progress, self.write_split)
-        found.append((split, records.RecordFiles([path], count)))
-    invert_mask = kind in self.record_files and self.experiment.record_files.invert_input_mask
+        found.append((split, records.RecordSet([path], count)))
+    invert_mask = kind in self.record_sets and self.experiment.record_files.invert_input_mask
     return [Source(split, inputs.RecordSource(
         files.paths, min(files.num_examples, limit or files.num_examples), self.task,
         data.max_seq_length, self.model_config.padded_length, invert_mask,
         is_whole=not limit or limit >= files.num_examples)) for split, files in found]
+
+  def train_and_evaluate(self) -> dict[str, float]:
+    """Trains and evaluates as the --do_ flags say; metrics of the best checkpoint, if evaluated."""
+    metrics = {}
+    if self.experiment.trainer.do_train:
+      self.train()
+    if self.experiment.trainer.do_eval:
+      checkpoint, metrics = self.evaluate_all()
+      print(f"{self.task.name} dev: {format_metrics(metrics)} ({checkpoint})")
+    return metrics
 
   # -- training --
 
