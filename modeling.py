@@ -18,7 +18,8 @@ import tensorflow as tf
 from errors import UserError
 from models import bert, bert_heads, funnel_heads, layers
 from models.bert import BertConfig, BertModel
-from models.funnel import FunnelTFM, ModelConfig
+from models.funnel import FunnelTFM
+from models.funnel_config import ModelConfig
 
 __all__ = ["BertConfig", "BertModel", "FunnelTFM", "ModelConfig", "RELEASED_FUNNELS",
            "build_encoder", "load_config", "released_funnel"]

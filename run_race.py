@@ -14,8 +14,8 @@ from errors import UserError
 from tasks import race
 from training import config, flags, runner
 
-SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Race, config.Data,
-            config.Optimizer, config.Trainer, config.Runtime)
+SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Race, config.RecordFiles,
+            config.Data, config.Optimizer, config.Trainer, config.Runtime)
 
 
 def read_experiment() -> config.Experiment:
@@ -46,7 +46,10 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   model_config = runner.load_model_config(experiment.model)
   task = race.make_task(experiment.race, experiment.raw_data, experiment.model.cls_scope,
                         model_config.cls_segment_id)
-  run = runner.Runner(experiment, model_config, task)
+  record_sets, meta = runner.find_record_sets(experiment.record_files)
+  run = runner.Runner(experiment, model_config, task, record_sets)
+  if record_sets:
+    run.check_records(meta)
   run.check_before_work()
   metrics = run.train_and_evaluate()
   if trainer.do_predict:

@@ -545,7 +545,8 @@ def _flag_value(name: str) -> object:
 
 
 def get_tokenizer(
-  tokenizer_type: str | None = None, tokenizer_path: str | None = None, uncased: bool | None = None
+  tokenizer_type: str | None = None, tokenizer_path: str | None = None,
+  uncased: bool | None = None, keep_accents: bool = False
 ) -> FullTokenizer | SentencePieceTokenizer:
   """Makes the tokenizer that a model was trained with.
 
@@ -558,6 +559,7 @@ def get_tokenizer(
       "SentencePiece" (a ".model" file).
     tokenizer_path: the file, local or gs://.
     uncased: whether text is to be lower-cased.
+    keep_accents: SentencePiece: leave accents and compatibility characters as they are.
   """
   tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
@@ -566,13 +568,17 @@ def get_tokenizer(
   # Model Garden's scripts call the two WordPiece and SentencePiece.
   tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(
       tokenizer_type, tokenizer_type)
-  classes = {"word_piece": FullTokenizer, "sent_piece": SentencePieceTokenizer}
-  if tokenizer_type not in classes:
+  if tokenizer_type not in ("word_piece", "sent_piece"):
     raise UserError(f"tokenizer_type must be word_piece or sent_piece, not {tokenizer_type!r}")
   named = {".model": "sent_piece", ".txt": "word_piece"}.get(os.path.splitext(path)[1].lower())
   if named not in (None, tokenizer_type):
     raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
-  return classes[tokenizer_type](path, do_lower_case=uncased)
+  if tokenizer_type == "sent_piece":
+    return SentencePieceTokenizer(path, uncased, keep_accents)
+  if keep_accents:
+    raise UserError("--keep_accents is for SentencePiece models; WordPiece strips accents with "
+                    "--uncased only: use --nouncased with a cased vocabulary")
+  return FullTokenizer(path, do_lower_case=uncased)
 
 
 def check_vocab(tokenizer: _Tokenizer, vocab_size: int, config_file: str) -> None:

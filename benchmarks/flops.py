@@ -43,23 +43,30 @@ def relative_flops(queries: int, keys: int, heads_width: int) -> int:
   return 2 * queries * distances * heads_width + 2 * 2 * queries * heads_width
 
 
+def pooled_length(config: modeling.ModelConfig, length: int) -> int:
+  """Length after a pooling: 128 -> 64, 17 -> 9 where [cls] is kept and the sequence truncated."""
+  kept = int(config.separate_cls)
+  if kept and config.truncate_seq and config.pooling_size > 1:
+    length -= 1
+  return kept - (kept - length) // config.pooling_size
+
+
 def encoder_flops(config: modeling.Config, length: int, relative: bool = False) -> int:
   """Forward FLOPs of an encoder for one example of `length` tokens."""
   if config.family == "bert":
     return config.num_hidden_layers * layer_flops(
         length, length, config.hidden_size, config.hidden_size, config.intermediate_size)
-  total = 0
+  total, queries = 0, length
   heads_width = config.n_head * config.d_head
   for block, (count, repeats) in enumerate(config.blocks):
-    keys = queries = length // config.pooling_size**block
+    if block:
+      queries = pooled_length(config, queries)
     for layer in range(count * repeats):
-      first = block > 0 and layer == 0
-      if first and config.pool_q_only:  # reads the sequence before pooling
-        keys = queries * config.pooling_size
+      if not block or layer or not config.pool_q_only:  # else it reads the sequence before pooling
+        keys = queries
       total += layer_flops(queries, keys, config.d_model, heads_width, config.d_inner)
       if relative and config.rel_attn_type != "null":
         total += relative_flops(queries, keys, heads_width)
-      keys = queries
   if config.d_embed != config.d_model:
     total += 2 * length * config.d_embed * config.d_model
   return total

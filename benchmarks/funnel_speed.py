@@ -1,13 +1,14 @@
 """Training time of a 4_4_4 Funnel beside BERT of the same width and depth, on the same data.
 
-  python benchmarks/funnel_speed.py DATA_DIR VOCAB_FILE [--task=sst-2] [--rounds=2] [--steps=40]
+  python benchmarks/funnel_speed.py DATA_DIR VOCAB_FILE [--task=sst-2] [--rounds=2] [--steps=80]
 
 Both are as wide as MiniLM (384), 12 layers deep, and start from random weights. They are trained in
 turns through run_classifier.py; the ratio of the times per example is printed beside the ratio of
-the FLOPs (benchmarks/flops.py) at max_seq_length.
+the FLOPs (benchmarks/flops.py) at the lengths to which their batches are padded.
 """
 
 import argparse
+import glob
 import json
 import os
 import statistics
@@ -19,6 +20,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import modeling
 from benchmarks import flops
+from tasks import classification
+from training import config, inputs, records
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCAB_SIZE = 30522
@@ -30,18 +33,41 @@ MODELS = {
 
 
 def seconds_per_example(config_file: str, folder: str, arguments: argparse.Namespace) -> float:
-  """Trains for a few steps and reads the speed from metrics.jsonl."""
+  """Trains for a few steps; the speed is the median of metrics.jsonl's lines but the first two.
+
+  TensorFlow prepares itself for each new length of a batch, mostly in the first steps.
+  """
   subprocess.run(
       [sys.executable, os.path.join(ROOT, "run_classifier.py"), f"--task_name={arguments.task}",
        "--do_train", f"--data_dir={arguments.data_dir}", f"--vocab_file={arguments.vocab_file}",
        f"--model_config={config_file}", "--init_checkpoint=none", f"--model_dir={folder}",
-       f"--output_dir={os.path.dirname(folder)}/records",
-       f"--train_batch_size={arguments.batch_size}",
+       f"--output_dir={records_dir(config_file)}", f"--train_batch_size={arguments.batch_size}",
        f"--max_seq_length={arguments.length}", f"--train_steps={arguments.steps}",
-       f"--max_train_examples={arguments.examples}"],
+       f"--max_train_examples={arguments.examples}", f"--log_freq={arguments.steps // 10}"],
       check=True, capture_output=True)
   with open(os.path.join(folder, "metrics.jsonl")) as reader:
-    return 1 / json.loads(reader.read().splitlines()[-1])["examples_per_second"]
+    speeds = [json.loads(line)["examples_per_second"] for line in reader.readlines()[2:]]
+  return 1 / statistics.median(speeds)
+
+
+def records_dir(config_file: str) -> str:
+  return config_file.removesuffix(".json") + ".records"
+
+
+def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
+  """Mean FLOPs of an example in the batches that seconds_per_example trained on."""
+  model_config = modeling.load_config(config_file)
+  task = classification.make_task(
+      config.Classification(task_name=arguments.task), config.RawData(data_dir=arguments.data_dir),
+      cls_segment_id=model_config.cls_segment_id)
+  path, = glob.glob(os.path.join(records_dir(config_file), "*.train.*.tfrecord"))
+  source = inputs.RecordSource(
+      [path], min(records.count_records(path), arguments.examples), task, arguments.length,
+      model_config.padded_length)
+  input_fn = inputs.train_input_fn(source, arguments.batch_size, config.Trainer().seed, 0, 1, False)
+  lengths = [batch["input_ids"].shape[1] for batch in input_fn().take(arguments.steps)]
+  print(f"{model_config.family}: batches of {statistics.mean(lengths):.1f} tokens")
+  return statistics.mean(flops.encoder_flops(model_config, length) for length in lengths)
 
 
 def main() -> None:
@@ -53,23 +79,25 @@ def main() -> None:
   parser.add_argument("--length", type=int, default=128, help="max_seq_length")
   parser.add_argument("--batch_size", type=int, default=32)
   parser.add_argument("--rounds", type=int, default=2)
-  parser.add_argument("--steps", type=int, default=40)
+  parser.add_argument("--steps", type=int, default=80)
   parser.add_argument("--examples", type=int, default=4000)
   arguments = parser.parse_args()
   times = {name: [] for name in MODELS}
   with tempfile.TemporaryDirectory() as work:
-    for name, config in MODELS.items():
-      with open(os.path.join(work, f"{name}.json"), "w") as writer:
-        json.dump(config.to_dict(), writer)
+    paths = {name: os.path.join(work, f"{name}.json") for name in MODELS}
+    for name, model_config in MODELS.items():
+      with open(paths[name], "w") as writer:
+        json.dump(model_config.to_dict(), writer)
     for index in range(arguments.rounds):
       for name in MODELS:
         times[name].append(seconds_per_example(
-            os.path.join(work, f"{name}.json"), os.path.join(work, f"{name}-{index}"), arguments))
+            paths[name], os.path.join(work, f"{name}-{index}"), arguments))
         print(f"{name}: {1000 * times[name][-1]:.2f} ms per example", flush=True)
+    counted = (flops_per_example(paths["funnel"], arguments)
+               / flops_per_example(paths["bert"], arguments))
   ratio = statistics.median(f / b for f, b in zip(times["funnel"], times["bert"], strict=True))
-  counted = flops.encoder_flops(MODELS["funnel"], arguments.length) / flops.encoder_flops(
-      MODELS["bert"], arguments.length)
-  print(f"time ratio {ratio:.3f}, FLOPs ratio {counted:.3f}")
+  print(f"time ratio {ratio:.3f}, FLOPs ratio {counted:.3f}, one over the other "
+        f"{ratio / counted:.3f}")
 
 
 if __name__ == "__main__":

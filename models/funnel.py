@@ -1,4 +1,4 @@
-"""Funnel-Transformer (Dai et al. 2020, arXiv:2006.03236): configuration, encoder and decoder.
+"""Funnel-Transformer (Dai et al. 2020, arXiv:2006.03236): encoder and decoder.
 
 The encoder is a stack of blocks; the first layer of every block but the first pools the sequence.
 The decoder spreads the last block's output over the full length again, adds the first block's
@@ -12,233 +12,18 @@ Shape legend, for every comment in this file:
 """
 
 import dataclasses
-import json
 import math
-import re
-from typing import ClassVar
 
 import tensorflow as tf
 
 from errors import UserError
 from models import layers
-from models.bert import read_json
+from models.funnel_config import CLS_SEGMENT_ID, ModelConfig
 
 v1 = tf.compat.v1
 
 LAYER_NORM_EPSILON = 1e-8
 MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
-CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
-NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
-
-
-@dataclasses.dataclass
-class ModelConfig:
-  """The keys of net_config.json, and `truncate_seq`, which that file does not hold.
-
-  Example:
-    config = ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
-    config = ModelConfig(vocab_size=32000, block_size="2_2", d_model=256, d_embed=256, n_head=4,
-                         d_inner=1024)
-
-  Attributes:
-    vocab_size: rows of the word embedding table.
-    block_size: layers of each block, joined by "_". "PxR" is P layers, each applied R times in a
-      row with the same parameters; "6_3x2_3x2" has 12 parameter layers and runs 18.
-    d_model: width of the hidden states; even, as half of a position's encoding is sines.
-    d_embed: width of the embeddings; where it is not d_model a linear map leads to d_model.
-    n_head: attention heads per layer.
-    d_head: size of one head; n_head * d_head need not be d_model.
-    d_inner: width of the feed-forward layer.
-    dropout: dropout of embeddings, sub-layer outputs, position encodings and the summary.
-    dropatt: dropout of the attention probabilities.
-    dropact: dropout of the feed-forward activations.
-    ff_activation: a name of models.layers.ACTIVATIONS (relu, gelu, tanh, ...).
-    rel_attn_type: "factorized" or "rel_shift", two ways to the same numbers (which of them runs
-      is `attention_type`'s choice), or "null": absolute positions, no relative attention.
-    init: initializer of all weights: "truncated_normal", "normal" or "uniform".
-    init_std: standard deviation of the two normal initializers.
-    init_range: the uniform initializer draws from [-init_range, init_range].
-    pooling_type: "mean" or "max".
-    pooling_size: tokens pooled into one at the beginning of a block.
-    pool_q_only: a block's first layer reads keys and values from the sequence before pooling.
-    separate_cls: the first token ([cls]) is kept as it is; pooling begins at the second.
-    decoder_size: layers of the decoder as "P" or "PxR"; "0" for none.
-    truncate_seq: with separate_cls, drop the last token before pooling, so that lengths halve
-      exactly (16, 8, 4 instead of 16, 9, 5).
-  """
-
-  family: ClassVar[str] = "funnel"
-  file_name: ClassVar[str] = "net_config.json"
-  cls_segment_id: ClassVar[int] = CLS_SEGMENT_ID
-
-  vocab_size: int
-  block_size: str = "3_3_3"
-  d_model: int = 512
-  d_embed: int = 512
-  n_head: int = 8
-  d_head: int = 64
-  d_inner: int = 2048
-  dropout: float = 0.1
-  dropatt: float = 0.1
-  dropact: float = 0.0
-  ff_activation: str = "gelu"
-  rel_attn_type: str = "factorized"
-  init: str = "truncated_normal"
-  init_std: float = 0.02
-  init_range: float = 0.1
-  pooling_type: str = "mean"
-  pooling_size: int = 2
-  pool_q_only: bool = True
-  separate_cls: bool = True
-  decoder_size: str = "2"
-  truncate_seq: bool = True
-
-  def __post_init__(self):
-    self.block_size, self.decoder_size = str(self.block_size), str(self.decoder_size)
-    for key in ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "pooling_size"):
-      value = getattr(self, key)
-      if not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
-    choices = {"ff_activation": sorted(layers.ACTIVATIONS), "pooling_type": ["mean", "max"],
-               "rel_attn_type": ["factorized", "rel_shift", "null"],
-               "init": ["truncated_normal", "normal", "uniform"]}
-    for key, known in choices.items():
-      if getattr(self, key) not in known:
-        raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
-    if self.d_model % 2 and self.rel_attn_type != "null":
-      raise UserError(f"d_model {self.d_model} is odd, but relative positions are encoded as as "
-                      f"many sines as cosines; make it even")
-    if any(count < 1 for count, _ in self.blocks):
-      raise UserError(f"block_size {self.block_size!r} has a block without layers")
-    if self.decoder[0] and len(self.blocks) == 1:
-      raise UserError(f"block_size {self.block_size!r} is a single block, which pools nothing, so "
-                      f"there is nothing to decode: set decoder_size to \"0\", "
-                      f"not {self.decoder_size!r}")
-
-  @property
-  def blocks(self) -> list[tuple[int, int]]:
-    """(parameter layers, times each is applied) of every block."""
-    return [_parse_layers("block_size", self.block_size, part)
-            for part in self.block_size.split("_")]
-
-  @property
-  def decoder(self) -> tuple[int, int]:
-    """(parameter layers, times each is applied) of the decoder."""
-    return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
-
-  @property
-  def total_pooling(self) -> int:
-    """How many tokens of the input one token of the last block stands for."""
-    return self.pooling_size ** (len(self.blocks) - 1)
-
-  @property
-  def reserved_positions(self) -> int:
-    """Padding that must follow the last token lest truncation at the poolings drop tokens."""
-    return self.total_pooling - 1 if self.truncate_seq and self.separate_cls else 0
-
-  @property
-  def pools_evenly(self) -> bool:
-    """Truncation drops nothing at 1 + k * total_pooling positions: each window is whole there."""
-    return self.truncate_seq and self.separate_cls and self.pooling_size == 2
-
-  def padded_length(self, longest, multiple: int):
-    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
-
-    One more than a multiple of `multiple` where that is what pooling likes best, else a multiple
-    with the reserved positions in it.
-    """
-    first, rest = (1, longest - 1) if self.pools_evenly else (0, longest + self.reserved_positions)
-    return first + (rest + multiple - 1) // multiple * multiple
-
-  @property
-  def initializer(self):
-    if self.init == "uniform":
-      return v1.random_uniform_initializer(-self.init_range, self.init_range)
-    if self.init == "normal":
-      return v1.random_normal_initializer(stddev=self.init_std)
-    return layers.truncated_normal(self.init_std)
-
-  def attention_type(self, use_tpu: bool) -> str:
-    """The form of attention to run: "null" stays; else "factorized" on TPU, "rel_shift" elsewhere.
-
-    The two give equal numbers. On CPU and GPU rel_shift needs less memory and fewer products; on
-    TPU its reshapes cost more than the products that factorized has instead.
-    """
-    if self.rel_attn_type == "null":
-      return "null"
-    return "factorized" if use_tpu else "rel_shift"
-
-  @classmethod
-  def from_dict(cls, values: dict, source: str = "the Funnel configuration",
-                overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
-    """Builds a config from `values`; see init_from_json."""
-    fields = [field.name for field in dataclasses.fields(cls)]
-    known = sorted(set(fields) - set(NOT_IN_JSON))
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
-                      f"the keys are {', '.join(known)}")
-    wrong = sorted(set(overwrite_keys) - set(fields))
-    if wrong:
-      raise UserError(f"overwrite_keys: unknown keys {', '.join(wrong)}; "
-                      f"the keys are {', '.join(sorted(fields))}")
-    values = dict(values, **_flag_values(overwrite_keys))
-    missing = [key for key in ("vocab_size", "block_size") if key not in values]
-    if missing:
-      raise UserError(f"{source}: the key {missing[0]} is missing")
-    return cls(**values)
-
-  @classmethod
-  def init_from_json(cls, path: str,
-                     overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
-    """Reads net_config.json.
-
-    Args:
-      path: the file; local or on Google Storage.
-      overwrite_keys: keys (and "truncate_seq") for which the absl flag of that name wins over the
-        file, as for another dropout in fine-tuning. Without them no flag is read.
-
-    Raises:
-      UserError: the file is missing, malformed, or has unknown keys or values.
-    """
-    return cls.from_dict(read_json(path), source=path, overwrite_keys=overwrite_keys)
-
-  @classmethod
-  def init_from_flags(cls) -> "ModelConfig":
-    """Builds a config from the absl flags of the same names; UserError where one is missing."""
-    return cls(**_flag_values([field.name for field in dataclasses.fields(cls)]))
-
-  def to_dict(self) -> dict:
-    """The 20 keys of net_config.json."""
-    values = dataclasses.asdict(self)
-    return {key: value for key, value in values.items() if key not in NOT_IN_JSON}
-
-  def to_json(self, path: str):
-    """Writes net_config.json."""
-    with tf.io.gfile.GFile(path, "w") as writer:
-      writer.write(json.dumps(self.to_dict(), indent=4, sort_keys=True) + "\n")
-
-
-def _parse_layers(key, value, part):
-  """"3x2" -> (3, 2), "4" -> (4, 1)."""
-  match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
-  if not match:
-    raise UserError(f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
-                    f"nor layers x repetitions (3x2)")
-  return int(match[1]), int(match[2] or 1)
-
-
-def _flag_values(names) -> dict:
-  """Values of the absl flags `names`; read only here, so that no import needs flags."""
-  from absl.flags import FLAGS
-  values = {}
-  for name in names:
-    if name not in FLAGS:
-      raise UserError(f"there is no flag --{name} to read the model configuration from")
-    values[name] = FLAGS[name].value
-    if values[name] is None:
-      raise UserError(f"the flag --{name} has no value; set it (vocab_size is the tokenizer's)")
-  return values
 
 
 class FunnelTFM:
@@ -390,7 +175,7 @@ class AttentionStructure:
     sinusoids: rel_shift: encodings of all distances [R, M]; factorized: sines and cosines of the
       queries' positions and of the keys', each [F or T, M / 2]; empty for null.
     query_step: rel_shift: stride of the queries in strides of the keys.
-    same_segment: float [B, F, T], 1 for the same segment, 0 for another.
+    same_segment: bool [B, F, T].
     not_cls: float [F, T], 0 in the row and the column of [cls], whose place and segment are
       not told to anybody; 1 elsewhere.
   """
@@ -500,12 +285,10 @@ def _pool(config, x, how):
   Windows begin at the front whatever the length is, so that padding moves none of them.
   """
   if config.separate_cls:
-    rest = x[:, 1:]
-    if config.pools_evenly:
-      rest = rest[:, :layers.shape_list(rest)[1] // 2 * 2]
-    elif _truncates(config):
-      rest = rest[:, :-1]
-    return tf.concat([x[:, :1], _pool_windows(rest, config.pooling_size, how)], axis=1)
+    length = layers.shape_list(x)[1]
+    dropped = (length - 1) % 2 if config.pools_evenly else int(_truncates(config))
+    cls, rest, _ = tf.split(x, [1, length - 1 - dropped, dropped], axis=1)
+    return tf.concat([cls, _pool_windows(rest, config.pooling_size, how)], axis=1)
   return _pool_windows(x, config.pooling_size, how)
 
 
@@ -518,10 +301,12 @@ def _pool_windows(x, size, how):
   neutral = {"mean": 0, "max": x.dtype.min, "min": x.dtype.max}[how]
   x = tf.pad(x, [[0, 0], [0, count * size - length], [0, 0]],
              constant_values=tf.constant(neutral, x.dtype))
-  x = tf.reshape(x, [batch, count, size, depth])
   if how == "mean":
-    members = tf.minimum(size, length - size * tf.range(count))  # [pooled T]
-    return tf.reduce_sum(x, axis=2) / tf.cast(members, x.dtype)[:, None]
+    # The members of a window lie side by side: the gradient of their sum is one concatenation.
+    members = tf.split(tf.reshape(x, [batch, count, size * depth]), size, axis=-1)
+    number = tf.minimum(size, length - size * tf.range(count))  # [pooled T]
+    return tf.add_n(members) / tf.cast(number, x.dtype)[:, None]
+  x = tf.reshape(x, [batch, count, size, depth])
   return tf.reduce_max(x, axis=2) if how == "max" else tf.reduce_min(x, axis=2)
 
 
@@ -548,7 +333,7 @@ def _relate(config, query, key, dtype):
   q_seg, k_seg = query.seg_id[:, :, None], key.seg_id[:, None, :]
   same_segment = (tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID)
                   | tf.equal(k_seg, CLS_SEGMENT_ID))
-  structure.same_segment = tf.cast(same_segment, dtype)  # [B, F, T]
+  structure.same_segment = same_segment
   structure.not_cls = tf.cast((tf.range(queries) > 0)[:, None] & (tf.range(keys) > 0), dtype)
   # not_cls hides the row and the column of [cls], so slot 0 may as well stand one stride before
   # slot 1, and positions are first + i * stride for every i that counts.
@@ -614,19 +399,21 @@ def _attention(config, query, key, structure):
   # That of the keys comes with the projection, the others as differences to it.
   key_bias = weight("r_w_bias", [heads, size]) * scale
   q = _project(query, q_kernel, key_bias)  # [N, B, F, D]
-  other_bias = lambda name: (weight(name, [heads, size]) * scale - key_bias)[:, None]  # [N, 1, D]
+  other_bias = lambda name: tf.expand_dims(  # [N, 1, D]
+      weight(name, [heads, size]) * scale - key_bias, 1)
 
   scores = tf.matmul(q, k, transpose_b=True)  # [N, B, F, T]
   if config.rel_attn_type != "null":
-    q_position = q + other_bias("r_r_bias")[:, None]
-    kernel = tf.transpose(weight("r/kernel", [depth, heads, size]), [1, 0, 2])  # [N, M, D]
-    relative = _position_scores(config, q_position, kernel, structure)
+    q_flat = tf.reshape(q, [heads, batch * queries, size])
+    relative = _position_scores(
+        config, tf.reshape(q_flat + other_bias("r_r_bias"), [heads, batch, queries, size]),
+        weight("r/kernel", [depth, heads, size]), structure)
     segment_bias = other_bias("r_s_bias")
     embedding = tf.transpose(weight("seg_embed", [2, heads, size]), [1, 2, 0])  # [N, D, 2]
-    segment = tf.matmul(tf.reshape(q, [heads, batch * queries, size]), embedding)
-    segment += tf.matmul(segment_bias, embedding)  # q_segment . embedding, cheaper in two terms
-    other, same = tf.split(tf.reshape(segment, [heads, batch, queries, 2]), 2, axis=-1)
-    relative += other + structure.same_segment * (same - other)
+    segment = tf.matmul(q_flat, embedding)  # q_segment . embedding, cheaper in two terms
+    segment = tf.reshape(segment + tf.matmul(segment_bias, embedding), [heads, batch, queries, 2])
+    other, same = tf.split(segment, 2, axis=-1)  # [N, B, F, 1]
+    relative += tf.where(structure.same_segment, same, other)
     scores += relative * structure.not_cls
   probs = layers.softmax(scores + structure.mask_adder)
   probs = layers.dropout(probs, config.dropatt)
@@ -657,7 +444,7 @@ def _position_scores(config, q, kernel, structure):
 
   Args:
     q: float [N, B, F, D].
-    kernel: float [N, M, D].
+    kernel: float [M, N, D].
     structure: AttentionStructure.
 
   Returns:
@@ -666,11 +453,13 @@ def _position_scores(config, q, kernel, structure):
   heads, batch, queries, size = layers.shape_list(q)
   flat = tf.reshape(q, [heads, batch * queries, size])
   if config.rel_attn_type == "rel_shift":
-    encodings = tf.einsum("rm,nmd->nrd", structure.sinusoids[0], kernel)  # [N, R, D]
+    encodings = tf.matmul(structure.sinusoids[0],
+                          tf.reshape(kernel, [config.d_model, heads * size]))  # [R, N * D]
+    encodings = tf.transpose(tf.reshape(encodings, [-1, heads, size]), [1, 0, 2])  # [N, R, D]
     scores = tf.matmul(flat, encodings, transpose_b=True)  # [N, B * F, R]
     return _shift(tf.reshape(scores, [heads, batch, queries, -1]), structure)
   q_sin, q_cos, k_sin, k_cos = structure.sinusoids
-  flat = tf.matmul(flat, kernel, transpose_b=True)  # [N, B * F, M]
+  flat = tf.matmul(flat, tf.transpose(kernel, [1, 2, 0]))  # [N, B * F, M]
   of_sin, of_cos = tf.split(tf.reshape(flat, [heads, batch, queries, config.d_model]), 2, axis=-1)
   # sin(q - k) = sin q cos k - cos q sin k;  cos(q - k) = cos q cos k + sin q sin k.
   of_query = tf.concat([of_cos * q_sin - of_sin * q_cos, of_sin * q_sin + of_cos * q_cos], axis=-1)

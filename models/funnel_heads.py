@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from errors import UserError
 from models import layers, pretraining
-from models.funnel import LAYER_NORM_EPSILON, FunnelTFM, ModelConfig
+from models.funnel import LAYER_NORM_EPSILON, FunnelTFM
+from models.funnel_config import ModelConfig
 
 v1 = tf.compat.v1
 

@@ -43,6 +43,13 @@ def test_unknown_flags_with_a_suggestion(workspace):
   assert "Unknown command line flag 'learning_rat'. Did you mean: learning_rate" in message
 
 
+def test_flags_of_the_originals_that_are_not_needed(workspace):
+  message = classify(workspace, "--noretain_all")
+  assert "there is no --noretain_all: evaluation deletes no checkpoint; --max_save" in message
+  message = classify(workspace, "--keep_accents")
+  assert "--keep_accents is for SentencePiece models" in message
+
+
 def test_stray_words(workspace):
   _, err = tiny.run("run_classifier.py", "cola", status=1)
   assert "unexpected argument 'cola'" in err and "Traceback" not in err

@@ -19,7 +19,8 @@ from absl import flags
 
 from errors import UserError
 from models import funnel, funnel_heads, layers, pretraining
-from models.funnel import FunnelTFM, ModelConfig
+from models.funnel import FunnelTFM
+from models.funnel_config import ModelConfig
 
 v1 = tf.compat.v1
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -272,7 +273,7 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
   config = ModelConfig(**dict(TINY, rel_attn_type=form, pooling_size=pooling_size, dropout=0.0,
                               separate_cls=separate_cls, truncate_seq=truncate_seq))
   draw = np.random.RandomState(0)
-  kernel = draw.normal(size=[2, 16, 8])
+  kernel = draw.normal(size=[16, 2, 8])
   positions = [np.arange(18)]
   for _ in range(2):
     last = positions[-1]
@@ -291,7 +292,7 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
           structure.not_cls])
       angles = (positions[query][:, None] - positions[key])[:, :, None] * frequencies
       encodings = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
-      expected = np.einsum("nbid,nmd,ijm->nbij", q, kernel, encodings)
+      expected = np.einsum("nbid,mnd,ijm->nbij", q, kernel, encodings)
       np.testing.assert_allclose(actual * not_cls, expected * not_cls, atol=3e-5)
       assert not_cls[1:, 1:].all() and not not_cls[0].any() and not not_cls[:, 0].any()
 

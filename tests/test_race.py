@@ -422,6 +422,14 @@ def test_own_questions_with_bert(workspace):
   assert "jsonl dev: accuracy" in out and "accuracy_high" not in out
   assert read_json(workspace / "own" / "eval_results.json")["accuracy"] > 0.8
   assert weights_of(workspace / "own", 30)["output_weights"].shape == (1, 16)
+  # The records alone, without the files they were made of.
+  path, = tf.io.gfile.glob(str(workspace / "own" / "jsonl.len-24.dev.*.tfrecord"))
+  again, _ = tiny.run(
+      "run_race.py", "--task_name=jsonl", "--do_eval", f"--pretrained={workspace / 'bert'}",
+      f"--eval_data_path={path}", f"--input_meta_data_path={path}.meta.json", "--num_options=4",
+      f"--data_dir={workspace / 'nothing'}", f"--model_dir={workspace / 'own'}",
+      "--max_seq_length=24", "--max_qa_length=8")
+  assert again.split("(")[0] == out.split("(")[0]
 
 
 @pytest.mark.parametrize("name", ["tpu_race", "gpu_race"])

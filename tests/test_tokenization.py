@@ -257,6 +257,8 @@ def test_sentencepiece(sentencepiece_models, style):
   starts = {"▁the": True, "▁": True, "the": False, ",": True, "...": True, "s,": False, "": False}
   assert {token: tokenizer.is_start_token(token) for token in starts} == starts
   assert pickle.loads(pickle.dumps(tokenizer)).convert_text_to_ids(text) == ids
+  accents = tokenization.get_tokenizer("sent_piece", path, uncased=True, keep_accents=True)
+  assert accents.convert_text_to_ids(text) == model.encode('the cat sat "on" the café\u2603')
 
 
 def test_sentencepiece_errors(sentencepiece_models, tmp_path, monkeypatch):

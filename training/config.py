@@ -69,6 +69,7 @@ class Tokenizer:
       aliases=("tokenization",))
   uncased: bool = option(True, "lower-case the text and strip its accents",
                          aliases=("do_lower_case",))
+  keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters")
 
 
 @dataclasses.dataclass
@@ -225,6 +226,8 @@ class Trainer:
   eval_every_steps: int = option(0, "updates between evaluations during training; 0 for none",
                                 lower=0)
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
+  eval_start_step: int = option(-1, "with eval_all_ckpt: those after this step")
+  eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step")
   early_stopping_patience: int = option(
       0, "stop training after this many evaluations without a better score; 0 never stops",
       lower=0)

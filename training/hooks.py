@@ -132,8 +132,8 @@ class MetricsLog:
 class ProgressHook(v1.train.SessionRunHook):
   """Shows loss, learning rate, examples/s and the time left; logs them every `log_freq` steps.
 
-  One bar lives through several calls of Estimator.train. Speed is measured from the second step of
-  each call on: the first one builds and warms up.
+  One bar lives through several calls of Estimator.train. The speed is that since the last line in
+  the log, without the first step of each call, which builds and warms up.
   """
 
   def __init__(self, metrics_log: MetricsLog, start_step: int, num_train_steps: int,
@@ -177,6 +177,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._bar.update(1)
     if self._step % self._log_freq == 0 or self._step == self._bar.total:
       self._log.write("train", self._step, values)
+      self._seconds = self._timed_steps = 0
 
   def close(self):
     """Ends the bar; called once, by whoever made the hook."""

@@ -133,7 +133,8 @@ def settings(task: RawDataTask, tokenizer, tokenizer_settings,
              max_seq_length: int) -> dict[str, Any]:
   """What shapes the records of a task besides its raw files; becomes part of their metadata."""
   return {**task.metadata(), "max_seq_length": max_seq_length,
-          "do_lower_case": tokenizer_settings.uncased, "vocab_size": tokenizer.vocab_size,
+          "do_lower_case": tokenizer_settings.uncased,
+          "keep_accents": tokenizer_settings.keep_accents, "vocab_size": tokenizer.vocab_size,
           "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
           "cls_segment_id": task.cls_segment_id}
 
@@ -186,6 +187,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 # How a setting is called on the command line.
 _FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
+            "keep_accents": "--keep_accents",
             "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
             "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
             "max_query_length": "--max_query_length"}

@@ -55,12 +55,29 @@ def run_main(main: Callable[[], None]) -> None:
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
 
 
+# Flags of the originals that are not needed here, and what serves instead.
+_OTHER_WAYS = {
+    "debug_mode": "use --max_train_examples and --max_eval_examples",
+    "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
+    "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
+    "retain_best": "the best checkpoint is always kept, in model_dir/best",
+    "shuffle_buffer": "every epoch is shuffled as a whole",
+    "shuffle_examples": "every epoch is shuffled as a whole",
+    "submit_dir": "submissions are written to model_dir/submit",
+    "verbose": "use --verbosity",
+    "verbose_logging": "use --verbosity",
+}
+
+
 def _parse_flags(argv):
   try:
     return absl_flags.FLAGS(argv)
   except absl_flags.Error as error:
-    sys.exit(f"{os.path.basename(argv[0])}: error: {error}\n"
-             f"Pass --help to see the flags of this script, --helpfull for all.")
+    flag = getattr(error, "flagname", "")  # of an unknown flag
+    other_way = _OTHER_WAYS.get(flag) or _OTHER_WAYS.get(flag.removeprefix("no"))
+    message = f"there is no --{flag}: {other_way}. Leave it out" if other_way else (
+        f"{error}\nPass --help to see the flags of this script, --helpfull for all.")
+    sys.exit(f"{os.path.basename(argv[0])}: error: {message}")
 
 
 # ---- Finding the pretrained encoder -------------------------------------------------------------
@@ -461,11 +478,19 @@ class Runner:
   def evaluate_all(self) -> tuple[str, dict[str, float]]:
     """Evaluates checkpoints; returns the best of them and its metrics.
 
-    Those are the newest of model_dir (with eval_all_ckpt every one), and what training evaluated;
+    Those are the newest of model_dir (with eval_all_ckpt every one from eval_start_step, exclusive,
+    to eval_end_step), and what training evaluated;
     in an empty model_dir the init_checkpoint, if one was given.
     """
     trainer = self.experiment.trainer
-    prefixes = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
+    found = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
+    prefixes = [prefix for prefix in found if trainer.eval_start_step < checkpoints.step_of(
+        prefix) <= trainer.eval_end_step]
+    if found and not prefixes:
+      raise UserError(f"{trainer.model_dir}: no checkpoint is after --eval_start_step="
+                      f"{trainer.eval_start_step} and up to --eval_end_step="
+                      f"{trainer.eval_end_step}; there are those of the steps "
+                      + ", ".join(str(checkpoints.step_of(prefix)) for prefix in found))
     for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
       self.evaluate(prefix)
     by_step = {checkpoints.step_of(prefix): prefix for prefix in self._evaluated}

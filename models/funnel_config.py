@@ -1,0 +1,227 @@
+"""The configuration of a Funnel-Transformer: the keys of net_config.json and what follows."""
+
+import dataclasses
+import json
+import re
+from typing import ClassVar
+
+import tensorflow as tf
+
+from errors import UserError
+from models import layers
+from models.bert import read_json
+
+v1 = tf.compat.v1
+
+CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
+NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
+
+
+@dataclasses.dataclass
+class ModelConfig:
+  """The keys of net_config.json, and `truncate_seq`, which that file does not hold.
+
+  Example:
+    config = ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
+    config = ModelConfig(vocab_size=32000, block_size="2_2", d_model=256, d_embed=256, n_head=4,
+                         d_inner=1024)
+
+  Attributes:
+    vocab_size: rows of the word embedding table.
+    block_size: layers of each block, joined by "_". "PxR" is P layers, each applied R times in a
+      row with the same parameters; "6_3x2_3x2" has 12 parameter layers and runs 18.
+    d_model: width of the hidden states; even, as half of a position's encoding is sines.
+    d_embed: width of the embeddings; where it is not d_model a linear map leads to d_model.
+    n_head: attention heads per layer.
+    d_head: size of one head; n_head * d_head need not be d_model.
+    d_inner: width of the feed-forward layer.
+    dropout: dropout of embeddings, sub-layer outputs, position encodings and the summary.
+    dropatt: dropout of the attention probabilities.
+    dropact: dropout of the feed-forward activations.
+    ff_activation: a name of models.layers.ACTIVATIONS (relu, gelu, tanh, ...).
+    rel_attn_type: "factorized" or "rel_shift", two ways to the same numbers (which of them runs
+      is `attention_type`'s choice), or "null": absolute positions, no relative attention.
+    init: initializer of all weights: "truncated_normal", "normal" or "uniform".
+    init_std: standard deviation of the two normal initializers.
+    init_range: the uniform initializer draws from [-init_range, init_range].
+    pooling_type: "mean" or "max".
+    pooling_size: tokens pooled into one at the beginning of a block.
+    pool_q_only: a block's first layer reads keys and values from the sequence before pooling.
+    separate_cls: the first token ([cls]) is kept as it is; pooling begins at the second.
+    decoder_size: layers of the decoder as "P" or "PxR"; "0" for none.
+    truncate_seq: with separate_cls, drop the last token before pooling, so that lengths halve
+      exactly (16, 8, 4 instead of 16, 9, 5).
+  """
+
+  family: ClassVar[str] = "funnel"
+  file_name: ClassVar[str] = "net_config.json"
+  cls_segment_id: ClassVar[int] = CLS_SEGMENT_ID
+
+  vocab_size: int
+  block_size: str = "3_3_3"
+  d_model: int = 512
+  d_embed: int = 512
+  n_head: int = 8
+  d_head: int = 64
+  d_inner: int = 2048
+  dropout: float = 0.1
+  dropatt: float = 0.1
+  dropact: float = 0.0
+  ff_activation: str = "gelu"
+  rel_attn_type: str = "factorized"
+  init: str = "truncated_normal"
+  init_std: float = 0.02
+  init_range: float = 0.1
+  pooling_type: str = "mean"
+  pooling_size: int = 2
+  pool_q_only: bool = True
+  separate_cls: bool = True
+  decoder_size: str = "2"
+  truncate_seq: bool = True
+
+  def __post_init__(self):
+    self.block_size, self.decoder_size = str(self.block_size), str(self.decoder_size)
+    for key in ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "pooling_size"):
+      value = getattr(self, key)
+      if not isinstance(value, int) or value < 1:
+        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
+    choices = {"ff_activation": sorted(layers.ACTIVATIONS), "pooling_type": ["mean", "max"],
+               "rel_attn_type": ["factorized", "rel_shift", "null"],
+               "init": ["truncated_normal", "normal", "uniform"]}
+    for key, known in choices.items():
+      if getattr(self, key) not in known:
+        raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
+    if self.d_model % 2 and self.rel_attn_type != "null":
+      raise UserError(f"d_model {self.d_model} is odd, but relative positions are encoded as as "
+                      f"many sines as cosines; make it even")
+    if any(count < 1 for count, _ in self.blocks):
+      raise UserError(f"block_size {self.block_size!r} has a block without layers")
+    if self.decoder[0] and len(self.blocks) == 1:
+      raise UserError(f"block_size {self.block_size!r} is a single block, which pools nothing, so "
+                      f"there is nothing to decode: set decoder_size to \"0\", "
+                      f"not {self.decoder_size!r}")
+
+  @property
+  def blocks(self) -> list[tuple[int, int]]:
+    """(parameter layers, times each is applied) of every block."""
+    return [_parse_layers("block_size", self.block_size, part)
+            for part in self.block_size.split("_")]
+
+  @property
+  def decoder(self) -> tuple[int, int]:
+    """(parameter layers, times each is applied) of the decoder."""
+    return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
+
+  @property
+  def total_pooling(self) -> int:
+    """How many tokens of the input one token of the last block stands for."""
+    return self.pooling_size ** (len(self.blocks) - 1)
+
+  @property
+  def reserved_positions(self) -> int:
+    """Padding that must follow the last token lest truncation at the poolings drop tokens."""
+    return self.total_pooling - 1 if self.truncate_seq and self.separate_cls else 0
+
+  @property
+  def pools_evenly(self) -> bool:
+    """Truncation drops nothing at 1 + k * total_pooling positions: each window is whole there."""
+    return self.truncate_seq and self.separate_cls and self.pooling_size == 2
+
+  def padded_length(self, longest, multiple: int):
+    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
+
+    One more than a multiple of `multiple` where that is what pooling likes best, else a multiple
+    with the reserved positions in it.
+    """
+    first, rest = (1, longest - 1) if self.pools_evenly else (0, longest + self.reserved_positions)
+    return first + (rest + multiple - 1) // multiple * multiple
+
+  @property
+  def initializer(self):
+    if self.init == "uniform":
+      return v1.random_uniform_initializer(-self.init_range, self.init_range)
+    if self.init == "normal":
+      return v1.random_normal_initializer(stddev=self.init_std)
+    return layers.truncated_normal(self.init_std)
+
+  def attention_type(self, use_tpu: bool) -> str:
+    """The form of attention to run: "null" stays; else "factorized" on TPU, "rel_shift" elsewhere.
+
+    The two give equal numbers. On CPU and GPU rel_shift needs less memory and fewer products; on
+    TPU its reshapes cost more than the products that factorized has instead.
+    """
+    if self.rel_attn_type == "null":
+      return "null"
+    return "factorized" if use_tpu else "rel_shift"
+
+  @classmethod
+  def from_dict(cls, values: dict, source: str = "the Funnel configuration",
+                overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+    """Builds a config from `values`; see init_from_json."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    known = sorted(set(fields) - set(NOT_IN_JSON))
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
+                      f"the keys are {', '.join(known)}")
+    wrong = sorted(set(overwrite_keys) - set(fields))
+    if wrong:
+      raise UserError(f"overwrite_keys: unknown keys {', '.join(wrong)}; "
+                      f"the keys are {', '.join(sorted(fields))}")
+    values = dict(values, **_flag_values(overwrite_keys))
+    missing = [key for key in ("vocab_size", "block_size") if key not in values]
+    if missing:
+      raise UserError(f"{source}: the key {missing[0]} is missing")
+    return cls(**values)
+
+  @classmethod
+  def init_from_json(cls, path: str,
+                     overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+    """Reads net_config.json.
+
+    Args:
+      path: the file; local or on Google Storage.
+      overwrite_keys: keys (and "truncate_seq") for which the absl flag of that name wins over the
+        file, as for another dropout in fine-tuning. Without them no flag is read.
+
+    Raises:
+      UserError: the file is missing, malformed, or has unknown keys or values.
+    """
+    return cls.from_dict(read_json(path), source=path, overwrite_keys=overwrite_keys)
+
+  @classmethod
+  def init_from_flags(cls) -> "ModelConfig":
+    """Builds a config from the absl flags of the same names; UserError where one is missing."""
+    return cls(**_flag_values([field.name for field in dataclasses.fields(cls)]))
+
+  def to_dict(self) -> dict:
+    """The 20 keys of net_config.json."""
+    values = dataclasses.asdict(self)
+    return {key: value for key, value in values.items() if key not in NOT_IN_JSON}
+
+  def to_json(self, path: str):
+    """Writes net_config.json."""
+    with tf.io.gfile.GFile(path, "w") as writer:
+      writer.write(json.dumps(self.to_dict(), indent=4, sort_keys=True) + "\n")
+
+
+def _parse_layers(key, value, part):
+  """"3x2" -> (3, 2), "4" -> (4, 1)."""
+  match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
+  if not match:
+    raise UserError(f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
+                    f"nor layers x repetitions (3x2)")
+  return int(match[1]), int(match[2] or 1)
+
+
+def _flag_values(names) -> dict:
+  """Values of the absl flags `names`; read only here, so that no import needs flags."""
+  from absl.flags import FLAGS
+  values = {}
+  for name in names:
+    if name not in FLAGS:
+      raise UserError(f"there is no flag --{name} to read the model configuration from")
+    values[name] = FLAGS[name].value
+    if values[name] is None:
+      raise UserError(f"the flag --{name} has no value; set it (vocab_size is the tokenizer's)")
+  return values
