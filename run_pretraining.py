@@ -160,6 +160,7 @@ def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set
   # Setting -> its section and the names under which the metadata of the two forms hold it.
   places = {"max_seq_length": (data, ("max_seq_length", "seq_len")),
             "uncased": (experiment.tokenizer, ("do_lower_case", "uncased")),
+            "keep_accents": (experiment.tokenizer, ("keep_accents",)),
             "use_v2_feature_names": (settings, ("use_v2_feature_names",)),
             "pack_sequences": (settings, ("pack_sequences",))}
   if settings.input_file:  # Funnel's form has no masks: how many is free

@@ -444,8 +444,9 @@ class FunnelExamples:
             "boundary": boundary, "label": [int(is_next)]}
 
 
-def make_encoder(tokenizer_type: str, tokenizer_path: str, uncased: bool) -> Encoder:
+def make_encoder(tokenizer_type: str, tokenizer_path: str, uncased: bool,
+                 keep_accents: bool = False) -> Encoder:
   """Encoder of a vocabulary file; UserError if it lacks a symbol that pretraining needs."""
-  tokenizer = tokenization.get_tokenizer(tokenizer_type, tokenizer_path, uncased)
+  tokenizer = tokenization.get_tokenizer(tokenizer_type, tokenizer_path, uncased, keep_accents)
   tokenizer.mask_id  # noqa: B018 (raises where there is none)
   return Encoder(tokenizer)
