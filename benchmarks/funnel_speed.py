@@ -43,7 +43,7 @@ def seconds_per_example(config_file: str, folder: str, arguments: argparse.Names
        f"--model_config={config_file}", "--init_checkpoint=none", f"--model_dir={folder}",
        f"--output_dir={records_dir(config_file)}", f"--train_batch_size={arguments.batch_size}",
        f"--max_seq_length={arguments.length}", f"--train_steps={arguments.steps}",
-       f"--max_train_examples={arguments.examples}", f"--log_freq={arguments.steps // 10}"],
+       f"--max_train_examples={arguments.examples}", f"--log_freq={max(arguments.steps // 10, 1)}"],
       check=True, capture_output=True)
   with open(os.path.join(folder, "metrics.jsonl")) as reader:
     speeds = [json.loads(line)["examples_per_second"] for line in reader.readlines()[2:]]

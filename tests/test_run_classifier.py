@@ -258,6 +258,9 @@ def test_records_made_beforehand_give_the_same_run(trained, workspace):
   assert "max_seq_length 24 in the records, 16 here (--max_seq_length)" in err
   assert "do_lower_case True in the records, False here (--uncased)" in err
   assert "Traceback" not in err
+  (folder / "meta").write_text(json.dumps({**meta, "eval_data_size": 31}))
+  _, err = tiny.run("run_classifier.py", "--do_eval", *records, *flags_of(workspace), status=1)
+  assert "eval.tf_record: 30 records where its metadata say 31" in err
 
 
 def test_early_stopping_trials_and_the_short_command(workspace):

@@ -252,9 +252,13 @@ def count_records(path: str) -> int:
   return count
 
 
-def check_size(path: str, expected: int) -> None:
-  """UserError unless a record file holds as many records as its metadata say."""
-  if (count := count_records(path)) != expected:
+def check_size(path: str, expected: int, count: int | None = None) -> None:
+  """UserError unless a record file holds as many records as its metadata say.
+
+  `count` is the number of its records, where it was counted already.
+  """
+  count = count_records(path) if count is None else count
+  if count != expected:
     raise UserError(f"{path}: {count} records where its metadata say {expected}; one of the two "
                     f"belongs to other data, make them anew together")
 

@@ -250,9 +250,8 @@ class Runner:
       if kind == "test" and self.task.splits("test") == self.task.splits("dev"):
         kind = "dev"  # SQuAD predicts what it evaluates
       size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
-      if size is not None and size != files.num_examples:
-        raise UserError(f"{files.paths[0]}: {files.num_examples} records where {meta_path} says "
-                        f"{size}; one of the two belongs to other data, make them anew together")
+      if size is not None:
+        records.check_size(files.paths[0], size, files.num_examples)
 
   def sources(self, kind: str) -> list[Source]:
     """Records of a kind ("train", "dev", "test"), made from raw data where none are given."""
