@@ -42,8 +42,7 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   find_labels(task, experiment, meta.get("label_list"))
   run = runner.Runner(experiment, model_config, task, record_sets)
-  if record_sets:
-    run.check_records(meta)
+  run.check_records(meta)
   return run
 
 

@@ -48,8 +48,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
                         model_config.cls_segment_id)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   run = runner.Runner(experiment, model_config, task, record_sets)
-  if record_sets:
-    run.check_records(meta)
+  run.check_records(meta)
   run.check_before_work()
   metrics = run.train_and_evaluate()
   if trainer.do_predict:

@@ -52,8 +52,7 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       experiment, model_config, task, record_sets,
       functools.partial(parts.write_split, num_proc=experiment.squad.num_proc,
                         proc_id=experiment.squad.proc_id))
-  if record_sets:
-    run.check_records(meta)
+  run.check_records(meta)
   return run
 
 

@@ -243,7 +243,12 @@ class Runner:
                             self.experiment.data.max_seq_length)
 
   def check_records(self, meta: dict[str, Any]) -> None:
-    """UserError where the metadata of the record files differ from the settings or the files."""
+    """UserError where the metadata of the record files differ from the settings or the files.
+
+    Without record files there is nothing to check.
+    """
+    if not self.record_sets:
+      return
     meta_path = self.experiment.record_files.input_meta_data_path
     records.check_meta(meta_path, meta, self.record_settings())
     for kind, files in self.record_sets.items():
