@@ -5,8 +5,6 @@ complete; when all are there they are joined and removed. What a stopped run has
 again, whatever the number of processes of the next.
 """
 
-import concurrent.futures
-import multiprocessing
 import os
 from typing import Any
 
@@ -14,7 +12,7 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks.base import RawDataTask
-from training import hooks, records
+from training import hooks, processes, records
 
 MAX_SHARDS = 64
 MIN_EXAMPLES = 32  # per shard
@@ -49,12 +47,13 @@ def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_len
   examples = list(task.read_examples(split))
   shards = _cut(path, len(examples))
   with hooks.progress_bar(total=len(examples), unit="example", desc=f"{split} records") as bar:
-    bar.update(sum(size for name, _, size in shards if tf.io.gfile.exists(name)))
+    bar.update(_num_made(shards))
     if num_proc == 1 or proc_id >= 0:
       _write(shards[max(proc_id, 0)::num_proc], examples, task, split, tokenizer, max_seq_length,
              bar.update)
     else:
-      _start(num_proc, shards, task, split, tokenizer, max_seq_length, bar)
+      processes.run(_make_worker, (task, split, tokenizer, max_seq_length), shards, num_proc,
+                    lambda: bar.update(_num_made(shards) - bar.n))
   missing = sum(not tf.io.gfile.exists(name) for name, _, _ in shards)
   if missing:
     raise Unfinished(f"{path}: part {proc_id} of {num_proc} is made; {missing} of {len(shards)} "
@@ -75,6 +74,11 @@ def _cut(path, num_examples):
           for index, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False))]
 
 
+def _num_made(shards):
+  """Number of examples in the shards that are there."""
+  return sum(size for name, _, size in shards if tf.io.gfile.exists(name))
+
+
 def _write(shards, examples, task, split, tokenizer, max_seq_length, update=lambda count: None):
   """Makes those of the shards that are not there."""
   for name, first, size in shards:
@@ -84,23 +88,10 @@ def _write(shards, examples, task, split, tokenizer, max_seq_length, update=lamb
       update(size)
 
 
-def _work(shards, task, split, tokenizer, max_seq_length):
-  """What each process does: it reads the examples itself, which is faster than to send them."""
-  _write(shards, list(task.read_examples(split)), task, split, tokenizer, max_seq_length)
-
-
-def _start(num_proc, shards, task, split, tokenizer, max_seq_length, bar):
-  """Makes the shards in num_proc new processes, watching them come."""
-  # A forked copy of a process with TensorFlow's threads may hang.
-  context = multiprocessing.get_context("spawn")
-  with concurrent.futures.ProcessPoolExecutor(num_proc, context) as executor:
-    working = {executor.submit(_work, shards[index::num_proc], task, split, tokenizer,
-                               max_seq_length) for index in range(num_proc)}
-    while working:
-      done, working = concurrent.futures.wait(working, timeout=1)
-      for future in done:
-        future.result()  # raises what the process has raised
-      bar.update(sum(size for name, _, size in shards if tf.io.gfile.exists(name)) - bar.n)
+def _make_worker(task, split, tokenizer, max_seq_length):
+  """What makes a shard in a process of its own."""
+  examples = list(task.read_examples(split))  # faster than to send them
+  return lambda shard: _write([shard], examples, task, split, tokenizer, max_seq_length)
 
 
 def _join(path, names, source):

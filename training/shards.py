@@ -8,20 +8,16 @@ gets its name. A later run makes what is not there.
 Only this module and what it imports is loaded in worker processes, hence no TensorFlow here.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import os
-import signal
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from errors import UserError
 from tasks import corpus, pretraining_data
-from training import config, tfrecords
+from training import config, processes, tfrecords
 
 
 @dataclasses.dataclass
@@ -188,26 +184,10 @@ class Worker:
         os.remove(temporary)
 
 
-# ---- Worker processes ---------------------------------------------------------------------------
-
-_process = None  # of a worker process: its Worker and the queue of its reports
-
-
-def _start_process(job: Job, reports) -> None:
-  global _process
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
-
-  def end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=end_with_parent, daemon=True).start()
-  _process = Worker(job), reports
-
-
-def _make_in_process(shard: Shard) -> None:
-  worker, reports = _process
-  worker.make(shard, lambda *counts: reports.put(counts))
+def _make_worker(job: Job, reports) -> Callable[[Shard], None]:
+  """What makes a shard in a process of its own and reports to the queue."""
+  worker = Worker(job)
+  return lambda shard: worker.make(shard, lambda *counts: reports.put(counts))
 
 
 def make_locally(job: Job, shards: list[Shard], num_workers: int, progress) -> None:
@@ -227,24 +207,10 @@ def make_locally(job: Job, shards: list[Shard], num_workers: int, progress) -> N
     for shard in shards:
       worker.make(shard, progress)
     return
-  context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-  reports = context.Queue()
-  with concurrent.futures.ProcessPoolExecutor(
-      num_workers, context, _start_process, (job, reports)) as executor:
-    try:
-      futures = {executor.submit(_make_in_process, shard) for shard in shards}
-      while futures:
-        done, futures = concurrent.futures.wait(
-            futures, 0.5, concurrent.futures.FIRST_COMPLETED)
-        while not reports.empty():
-          progress(*reports.get())
-        for future in done:
-          future.result()
-    except BaseException as error:
-      executor.shutdown(wait=False, cancel_futures=True)
-      for process in multiprocessing.active_children():
-        process.terminate()
-      if isinstance(error, concurrent.futures.process.BrokenProcessPool):
-        raise UserError("a worker process was killed, perhaps for want of memory. Complete record "
-                        "files are kept: the same command goes on (lower --num_workers)") from None
-      raise
+  reports = processes.CONTEXT.Queue()
+
+  def watch():
+    while not reports.empty():
+      progress(*reports.get())
+
+  processes.run(_make_worker, (job, reports), shards, num_workers, watch)
