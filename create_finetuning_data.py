@@ -98,8 +98,8 @@ def main() -> None:
         path, task, split, tokenizer, settings.max_seq_length,
         lambda items, split=split: hooks.progress_bar(items, unit="example", desc=split))
     meta[f"{kind}_data_size"] = count
-    if is_squad:
-      task.read_side_table(split, path + records.SIDE_TABLE)  # says which answers are left out
+    if is_squad and kind == "train":
+      task.read_training_notes(path + records.SIDE_TABLE)
     print(f"{path}: {count} {'windows' if is_squad else 'examples'} of "
           f"{', '.join(task.input_files(split))}")
   records.write_json(settings.meta_data_file_path, meta)

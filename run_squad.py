@@ -13,6 +13,7 @@ import functools
 import json
 import logging
 import os
+from collections.abc import Sequence
 
 from errors import UserError
 from tasks import squad
@@ -33,6 +34,9 @@ def read_experiment() -> config.Experiment:
                     f"--prepro_split. Leave it out to make all with --num_proc processes")
   if settings.proc_id >= settings.num_proc:
     raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
+  if settings.predict_dir and experiment.trainer.num_trials > 1:
+    raise UserError("--predict_dir: with --num_trials each trial's predictions stand in its own "
+                    "model_dir; leave --predict_dir out")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
   runner.complete(experiment, given, "squad", "squad",
@@ -48,6 +52,8 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
                          raw.data_dir or os.path.join(raw.data_root, "squad"),
                          model_config.cls_segment_id, raw.skip_bad_rows)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
+  if "dev" in record_sets and not experiment.squad.predict_file:
+    record_sets.setdefault("test", record_sets["dev"])
   run = runner.Runner(
       experiment, model_config, task, record_sets,
       functools.partial(parts.write_split, num_proc=experiment.squad.num_proc,
@@ -57,10 +63,17 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
 
 
 def find_data(run: runner.Runner, kind: str) -> runner.Source:
-  """Records of a kind with what is kept beside them; for "dev" they must have answers."""
+  """Records of a kind; the task takes note of what is kept beside them.
+
+  For "dev" they must have answers. The task knows one file at a time: the one found last is that
+  whose predictions it can turn into answers.
+  """
   source = run.sources(kind)[0]
-  run.task.read_side_table("train" if kind == "train" else "predict",
-                           source.records.paths[0] + records.SIDE_TABLE)
+  path = source.records.paths[0]
+  if kind == "train":
+    run.task.read_training_notes(path + records.SIDE_TABLE)
+    return source
+  run.task.read_side_table(path + records.SIDE_TABLE, records.count_records(path))
   if kind == "dev" and not run.task.has_golds:
     raise UserError(f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
                     f"predict it with --do_predict")
@@ -78,36 +91,44 @@ def preprocess(run: runner.Runner, split: str) -> None:
         f"{run.task.input_files(source.split)[0]}")
 
 
-def write_answers(run: runner.Runner, answers: squad.Answers, predictions_file: str = "") -> None:
-  """Writes the files that the official evaluation takes; says the score if there are answers."""
-  settings = run.experiment.squad
-  folder = settings.predict_dir or run.experiment.trainer.model_dir
-  files = {predictions_file or os.path.join(folder, "predictions.json"): answers.texts(),
-           os.path.join(folder, "nbest_predictions.json"): answers.n_best}
-  if answers.null_odds:
-    files[os.path.join(folder, "null_odds.json")] = answers.null_odds
+def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[str]) -> None:
+  """Writes the files that the official evaluation takes; says the score if there are answers.
+
+  Args:
+    run: knows the task.
+    answers: of all questions.
+    paths: files of the predictions, of the n-best lists and of the odds of no answer (v2.0 only).
+  """
+  files = dict(zip(paths, (answers.texts(), answers.n_best, answers.null_odds), strict=True))
+  if not answers.null_odds:
+    del files[paths[-1]]
   for path, values in files.items():
     # ASCII only, as the official files: they may be read under any locale.
     records.write_text(path, json.dumps(values, indent=4) + "\n")
   found = f", {runner.format_metrics(run.task.measure(answers))}" if answers.golds else ""
-  print(f"squad: {len(answers.n_best)} questions{found} ({next(iter(files))})")
+  print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 
 
 def ensemble(run: runner.Runner) -> None:
   """--do_ensemble: the answers of several checkpoints together."""
-  source = run.sources("test")[0]
+  settings = run.experiment.squad
+  source = find_data(run, "test")
   several = []
-  for path in run.experiment.squad.ensemble_ckpts.split(","):
+  for path in settings.ensemble_ckpts.split(","):
     checkpoint = checkpoints.resolve(path.strip())
     log.info("Predict with %s", checkpoint)
     several.append(run.task.answers(run.predict_all(
         source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
-  write_answers(run, run.task.join(several), run.experiment.squad.ensemble_output_file)
+  path = settings.ensemble_output_file or os.path.join(settings.predict_dir, "ensemble.json")
+  stem = path.removesuffix(".json")
+  write_answers(run, run.task.join(several),
+                (path, f"{stem}.nbest.json", f"{stem}.null_odds.json"))
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer, settings = experiment.trainer, experiment.squad
+  settings.predict_dir = settings.predict_dir or trainer.model_dir
   run = make_runner(experiment)
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
@@ -122,8 +143,11 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
     run.check_best_metric()
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
+    find_data(run, "test")  # evaluation may have been on another file
     predictions, = run.predict().values()
-    write_answers(run, run.task.answers(predictions))
+    write_answers(run, run.task.answers(predictions), [
+        os.path.join(settings.predict_dir, name)
+        for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")])
   if settings.do_ensemble:
     ensemble(run)
   return metrics

@@ -18,7 +18,12 @@ run() {
   done
   printf '%q ' "${command[@]}"
   echo
-  $dry_run || "${command[@]}"
+  $dry_run && return
+  if [ -z "${GS_ROOT-not a TPU wrapper}" ]; then
+    echo "$(basename "$0"): set GS_ROOT, the folder for records and checkpoints (gs://...)" >&2
+    exit 2
+  fi
+  "${command[@]}"
 }
 
 # The pretraining recipes; settings are those at the top of gpu_pretrain.sh and tpu_pretrain.sh.

@@ -62,6 +62,7 @@ class Task(abc.ABC):
     metrics: names of the metrics of `score`.
     score_name: metric of `combine` that selects the best checkpoint; larger is better, but of
       losses ("loss...") smaller.
+    eval_split: what evaluation is said to be on.
     is_grouped: batches of training group examples of like length, by the feature input_mask.
     sequences_per_example: how many sequences each example is, one for each option of a question;
       from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
@@ -70,6 +71,7 @@ class Task(abc.ABC):
   name: str
   metrics: tuple[str, ...]
   score_name = "score"
+  eval_split = "dev"
   is_grouped = True
   sequences_per_example: int = 1
 

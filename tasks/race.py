@@ -95,7 +95,7 @@ def _option_texts(place, options):
     what = f"{len(options)} of them" if isinstance(options, list) else repr(options)
     raise UserError(f"{place}: the options must be a list of at least two texts, not {what}")
   for index, option in enumerate(options):
-    if not isinstance(option, str | numbers.Real):
+    if not isinstance(option, str | numbers.Real) or isinstance(option, bool):
       raise UserError(f"{place}: option {option_name(index)} is missing (it is {option!r})")
   return tuple(map(str, options))
 
@@ -132,11 +132,14 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
     values = json.loads(read_text(path))
   except ValueError as error:
     raise UserError(f"{path}: not valid JSON: {error}") from None
+  if not isinstance(values, dict):
+    raise UserError(f"{path}: not a RACE passage: a JSON object is expected, here is a "
+                    f"{type(values).__name__}")
   wanted = {"article": str, "questions": list, "options": list}
   if has_answers or "answers" in values:
     wanted["answers"] = list
   for name, kind in wanted.items():
-    if not isinstance(values, dict) or not isinstance(values.get(name), kind):
+    if not isinstance(values.get(name), kind):
       raise UserError(f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
                       f"{'text' if kind is str else 'list'}")
   questions, options = values["questions"], values["options"]
@@ -165,14 +168,25 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
   "context" may stand for "article", and may be missing; so may "id" (then it is the place in the
   file, from 0). The answer is a letter or a 0-based index.
   """
+  lines = {}  # id -> line
   for count, (number, row) in enumerate(read_jsonl(path)):
     place = f"{path}: line {number}"
     if "question" not in row or "options" not in row:
       missing = "question" if "question" not in row else "options"
       raise UserError(f"{place}: no key {missing!r}; the keys are {', '.join(map(repr, row))}")
     options = _option_texts(place, row["options"])
-    yield Question(str(row.get("id", count)), place,
-                   str(row.get("article", row.get("context", ""))), str(row["question"]), options,
+    passage = row.get("article", row.get("context"))
+    passage = "" if passage is None else passage
+    for name, text in (("question", row["question"]), ("article", passage)):
+      if not isinstance(text, str):
+        raise UserError(f"{place}: the {name} must be a text, not {text!r}")
+    question_id = str(row.get("id", count))
+    if re.search(r"[\t\r\n]", question_id):
+      raise UserError(f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
+                      f"file of predictions cannot hold")
+    if lines.setdefault(question_id, number) != number:
+      raise UserError(f"{place}: the id {question_id} is that of line {lines[question_id]} too")
+    yield Question(question_id, place, passage, row["question"], options,
                    _answer_index(place, row.get("answer"), len(options), has_answers))
 
 
@@ -231,7 +245,7 @@ class RaceTask(base.RawDataTask):
 
   def __init__(self, name: str, dataset: Dataset, data_dir: str, max_qa_length: int,
                num_options: int = 0, cls_scope: str | None = None, cls_segment_id: int = 0,
-               skip_bad_rows: bool = False):
+               skip_bad_rows: bool = False, eval_split: str = "dev"):
     """Makes the task.
 
     Args:
@@ -243,6 +257,7 @@ class RaceTask(base.RawDataTask):
       cls_scope: variable scope of the head; None for the model family's own place.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
       skip_bad_rows: leave out rows of CSV files with too few columns instead of raising.
+      eval_split: "dev" or "test", the split to evaluate.
     """
     self.name = name
     self.metrics = ("accuracy",)
@@ -255,6 +270,7 @@ class RaceTask(base.RawDataTask):
     # Where the data set says how many options there are, another number is a mistake in the file.
     self._exact_options = 0 if num_options else dataset.num_options
     self._num_options = num_options or dataset.num_options
+    self.eval_split = eval_split
     self._passage: tuple[Any, ...] = (None, None, [])  # the last one, with its tokenizer and ids
 
   @property
@@ -298,10 +314,18 @@ class RaceTask(base.RawDataTask):
                       f"{self.dataset.how_to_get}")
     return [path]
 
+  def splits(self, kind):
+    return [self.eval_split if kind == "dev" else kind]
+
+  def _has_answers(self, split):
+    """Whether answers are required."""
+    return split in ("train", self.eval_split)
+
   def source_key(self, split):
     # A RACE file's place says which level it is of.
-    return [os.path.relpath(name, self.data_dir) for name in self.input_files(split)] \
+    place = [os.path.relpath(name, self.data_dir) for name in self.input_files(split)] \
         if self.dataset.file_format == "race" else [self.skip_bad_rows]
+    return [self._has_answers(split), *place]
 
   def _read(self, split, has_answers):
     for path in self.input_files(split):
@@ -313,7 +337,7 @@ class RaceTask(base.RawDataTask):
         yield from read_choices_jsonl(path, has_answers)
 
   def read_examples(self, split):
-    for question in self._read(split, has_answers=split != "test"):
+    for question in self._read(split, self._has_answers(split)):
       count, room = len(question.options), self.sequences_per_example
       if count > room or self._exact_options not in (0, count):
         raise UserError(f"{question.place}: {count} options where {room} are expected; mend it, or "
@@ -430,4 +454,4 @@ def make_task(settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0) 
   dataset = dataclasses.replace(dataset, files={**dataset.files, **own})
   data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
   return RaceTask(name, dataset, data_dir, settings.max_qa_length, settings.num_options,
-                  cls_scope or None, cls_segment_id, raw_data.skip_bad_rows)
+                  cls_scope or None, cls_segment_id, raw_data.skip_bad_rows, settings.eval_split)

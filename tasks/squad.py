@@ -65,6 +65,14 @@ def join_answers(several: Sequence[Answers]) -> Answers:
   return Answers(n_best, null_odds, several[0].golds, several[0].threshold)
 
 
+def _read_lines(path):
+  """The JSON values of a side table; none where there is no such file."""
+  if not tf.io.gfile.exists(path):
+    return []
+  with tf.io.gfile.GFile(path) as reader:
+    return [json.loads(line) for line in reader.read().split("\n") if line]
+
+
 class SquadTask(base.RawDataTask):
   """SQuAD, for both model families. An example is a paragraph, a record one window of a question.
 
@@ -141,7 +149,11 @@ class SquadTask(base.RawDataTask):
     return found
 
   def source_key(self, split):
-    return [self.skip_bad_rows and split == "train"]
+    return [self.skip_bad_rows, self._refuses_unanswerable] if split == "train" else [False]
+
+  @property
+  def _refuses_unanswerable(self):
+    return self.settings.train_version == "v1" and not self.data_settings.version_2_with_negative
 
   def metadata(self):
     return {"task_type": "bert_squad", "max_query_length": self.data_settings.max_query_length,
@@ -153,8 +165,10 @@ class SquadTask(base.RawDataTask):
       for question in (q for paragraph in paragraphs for q in paragraph.questions):
         if question.answers is None:
           raise UserError(f"{question.place}: no key 'answers', which training needs")
-        if not question.answers and self.settings.train_version == "v1" and \
-            not self.data_settings.version_2_with_negative:
+        if question.answers and question.answer_start is None:
+          raise UserError(f"{question.place}, answer 1: no key 'answer_start', which training "
+                          f"needs")
+        if not question.answers and self._refuses_unanswerable:
           raise UserError(f"{question.place}: a question without an answer, as in SQuAD v2.0: pass "
                           f"--version_2_with_negative, or leave --train_version=v1 out")
     for paragraph in paragraphs:
@@ -205,6 +219,8 @@ class SquadTask(base.RawDataTask):
     if not question.answers:
       return None, ""
     text, start = question.answers[0], question.answer_start
+    if start is None:  # not in training; only the evaluation's loss needs a place
+      start = passage.context.find(text)
     found = squad_data.find_answer(passage.context, text, start)
     if found is None:
       return None, "misplaced"
@@ -233,27 +249,26 @@ class SquadTask(base.RawDataTask):
 
   # -- scores --
 
-  def read_side_table(self, split: str, path: str) -> None:
-    """Takes note of what was kept beside the records of a split (see featurize_all).
-
-    Of training records it is said how many answers are left out; prediction needs the whole table.
+  def read_side_table(self, path: str, num_records: int) -> None:
+    """Takes note of what was kept beside records to predict (see featurize_all).
 
     Raises:
-      UserError: there is no table for prediction, or --eval_version does not fit the file.
+      UserError: there is no table, it belongs to other records, or the flags do not fit the file.
     """
-    lines = []
-    if tf.io.gfile.exists(path):
-      with tf.io.gfile.GFile(path) as reader:
-        lines = [json.loads(line) for line in reader.read().split("\n") if line]
-    if split != "train":
-      if not lines:
-        raise UserError(f"{path}: no such file; it leads from the records' tokens back to the "
-                        f"text: keep it beside them, or make them anew")
-      self._side_table = lines
-      self._check_version()
-      return
+    self._side_table = _read_lines(path)
+    if not self._side_table:
+      raise UserError(f"{path}: no such file; it leads from the records' tokens back to the "
+                      f"text: keep it beside them, or make them anew (--overwrite_data)")
+    num_windows = sum(len(question["windows"]) for question in self._questions())
+    if num_windows != num_records:
+      raise UserError(f"{path}: it tells of {num_windows} windows, and the records beside it are "
+                      f"{num_records}; make them anew together (--overwrite_data)")
+    self._check_version()
+
+  def read_training_notes(self, path: str) -> None:
+    """Says how many answers are left out of training records (see featurize_all)."""
     notes = collections.Counter()
-    for line in lines:
+    for line in _read_lines(path):
       for note, ids in line.items():
         notes[note] += len(ids)
         if note in LEFT_OUT:
@@ -270,6 +285,9 @@ class SquadTask(base.RawDataTask):
         not self.data_settings.version_2_with_negative:
       raise UserError(f"--eval_version=v1, but question {unanswerable} of the file has no answer, "
                       f"as in SQuAD v2.0: pass --eval_version=v2")
+    if self.settings.search_threshold and self.has_golds and not self.version_2:
+      raise UserError(f"--search_threshold: {self.input_files('predict')[0]} has no questions "
+                      f"without an answer, so there is no threshold; leave it out")
 
   @property
   def version_2(self) -> bool:
@@ -360,11 +378,8 @@ class SquadTask(base.RawDataTask):
       if not answers.golds:
         raise UserError("--search_threshold needs a file with answers; pass the threshold that was "
                         "found on such a file as --null_score_diff_threshold")
-      texts = answers.texts(np.inf)
-      scores = {key: squad_metrics.question_scores(texts[key], gold, True)[1]
-                for key, gold in answers.golds.items()}
-      best, answers.threshold = squad_metrics.best_threshold(
-          texts, scores, answers.golds, answers.null_odds)
+      best, answers.threshold = squad_metrics.search_threshold(
+          answers.texts(np.inf), answers.golds, answers.null_odds)
       log.info("Threshold %.4f, searched on %d questions of this file (F1 %.2f there)",
                answers.threshold, len(answers.golds), best)
     return answers
@@ -372,8 +387,8 @@ class SquadTask(base.RawDataTask):
   def measure(self, answers: Answers) -> dict[str, float]:
     """Metrics of the official scripts, in percent (squad_metrics.evaluate); v2.0: the threshold."""
     if not answers.golds:
-      raise UserError(f"{self.input_files('predict')[0]}: no answers in it to compare with; "
-                      f"predict it with --do_predict")
+      raise UserError("no question with an answer to compare with has all its windows in this "
+                      "evaluation; raise --max_eval_examples, which counts windows")
     metrics = squad_metrics.evaluate(answers.texts(), answers.golds, self.version_2,
                                      answers.null_odds)
     return {**metrics, "threshold": answers.threshold} if self.version_2 else metrics

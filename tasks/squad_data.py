@@ -107,16 +107,19 @@ def read_squad(path: str) -> list[Paragraph]:
 
 
 def _read_question(qa, numbered_place, paragraph_place):
-  question_id = str(_get(qa, "id", (str, int), numbered_place))
+  question_id = _get(qa, "id", (str, int), numbered_place)
+  question_id = str(question_id if isinstance(question_id, int)
+                    else _text(qa, "id", numbered_place))
   place = f"{paragraph_place}, question {question_id}"
   text = _text(qa, "question", place)
   answers, start = None, None
-  if qa.get("is_impossible"):
+  if "is_impossible" in qa and _get(qa, "is_impossible", bool, place):
     answers = []
   elif "answers" in qa:
     found = _get(qa, "answers", list, place)
     answers = [_text(answer, "text", f"{place}, answer {n}") for n, answer in enumerate(found, 1)]
-    start = _get(found[0], "answer_start", int, f"{place}, answer 1") if found else None
+    if found and "answer_start" in found[0]:  # the official evaluation does without
+      start = _get(found[0], "answer_start", int, f"{place}, answer 1")
   return Question(question_id, text, answers, start, place)
 
 

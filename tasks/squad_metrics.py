@@ -199,3 +199,26 @@ def best_threshold(answers: dict[str, str], scores: dict[str, float],
     if current > best:
       best, threshold = current, null_odds[key]
   return 100 * best / len(golds), threshold
+
+
+def search_threshold(answers: dict[str, str], golds: dict[str, Sequence[str]],
+                     null_odds: dict[str, float]) -> tuple[float, float]:
+  """The best F1 in percent that a threshold on null_odds gives, and the lowest such threshold.
+
+  Unlike the official search (best_threshold), which knows odds above 0 only and takes questions of
+  equal odds one by one: using the threshold gives the very F1 that is returned. Where never
+  answering is best it lies below all odds.
+
+  Args:
+    answers: question id -> answer where the odds are not above the threshold.
+    golds: question id -> texts of the gold answers.
+    null_odds: question id -> log odds of no answer.
+  """
+  f1_of = lambda key, answer: question_scores(answer, golds[key], True)[1]
+  total = sum(f1_of(key, "") for key in golds)
+  totals = {min(null_odds.values()) - 1: total}
+  for key in sorted(golds.keys() & null_odds, key=null_odds.get):
+    total += f1_of(key, answers[key]) - f1_of(key, "")
+    totals[null_odds[key]] = total  # of equal odds the last one's stays
+  threshold = max(totals, key=totals.get)
+  return 100 * totals[threshold] / len(golds), threshold

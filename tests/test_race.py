@@ -262,7 +262,8 @@ RACE_FILE = {"article": "a", "questions": ["q", "r"], "options": [list("abcd"), 
     ({"answers": None}, "the key 'answers' is missing"),
     ({"questions": ["q", None]}, "question 2: the question is missing"),
     ({"article": 5}, "the key 'article' is missing or holds no text"),
-    (["no object"], "not a RACE passage"), ("{", "not valid JSON")])
+    ("[1]", "not a RACE passage: a JSON object is expected, here is a list"),
+    ("null", "not a RACE passage: a JSON object is expected"), ("{", "not valid JSON")])
 def test_bad_race_files_are_told(tmp_path, change, message):
   path = tmp_path / "train" / "middle" / "3.txt"
   path.parent.mkdir(parents=True)
@@ -271,6 +272,20 @@ def test_bad_race_files_are_told(tmp_path, change, message):
   with pytest.raises(UserError, match=message) as error:
     list(task_of(tmp_path).read_examples("train"))
   assert str(path) in str(error.value)
+
+
+def test_evaluation_on_the_test_data(tmp_path):
+  """--eval_split=test: their answers are then required, and their records are others."""
+  path = tmp_path / "test" / "middle" / "3.txt"
+  path.parent.mkdir(parents=True)
+  path.write_text(json.dumps({name: value for name, value in RACE_FILE.items()
+                              if name != "answers"}))
+  plain, on_test = task_of(tmp_path), task_of(tmp_path, eval_split="test")
+  assert plain.splits("dev") == ["dev"] and on_test.splits("dev") == ["test"]
+  assert len(list(plain.read_examples("test"))) == 2
+  with pytest.raises(UserError, match="the key 'answers' is missing"):
+    list(on_test.read_examples("test"))
+  assert plain.source_key("test") != on_test.source_key("test")
 
 
 def test_fewer_options_are_an_error_in_race_unless_asked_for(tmp_path):
@@ -317,6 +332,11 @@ def test_own_questions(tmp_path):
     ({"question": "q", "options": ["x", "y"], "answer": 2}, "line 2: the answer 2 is none of"),
     ({"question": "q", "options": ["x", "y"], "answer": -1}, "line 2: the answer -1 is none of"),
     ({"question": "q", "options": ["x", "y"], "answer": True}, "line 2: the answer True"),
+    ({"question": "q", "options": ["x", True], "answer": 0}, "line 2: option B is missing"),
+    ({"question": None, "options": ["x", "y"], "answer": 0}, "line 2: the question must be a te"),
+    ({"question": "q", "context": [], "options": ["x", "y"], "answer": 0}, "line 2: the article"),
+    ({"question": "q", "options": ["x", "y"], "answer": 0, "id": 0}, "line 2: the id 0 is that"),
+    ({"question": "q", "options": ["x", "y"], "answer": 0, "id": "a\tb"}, "line 2: the id 'a"),
     ({"question": "q", "options": ["x"], "answer": 0}, "line 2: .* at least two texts, not 1 of"),
     ({"question": "q", "options": "x", "answer": 0}, "line 2: .* at least two texts, not 'x'"),
     ({"question": "q", "answer": 0}, "line 2: no key 'options'"),

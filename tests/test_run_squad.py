@@ -31,9 +31,12 @@ def evaluate(file, folder, predictions="predictions.json"):
   """The metrics of the files that a run wrote, compared with the raw data."""
   golds = tiny_squad.golds(file)
   version_2 = "v2.0" in str(file)
-  odds = read_json(folder / "null_odds.json") if version_2 else None
+  odds = read_json(folder / predictions.replace("predictions", "null_odds").replace(
+      "ensemble", "ensemble.null_odds")) if version_2 else None
   answers = read_json(folder / predictions)
-  assert answers.keys() == golds.keys() == read_json(folder / "nbest_predictions.json").keys()
+  n_best = read_json(folder / predictions.replace("predictions", "nbest_predictions").replace(
+      "ensemble", "ensemble.nbest"))
+  assert answers.keys() == golds.keys() == n_best.keys()
   return squad_metrics.evaluate(answers, golds, version_2, odds)
 
 
@@ -94,8 +97,30 @@ def test_funnels_preprocessing_training_and_ensemble(workspace):
   found = evaluate(workspace / "dev-v2.0.json", model_dir, "ensemble.json")
   assert found["f1"] == pytest.approx(found["best_f1"])
   assert f"f1 {found['f1']:.4f}" in out
-  entry = next(iter(read_json(model_dir / "nbest_predictions.json").values()))[0]
+  entry = next(iter(read_json(model_dir / "ensemble.nbest.json").values()))[0]
   assert set(entry) == {"text", "probability"}
+  assert not os.path.exists(model_dir / "nbest_predictions.json"), "that is a single model's"
+
+
+def test_evaluated_and_predicted_files_differ(workspace):
+  """Each is decoded with its own passages; records to evaluate serve for prediction as well."""
+  tiny_squad.write(workspace / "other.json", 20, 5)
+  folder = workspace / "two_files"
+  bert = workspace / "bert"
+  make = [f"--vocab_file={bert / 'vocab.txt'}", "--doc_stride=6", "--max_seq_length=20"]
+  tiny.run("create_finetuning_data.py", "--fine_tuning_task_type=squad", *make,
+           f"--squad_data_file={workspace / 'dev-v1.1.json'}",
+           f"--eval_data_output_path={folder / 'dev'}", f"--meta_data_file_path={folder / 'meta'}")
+  flags = [f"--pretrained={bert}", f"--output_dir={folder}", "--init_checkpoint=" + str(
+      workspace / "squad_base" / "best"), "--do_predict", f"--eval_data_path={folder / 'dev'}",
+           f"--input_meta_data_path={folder / 'meta'}", *make[1:]]
+  out, _ = tiny.run("run_squad.py", "--do_eval", f"--predict_file={workspace / 'other.json'}",
+                    f"--predict_dir={folder / 'other'}", *flags)
+  found = evaluate(workspace / "other.json", folder / "other")
+  assert f"f1 {found['f1']:.4f}" in out and found["f1"] > 50
+  tiny.run("run_squad.py", *flags)
+  assert evaluate(workspace / "dev-v1.1.json", folder)["f1"] == pytest.approx(
+      read_json(workspace / "squad_base" / "best" / "info.json")["f1"])
 
 
 def test_records_made_beforehand(workspace):

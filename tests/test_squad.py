@@ -48,6 +48,10 @@ def perfect_predictions(path):
           "null_score": 4.0 * impossible - 2.0}
 
 
+def read_side_table(task, file):
+  task.read_side_table(file + records.SIDE_TABLE, records.count_records(file))
+
+
 @pytest.mark.parametrize("cls_segment_id", [0, 2])
 @pytest.mark.parametrize("unanswerable", [False, True])
 def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id, unanswerable):
@@ -56,7 +60,7 @@ def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id,
   task = make_task(predict_file=path, cls_segment_id=cls_segment_id)
   file = str(tmp_path / "dev.tfrecord")
   count = records.write_split(file, task, "predict", tokenizer, 16)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   assert count > len(tiny_squad.golds(path)), "some questions must have several windows"
   assert task.version_2 == unanswerable and task.has_golds
   answers = task.answers(perfect_predictions(file))
@@ -81,7 +85,7 @@ def test_right_positions_give_right_answers_on_real_data(tmp_path, name):
   task = make_task(predict_file=path, doc_stride=64, max_answer_length=60)
   file = str(tmp_path / "dev.tfrecord")
   records.write_split(file, task, "predict", real, 160)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   metrics = task.score("predict", perfect_predictions(file))
   assert metrics["exact_match"] > 99.5 and metrics["f1"] > 99.8, metrics
 
@@ -128,7 +132,7 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
     caplog.clear()
     task = make_task(train_file=train_file(tmp_path, text, start), skip_bad_rows=skip)
     assert records.write_split(file, task, "train", tokenizer, 24) == count, text
-    task.read_side_table("train", file + records.SIDE_TABLE)
+    task.read_training_notes(file + records.SIDE_TABLE)
     assert message in caplog.text
 
 
@@ -147,6 +151,12 @@ def test_bad_questions(tmp_path, tokenizer):
   unanswered = tiny_squad.write(tmp_path / "v2.json", 9, 1, unanswerable=True)
   fails(r"v2.json: article 1 \(Films\), paragraph 1, question q0-story: a question without an "
         r"answer", train_file=unanswered, train_version="v1")
+  no_start = tmp_path / "no_start.json"
+  no_start.write_text(json.dumps({"data": [{"paragraphs": [{"context": "good film", "qas": [
+      {"id": "q", "question": "?", "answers": [{"text": "film"}]}]}]}]}))
+  fails(r"question q, answer 1: no key 'answer_start', which training", train_file=str(no_start))
+  assert records.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer,
+                             24) == 1, "to compare with, the text is enough"
   fails(r"no key 'answers', which training needs",
         train_file=tiny_squad.write(tmp_path / "test.json", 3, 1, answers=False))
   fails(r"absent.json: no such file \(--predict_file\)", "predict", predict_file="absent.json")
@@ -182,11 +192,11 @@ def scores_of_nothing(count):
 @pytest.mark.parametrize("cls_segment_id, use_answer_class", [(0, True), (2, True), (2, False)])
 def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id, use_answer_class):
   path = tiny_squad.write(tmp_path / "dev.json", 5, 3, unanswerable)
-  task = make_task(predict_file=path, cls_segment_id=cls_segment_id, search_threshold=True,
-                   use_answer_class=use_answer_class)
+  task = make_task(predict_file=path, cls_segment_id=cls_segment_id,
+                   search_threshold=unanswerable, use_answer_class=use_answer_class)
   file = str(tmp_path / "dev.tfrecord")
   count = records.write_split(file, task, "predict", tokenizer, 24)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   answers = task.answers(scores_of_nothing(count))
   assert set(answers.texts().values()) == {""}
   metrics = task.measure(answers)
@@ -200,7 +210,7 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
   file = str(tmp_path / "dev.tfrecord")
   task = make_task(predict_file=path, cls_segment_id=2, null_score_diff_threshold=5.0)
   records.write_split(file, task, "predict", tokenizer, 24)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   predictions = perfect_predictions(file)
   predictions["null_score"] += 3.0  # no answer where above 3, an answer below 2
   is_cls = predictions["start_index"] == 0
@@ -213,6 +223,10 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
   assert "searched on" in caplog.text
   joined = task.join([answers, answers])
   assert joined.texts() == answers.texts() and joined.threshold == answers.threshold
+  with pytest.raises(UserError, match="dev.json has no questions without an answer, so there is"):
+    tiny_squad.write(tmp_path / "dev.json", 30, 3)
+    records.write_split(file, task, "predict", tokenizer, 24)
+    read_side_table(task, file)
 
 
 def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
@@ -220,7 +234,7 @@ def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
   task = make_task(predict_file=path)
   file = str(tmp_path / "dev.tfrecord")
   records.write_split(file, task, "predict", tokenizer, 16)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   predictions = {name: value[:11] for name, value in perfect_predictions(file).items()}
   answers = task.answers(predictions)
   assert 0 < len(answers.n_best) < 11
@@ -232,17 +246,30 @@ def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
   task = make_task(predict_file=path)
   file = str(tmp_path / "test.tfrecord")
   count = records.write_split(file, task, "predict", tokenizer, 24)
-  task.read_side_table("predict", file + records.SIDE_TABLE)
+  read_side_table(task, file)
   answers = task.answers(scores_of_nothing(count))
   assert not task.has_golds and len(answers.texts()) >= 10
-  with pytest.raises(UserError, match="no answers in it to compare with; predict it with --do_p"):
+  with pytest.raises(UserError, match="no question with an answer to compare with"):
     task.measure(answers)
   task.settings.search_threshold = True
   task.data_settings.version_2_with_negative = True
   with pytest.raises(UserError, match="--search_threshold needs a file with answers"):
     task.answers(scores_of_nothing(count))
   with pytest.raises(UserError, match="no such file; it leads from the records' tokens back"):
-    task.read_side_table("predict", str(tmp_path / "absent"))
+    task.read_side_table(str(tmp_path / "absent"), 0)
+
+
+def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
+  """Predictions decoded with another file's passages would be wrong without a sign."""
+  task = make_task(predict_file=tiny_squad.write(tmp_path / "dev.json", 10, 3))
+  file = str(tmp_path / "dev.tfrecord")
+  count = records.write_split(file, task, "predict", tokenizer, 24)
+  with open(file + records.SIDE_TABLE) as reader:
+    lines = reader.readlines()
+  with open(file + records.SIDE_TABLE, "w") as writer:
+    writer.writelines(lines[1:])
+  with pytest.raises(UserError, match=rf"tells of \d+ windows, and .* beside it are {count}"):
+    read_side_table(task, file)
 
 
 # ---- Shards -------------------------------------------------------------------------------------
@@ -296,6 +323,29 @@ def test_parts_made_one_by_one(sharded, tokenizer):
     parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
   assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
   assert read_bytes(path) == expected
+
+
+def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
+  """One joins and removes the shards while the other reads them: nothing of the first is lost."""
+  folder, task, expected, count = sharded
+  path = str(folder / "at_once")
+  with pytest.raises(parts.Unfinished):
+    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+  exists, state = tf.io.gfile.exists, {"is_inner": False}
+
+  def join_in_between(name):
+    """As the outer process looks for the third part of the side table, the inner one is quicker."""
+    if name.endswith("00002-of-00005" + records.SIDE_TABLE) and not state["is_inner"]:
+      state["is_inner"] = True
+      assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2,
+                               proc_id=0) == count
+    return exists(name)
+
+  monkeypatch.setattr(tf.io.gfile, "exists", join_in_between)
+  with pytest.raises(parts.Unfinished, match="another process joins them"):
+    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+  assert state["is_inner"] and read_bytes(path) == expected
+  assert not tf.io.gfile.glob(path + "*tmp*") and not tf.io.gfile.glob(path + ".shard*")
 
 
 @pytest.mark.slow

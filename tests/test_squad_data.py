@@ -277,7 +277,10 @@ def test_reading(tmp_path):
     (squad({"id": "x"}), r"paragraph 1, question x: not SQuAD: no key 'question'"),
     (squad(qa(answers={})), r"question q1: not SQuAD: 'answers' is a dict"),
     (squad(qa(answers=[{"answer_start": 1}])), r"question q1, answer 1: not SQuAD: no key 'text'"),
-    (squad(qa(answers=[{"text": "film"}])), r"answer 1: not SQuAD: no key 'answer_start'"),
+    (squad(qa(answers=[{"text": "film", "answer_start": "2"}])),
+     r"answer 1: not SQuAD: 'answer_start' is a str"),
+    (squad(qa(is_impossible="false")), r"question q1: not SQuAD: 'is_impossible' is a str"),
+    (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
     (squad(qa(), qa()), r"paragraph 1, question q1: this id is also that of .*question q1; ids"),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
 ])

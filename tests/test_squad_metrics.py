@@ -139,6 +139,24 @@ def test_best_threshold_is_the_best_of_all():
       assert metrics["best_f1_thresh"] == threshold
 
 
+def test_a_searched_threshold_gives_the_f1_that_was_said():
+  """Also where odds are equal or below 0, and where never answering is the best."""
+  rng = random.Random(3)
+  for case in range(200):
+    golds, answers, odds = random_case(rng)
+    if case % 2:
+      odds = {key: float(round(value)) for key, value in odds.items()}
+    if case % 3 == 0:
+      answers = dict.fromkeys(answers, "wrong")
+    best, threshold = squad_metrics.search_threshold(answers, golds, odds)
+    taken = {key: "" if odds[key] > threshold else answers[key] for key in golds}
+    assert squad_metrics.evaluate(taken, golds, True, odds)["f1"] == pytest.approx(best)
+    assert best == pytest.approx(naive_best_threshold(answers, golds, odds)[0])
+    assert np.isfinite(threshold)
+    if case % 3 == 0:
+      assert set(taken.values()) == {""}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SCRIPTS, reason="SQUAD_EVALUATE_DIR is not set")
 def test_metrics_equal_the_official_scripts():

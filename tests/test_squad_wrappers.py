@@ -61,3 +61,10 @@ def test_tpu_wrapper_without_a_tpu(tmp_path):
   assert result.returncode == 1
   assert "leave --use_tpu out to run on CPU or GPU" in result.stderr
   assert "Traceback" not in result.stderr
+
+
+def test_a_tpu_wrapper_needs_its_folder():
+  """Without GS_ROOT it would write to the root of the file system; to print is harmless."""
+  result = wrapper("tpu_squad", GS_ROOT="")
+  assert result.returncode == 2 and "tpu_squad.sh: set GS_ROOT, the folder" in result.stderr
+  assert wrapper("tpu_squad", "--dry_run", GS_ROOT="").returncode == 0

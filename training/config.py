@@ -143,6 +143,8 @@ class Race:
   eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
   predict_file: str = option("", "own file to predict; default: test.csv (swag), test.jsonl in "
                              "data_dir")
+  eval_split: str = option("dev", "split to evaluate; its questions must have answers",
+                           ("dev", "test"))
   max_qa_length: int = option(
       128, "longest question with an option, in tokens; of longer ones the end is kept", lower=1)
   num_options: int = option(
@@ -172,8 +174,8 @@ class Data:
   overwrite_data: bool = option(False, "make the records anew even where they exist")
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all",
                                   lower=0)
-  max_eval_examples: int = option(0, "evaluate and predict the first N examples only; 0 for all",
-                                  lower=0)
+  max_eval_examples: int = option(0, "evaluate and predict the first N examples only (of SQuAD: "
+                                  "windows); 0 for all", lower=0)
 
 
 @dataclasses.dataclass
@@ -305,7 +307,8 @@ class Squad:
   ensemble_ckpts: str = option("", "comma-separated checkpoints (prefixes, or folders for their "
                                "newest)")
   ensemble_output_file: str = option("", "file of the ensemble's predictions; default: "
-                                     "predictions.json in predict_dir")
+                                     "ensemble.json in predict_dir. Its n-best lists and odds "
+                                     "stand beside it, as ensemble.nbest.json and so on")
 
 
 @dataclasses.dataclass

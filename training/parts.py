@@ -5,6 +5,7 @@ complete; when all are there they are joined and removed. What a stopped run has
 again, whatever the number of processes of the next.
 """
 
+import contextlib
 import os
 from typing import Any
 
@@ -96,22 +97,34 @@ def _make_worker(task, split, tokenizer, max_seq_length):
 
 def _join(path, names, source):
   """Joins the shards to one file and removes them; returns the number of records."""
-  # A TFRecord file is a sequence of records without a header, so files can be put together.
-  for suffix in (records.SIDE_TABLE, ""):
-    temporary = f"{path}{suffix}.tmp-{os.getpid()}"
-    with tf.io.gfile.GFile(temporary, "wb") as writer:
-      writer.write(b"")  # without a write there is no file
-      for name in names:
-        if suffix == "" or tf.io.gfile.exists(name + suffix):
-          with tf.io.gfile.GFile(name + suffix, "rb") as reader:
-            while chunk := reader.read(1 << 24):
-              writer.write(chunk)
-    tf.io.gfile.rename(temporary, path + suffix, overwrite=True)
+  # Another process may be joining too, and be ahead. So the side table is read first, and of each
+  # shard the records are removed first: who misses a part of the table misses its records as well,
+  # and stops before anything got its name.
+  temporaries = {suffix: f"{path}{suffix}.tmp-{os.getpid()}" for suffix in (records.SIDE_TABLE, "")}
+  try:
+    for suffix, temporary in temporaries.items():
+      # A TFRecord file is a sequence of records without a header, so files can be put together.
+      with tf.io.gfile.GFile(temporary, "wb") as writer:
+        writer.write(b"")  # without a write there is no file
+        for name in names:
+          if suffix == "" or tf.io.gfile.exists(name + suffix):
+            with tf.io.gfile.GFile(name + suffix, "rb") as reader:
+              while chunk := reader.read(1 << 24):
+                writer.write(chunk)
+    for suffix, temporary in temporaries.items():
+      tf.io.gfile.rename(temporary, path + suffix, overwrite=True)
+  finally:
+    for temporary in temporaries.values():
+      _remove(temporary)
   count = records.count_records(path)
   for name in names:
-    for suffix in (records.SIDE_TABLE, ""):
-      if tf.io.gfile.exists(name + suffix):
-        tf.io.gfile.remove(name + suffix)
+    _remove(name)
+    _remove(name + records.SIDE_TABLE)
   if not count:
     raise UserError(f"{source}: no examples in it")
   return count
+
+
+def _remove(path):
+  with contextlib.suppress(tf.errors.NotFoundError):
+    tf.io.gfile.remove(path)

@@ -59,8 +59,13 @@ def run_main(main: Callable[[], None]) -> None:
 _OTHER_WAYS = {
     "debug_mode": "use --max_train_examples and --max_eval_examples",
     "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
+    "eval_split": "name the file to evaluate with --eval_file",
+    "eval_model_dir": "name the folder with --model_dir, the data with --output_dir",
+    "num_passes": "every epoch is shuffled anew; --num_train_epochs says how many",
+    "per_core_clip": "the gradient is clipped once, averaged over all devices",
     "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
     "retain_best": "the best checkpoint is always kept, in model_dir/best",
+    "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
     "shuffle_buffer": "every epoch is shuffled as a whole",
     "shuffle_examples": "every epoch is shuffled as a whole",
     "submit_dir": "submissions are written to model_dir/submit",
@@ -252,7 +257,7 @@ class Runner:
     meta_path = self.experiment.record_files.input_meta_data_path
     records.check_meta(meta_path, meta, self.record_settings())
     for kind, files in self.record_sets.items():
-      if kind == "test" and self.task.splits("test") == self.task.splits("dev"):
+      if "predict" in self.task.splits(kind):
         kind = "dev"  # SQuAD predicts what it evaluates
       size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
       if size is not None:
@@ -305,7 +310,7 @@ class Runner:
       self.train()
     if self.experiment.trainer.do_eval:
       checkpoint, metrics = self.evaluate_all()
-      print(f"{self.task.name} dev: {format_metrics(metrics)} ({checkpoint})")
+      print(f"{self.task.name} {self.task.eval_split}: {format_metrics(metrics)} ({checkpoint})")
     return metrics
 
   # -- training --
@@ -327,11 +332,11 @@ class Runner:
     classifier = estimator.build_estimator(self.experiment, self.devices, model_fn,
                                            trainer.save_steps or steps_per_epoch)
     step = self._start_step(num_train_steps)
+    if step >= num_train_steps:
+      return
     log.info("Train on %d examples, batch %d, steps %d to %d (%.1f epochs), warm-up %d steps",
              source.num_examples, trainer.train_batch_size, step, num_train_steps,
              num_train_steps / steps_per_epoch, num_warmup_steps)
-    if step >= num_train_steps:
-      return
     # So that the folder can be evaluated and exported without naming the configuration again.
     records.write_json(os.path.join(trainer.model_dir, self.model_config.file_name),
                        self.model_config.to_dict())
