@@ -571,4 +571,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  runner.run_main(main)
+  runner.run_main(main, "The output is not complete.")

@@ -108,4 +108,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.define(*SECTIONS, Finetuning)
-  runner.run_main(main)
+  runner.run_main(main, "Without the metadata file the records are not complete.")

@@ -194,7 +194,8 @@ def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenize
     beam.make_with_beam(job, missing, run.runner, run.beam_options, run.num_workers or num_cores())
   elif missing:
     make(job, missing, run)
-  count = shard_files.finish(planned, job.settings, meta_path)
+  count = shard_files.finish(planned, job.settings, meta_path,
+                             is_part=not is_bert and form.task >= 0)
   print(f"{os.path.dirname(planned[0].path) or '.'}: {count} examples in {len(planned)} record "
         f"files, {os.path.basename(planned[0].path)}{' ...' if len(planned) > 1 else ''}")
   print(f"{meta_path or planned[0].marker}: metadata")
@@ -214,4 +215,4 @@ if __name__ == "__main__":
   from training import flags, runner
 
   flags.define(config.Tokenizer, Run, shards.BertForm, shards.FunnelForm)
-  runner.run_main(main)
+  runner.run_main(main, "Complete record files are kept: the same command makes the others.")

@@ -66,16 +66,45 @@ def expand(flag: str, names: str) -> list[str]:
 
 def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str, Any], str]:
   """Record files in BERT's form, their common metadata (empty if there are none) and its path."""
-  paths, counts, metas = expand(flag, names), {}, {}
+  paths, described, metas = expand(flag, names), {}, {}
   for path in paths:
+    if tf.io.gfile.exists(path + ".done.json"):
+      raise UserError(f"{path}: its set of record files is not complete; give the command of "
+                      f"create_pretraining_data.py again, which goes on")
     meta_path = re.sub(r"-\d{5}-of-\d{5}$", "", path) + ".meta.json"
     if meta_path not in metas and tf.io.gfile.exists(meta_path):
-      metas[meta_path] = meta = records.read_json(meta_path)
-      folder = os.path.dirname(meta_path)
-      counts.update((os.path.join(folder, name), count) for name, count in zip(
-          meta["filenames"], meta["num_example"], strict=True))
-  number = sum(counts[path] if path in counts else records.count_records(path) for path in paths)
+      metas[meta_path] = records.read_json(meta_path)
+      described |= describe_files(meta_path, metas[meta_path])
+  if set(described) - set(paths):
+    log.warning("--%s: %d of the %d record files that %s names are not among them", flag,
+                len(set(described) - set(paths)), len(described), ", ".join(metas))
+  number = sum(check_file(path, *described.get(path, (None, None))) for path in paths)
   return records.RecordSet(paths, number), *common_meta(metas)
+
+
+def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int, int | None]]:
+  """Record file -> its number of records and of bytes (None if unknown), of a metadata file."""
+  names, counts = meta.get("filenames"), meta.get("num_example")
+  if isinstance(names, list) and isinstance(counts, int):  # Funnel's form: one file each
+    counts, meta = [counts], {**meta, "num_bytes": [meta.get("num_bytes")]}
+  if not (isinstance(names, list) and isinstance(counts, list) and len(names) == len(counts)):
+    raise UserError(f"{meta_path}: 'filenames' and 'num_example' do not tell the number of records "
+                    f"of each file; make the records anew")
+  sizes = meta.get("num_bytes", [None] * len(names))
+  folder = os.path.dirname(meta_path)
+  return {os.path.join(folder, name): values
+          for name, *values in zip(names, counts, sizes, strict=True)}
+
+
+def check_file(path: str, count: int | None, num_bytes: int | None) -> int:
+  """Number of records of a file; UserError where it is not what its metadata say."""
+  if num_bytes is not None:  # spares the reading of large files
+    records.check_num_bytes(path, num_bytes)
+    return count
+  found = records.count_records(path)
+  if count is not None:
+    records.check_size(path, count, found)
+  return found
 
 
 def read_funnel_files(folders: str, split: str, num_passes: int,
@@ -83,20 +112,28 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
   """Record files in Funnel's form that fit `wanted`, their common metadata and its path.
 
   Raises:
-    UserError: there are none, or some of several lengths and no flag says which.
+    UserError: there are none, some of a set are missing, or they are of several lengths and no flag
+      says which.
   """
   metas, found, number = {}, [], 0
   for folder in filter(None, (part.strip() for part in folders.split(","))):
-    for path in sorted(tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*"))):
-      match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-[^/]*$", path)
+    paths = tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*"))
+    for path in sorted(paths):
+      match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-\d{5}-of-(\d{5})$", path)
       if not match or (num_passes and int(match[1]) >= num_passes):
         continue
       made_with = {"seq_len": int(match[2]), "uncased": match[3] == "uncased"}
       if all(made_with[name] == value for name, value in wanted.items()):
+        for task in range(int(match[4])):
+          other = re.sub(r"\d{5}(-of-\d{5})$", rf"{task:05d}\1", path)
+          if other not in paths:
+            raise UserError(f"{other}: no such file, but its set has {int(match[4])} record files; "
+                            f"create_pretraining_data.py --task={task} makes the missing one")
         meta = records.read_json(path)
         metas[path] = {**meta, **made_with}
-        found += [os.path.join(folder, name) for name in meta["filenames"]]
-        number += meta["num_example"]
+        described = describe_files(path, meta)
+        found += described
+        number += sum(check_file(name, *values) for name, values in described.items())
   if not found:
     raise UserError(f"--record_dir={folders}: no records of split {split!r}"
                     + "".join(f", {name} {value}" for name, value in wanted.items())
@@ -128,13 +165,17 @@ def find_corpus(settings: config.Pretraining, trainer: config.Trainer,
 
   Args:
     settings: the flags.
-    trainer: whether anything is evaluated.
+    trainer: whether anything is trained and evaluated.
     wanted: "seq_len" and "uncased" where the user gave them.
   """
+  evaluates = trainer.do_eval or trainer.eval_every_steps > 0
+  if not trainer.do_train:
+    settings.input_file = settings.input_file or settings.eval_input_file
   if bool(settings.input_file) == bool(settings.record_dir):
     raise UserError("give the records either with --input_file (BERT's form) or with --record_dir "
                     "(Funnel's form)")
-  evaluates = trainer.do_eval or trainer.eval_every_steps > 0
+  if settings.input_file and trainer.do_train and evaluates and not settings.eval_input_file:
+    log.warning("Evaluation is on the training records; --eval_input_file names others")
   if settings.input_file:
     read = read_bert_files
     arguments = {"train": ("input_file", settings.input_file), "dev": (
@@ -144,7 +185,7 @@ def find_corpus(settings: config.Pretraining, trainer: config.Trainer,
     arguments = {"train": (settings.record_dir, "train", settings.num_passes, wanted),
                  "dev": (settings.record_dir, settings.eval_split, 1, wanted)}
   files, metas = {}, {}
-  for kind in ("train", "dev") if evaluates else ("train",):
+  for kind in ["train"] * trainer.do_train + ["dev"] * evaluates:
     files[kind], meta, path = read(*arguments[kind])
     if path:
       metas[path] = meta

@@ -181,4 +181,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.define(config.Tokenizer, Vocabulary)
-  runner.run_main(main)
+  runner.run_main(main, "No vocabulary was written.")

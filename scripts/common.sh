@@ -30,6 +30,10 @@ run() {
 pretrain() {
   local steps=(--train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE"
     --save_steps="$SAVE_STEPS")
+  if [ ! -e "configs/models/$MODEL.json" ]; then
+    echo "$(basename "$0"): MODEL=$MODEL is unknown; there are" configs/models/*.json >&2
+    exit 2
+  fi
   case $MODEL in
     bert_base | bert_large)
       local records=${RECORDS:-proc_data/pretrain_bert} first=$((TRAIN_STEPS * 9 / 10))

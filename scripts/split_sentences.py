@@ -32,7 +32,7 @@ def split_sentences(paragraph: str) -> list[str]:
 def documents(path: str) -> list[list[str]]:
   """Sentences of each document of a file."""
   with open(path, encoding="utf-8") as reader:
-    paragraphs = re.split(r"\n\s*\n", reader.read())
+    paragraphs = re.split(r"\n\s*\n", reader.read().replace("<br />", "\n"))  # as in IMDB
   found = [[]]
   for paragraph in paragraphs:
     if _CHAPTER.match(paragraph):

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import zlib
 
 import numpy as np
@@ -275,7 +276,8 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
 def corpus_of(made, form="bert"):
   settings = config.Pretraining(**({"input_file": str(made / "bert.tfrecord-*")} if form == "bert"
                                    else {"record_dir": str(made / "funnel")}))
-  return settings, run_pretraining.find_corpus(settings, config.Trainer(do_eval=True), {})
+  trainer = config.Trainer(do_train=True, do_eval=True)
+  return settings, run_pretraining.find_corpus(settings, trainer, {})
 
 
 def test_records_tell_their_own_settings(made):
@@ -306,23 +308,71 @@ def test_records_of_other_settings_are_refused(made, tmp_path):
   with pytest.raises(UserError, match="no record.* of split 'test'"):
     run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel"),
                                                    eval_split="test"),
-                                config.Trainer(do_eval=True), {})
+                                config.Trainer(do_train=True, do_eval=True), {})
   with pytest.raises(UserError, match="no record.*seq_len 512"):
     run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel")),
-                                config.Trainer(), {"seq_len": 512})
+                                config.Trainer(do_train=True), {"seq_len": 512})
   with pytest.raises(UserError, match="nowhere.* matches no record file"):
     run_pretraining.find_corpus(config.Pretraining(input_file=str(tmp_path / "nowhere*")),
-                                config.Trainer(), {})
+                                config.Trainer(do_train=True), {})
   for wrong in (dict(), dict(input_file="a", record_dir="b")):
     with pytest.raises(UserError, match="either with --input_file"):
-      run_pretraining.find_corpus(config.Pretraining(**wrong), config.Trainer(), {})
+      run_pretraining.find_corpus(config.Pretraining(**wrong), config.Trainer(do_train=True), {})
+
+
+def find(do_train=True, do_eval=False, **settings):
+  return run_pretraining.find_corpus(config.Pretraining(**settings),
+                                     config.Trainer(do_train=do_train, do_eval=do_eval), {})
+
+
+def test_incomplete_and_damaged_sets_are_refused(made, tmp_path, caplog):
+  """A part of the corpus, or other data than the metadata tell, is never trained on silently."""
+  shutil.copytree(made / "funnel", tmp_path / "funnel")
+  name = "meta.train.pass-0.seq-24.uncased.json-00001-of-00002"
+  data = tmp_path / "funnel" / name.replace("meta", "data").replace("json", "tfrecord")
+  data.write_bytes(data.read_bytes()[:-9])
+  with pytest.raises(UserError, match=f"{data}: \\d+ bytes, but \\d+ bytes in its metadata"):
+    find(record_dir=str(tmp_path / "funnel"))
+  data.unlink()
+  with pytest.raises(UserError, match=f"{data}: no such file, but"):
+    find(record_dir=str(tmp_path / "funnel"))
+  (tmp_path / "funnel" / name).unlink()
+  with pytest.raises(UserError, match=f"{name}: no such file, .* --task=1 makes the missing one"):
+    find(record_dir=str(tmp_path / "funnel"))
+
+  for path in glob.glob(str(made / "bert.tfrecord*")):
+    shutil.copy(path, tmp_path)
+  names = str(tmp_path / "bert.tfrecord-*")
+  first, middle, last = sorted(path for path in glob.glob(names) if not path.endswith(".json"))
+  find(input_file=f"{first},{last}")
+  assert "1 of the 3 record files that" in caplog.text
+  os.replace(first, last)
+  with pytest.raises(UserError, match="bytes in its metadata"):
+    find(input_file=names)
+  (tmp_path / "bert.tfrecord.meta.json").write_text('{"filenames": ["x"]}')
+  with pytest.raises(UserError, match="'filenames' and 'num_example' do not tell the number"):
+    find(input_file=names)
+  (tmp_path / (os.path.basename(middle) + ".done.json")).write_text("{}")
+  with pytest.raises(UserError, match="its set of record files is not complete; give the command"):
+    find(input_file=names)
+
+
+def test_evaluation_alone_needs_no_training_records(made, tmp_path, caplog):
+  for path in glob.glob(str(made / "funnel" / "*.dev.*")):
+    shutil.copy(path, tmp_path)
+  assert set(find(False, True, record_dir=str(tmp_path)).record_sets) == {"dev"}
+  names = str(made / "bert.tfrecord-*")
+  assert set(find(False, True, eval_input_file=names).record_sets) == {"dev"}
+  assert not caplog.text
+  assert set(find(True, True, input_file=names).record_sets) == {"train", "dev"}
+  assert "Evaluation is on the training records" in caplog.text
 
 
 def test_foreign_records_need_the_flags_that_metadata_would_tell(made, tmp_path):
   path = tmp_path / "foreign.tfrecord"
   path.write_bytes(open(sorted(glob.glob(str(made / "bert.tfrecord-*")))[0], "rb").read())
   settings = config.Pretraining(input_file=str(path))
-  corpus = run_pretraining.find_corpus(settings, config.Trainer(), {})
+  corpus = run_pretraining.find_corpus(settings, config.Trainer(do_train=True), {})
   experiment = config.Experiment(pretraining=settings)
   with pytest.raises(UserError, match="--max_seq_length is missing"):
     run_pretraining.check_against_meta(corpus, experiment, set())
@@ -429,3 +479,16 @@ def test_mistakes_on_the_command_line(made, tmp_path):
   assert "no model: give --model_config" in err
   _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--do_predict", status=1)
   assert "--do_predict: pretraining has nothing to predict" in err and "Traceback" not in err
+
+
+def test_a_refused_run_leaves_the_folder_as_it_was(made, tmp_path):
+  """The configuration beside a checkpoint is that of the checkpoint."""
+  flags = [f"--record_dir={made}/funnel", "--block_size=1_1", "--n_head=4", "--d_head=4",
+           "--d_inner=32", "--d_embed=16"]
+  run_tiny(made, tmp_path, *flags, "--d_model=16", "--train_steps=1", "--warmup_steps=0")
+  kept = (tmp_path / "net_config.json").read_text()
+  _, err = run_tiny(made, tmp_path, *flags, "--d_model=32", "--train_steps=2",
+                    "--warmup_steps=9", status=1)
+  assert "not a checkpoint of this model" in err and "Traceback" not in err
+  assert "The warm-up of" in err and "is as long as the training" in err
+  assert (tmp_path / "net_config.json").read_text() == kept

@@ -874,3 +874,16 @@ def test_large_corpus_is_sampled(prose):
   part = list(build_vocab.read_text(settings, files, ""))
   assert 0.2 < len(part) / len(whole) < 0.3 and set(part) <= set(whole)
   assert part == list(build_vocab.read_text(settings, files, ""))
+
+
+def test_a_task_may_be_left_without_a_document(tmp_path, funnel_vocab):
+  """The files of separate tasks are those of one run, the empty ones included."""
+  path = tmp_path / "t.txt"
+  path.write_text("one short document\n")
+  create(funnel_form(str(path), tmp_path / "whole", num_task=3), funnel_vocab)
+  for task in range(3):
+    create(funnel_form(str(path), tmp_path / "tasks", num_task=3, task=task), funnel_vocab)
+  files = sorted(os.listdir(tmp_path / "whole"))
+  assert len(files) == 6 and files == sorted(os.listdir(tmp_path / "tasks"))
+  for name in files:
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "tasks" / name).read_bytes()

@@ -72,6 +72,9 @@ def test_pretraining_wrappers_print_the_recipes(name):
   assert "--max_seq_length=128 --max_predictions_per_seq=20 --train_steps=900" in first
   assert "--max_seq_length=512 --max_predictions_per_seq=76 --train_steps=100" in second
   assert "--init_checkpoint=/e/seq_128 --model_dir=/e/seq_512" in second
+  result = wrapper(name, "--dry_run", MODEL="B4-4-4", **settings)
+  assert result.returncode == 2 and "MODEL=B4-4-4 is unknown; there are" in result.stderr
+  assert "--warmup_steps=10 " in first and "--save_steps=10 " in first, "a hundredth"
   for model in modeling.RELEASED_FUNNELS:
     result = wrapper(name, "--dry_run", MODEL=model, **settings)
     assert f"--model_config=configs/models/{model}.json --record_dir=/r" in result.stdout

@@ -263,14 +263,22 @@ def check_size(path: str, expected: int, count: int | None = None) -> None:
                     f"belongs to other data, make them anew together")
 
 
+def check_num_bytes(path: str, expected: int) -> None:
+  """UserError unless a record file is there and as long as its metadata say."""
+  found = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
+  if found != expected:
+    what = "no such file" if found is None else f"{found} bytes"
+    raise UserError(f"{path}: {what}, but {expected} bytes in its metadata: it was lost, cut off "
+                    f"or replaced. create_pretraining_data.py --overwrite_data makes all anew")
+
+
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
   """Compares the first record's features with what will be parsed; UserError names what differs."""
-  options = tf.io.TFRecordOptions(compression(path))
-  serialized = next(iter(tf.compat.v1.io.tf_record_iterator(path, options)), None)
+  serialized = next(iter(tf.data.TFRecordDataset(path, compression(path))), None)
   if serialized is None:
     raise UserError(f"{path}: no records in it")
   try:
-    features = tf.train.Example.FromString(serialized).features.feature
+    features = tf.train.Example.FromString(serialized.numpy()).features.feature
   except Exception:  # the protobuf library has several exceptions for the same thing
     raise UserError(f"{path}: the records are not tf.train.Example") from None
   for spec in specs:

@@ -28,8 +28,14 @@ from training import checkpoints, config, estimator, hooks, inputs, records
 log = logging.getLogger(__name__)
 
 
-def run_main(main: Callable[[], None]) -> None:
-  """Runs a script's main under absl; a user's mistake ends it with one line and status 1."""
+def run_main(main: Callable[[], None],
+             what_stays: str = "The same command goes on from the last checkpoint.") -> None:
+  """Runs a script's main under absl; a user's mistake ends it with one line and status 1.
+
+  Args:
+    main: the script's.
+    what_stays: said after Ctrl-C.
+  """
 
   def guarded(argv):
     if len(argv) > 1:
@@ -43,31 +49,37 @@ def run_main(main: Callable[[], None]) -> None:
     except tf.errors.ResourceExhaustedError as error:
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
                f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
-               f"({error.message.splitlines()[0]})")
+               f"({_first_line(error)})")
     except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
             tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
       # A file that is a folder, vanished, or is damaged; the message names it.
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error.message.splitlines()[0]}")
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {_first_line(error)}")
     except KeyboardInterrupt:
-      print("Interrupted. The same command goes on from the last checkpoint.", file=sys.stderr)
+      print(f"Interrupted. {what_stays}", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
+
+
+def _first_line(error):
+  """What TensorFlow's error says, without the heading that newer versions set above it."""
+  lines = (line.strip() for line in error.message.splitlines())
+  return next((line for line in lines if line not in ("", "Graph execution error:")), "")
 
 
 # Flags of the originals that are not needed here, and what serves instead.
 _OTHER_WAYS = {
     "debug_mode": "use --max_train_examples and --max_eval_examples",
     "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
-    "eval_split": "name the file to evaluate with --eval_file",
     "eval_model_dir": "name the folder with --model_dir, the data with --output_dir",
+    "eval_split": "name the file to evaluate with --eval_file",
     "num_passes": "every epoch is shuffled anew; --num_train_epochs says how many",
     "per_core_clip": "the gradient is clipped once, averaged over all devices",
     "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
     "retain_best": "the best checkpoint is always kept, in model_dir/best",
-    "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
     "shuffle_buffer": "every epoch is shuffled as a whole",
     "shuffle_examples": "every epoch is shuffled as a whole",
+    "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
     "submit_dir": "submissions are written to model_dir/submit",
     "verbose": "use --verbosity",
     "verbose_logging": "use --verbosity",
@@ -337,9 +349,14 @@ class Runner:
     log.info("Train on %d examples, batch %d, steps %d to %d (%.1f epochs), warm-up %d steps",
              source.num_examples, trainer.train_batch_size, step, num_train_steps,
              num_train_steps / steps_per_epoch, num_warmup_steps)
-    # So that the folder can be evaluated and exported without naming the configuration again.
-    records.write_json(os.path.join(trainer.model_dir, self.model_config.file_name),
-                       self.model_config.to_dict())
+    if num_warmup_steps >= num_train_steps:
+      log.warning("The warm-up of %d steps is as long as the training: the learning rate will not "
+                  "reach --learning_rate; lower --warmup_steps", num_warmup_steps)
+    # So that the folder can be evaluated and exported without naming the configuration again. A
+    # checkpoint keeps the one that it was made with: this one may turn out not to fit it.
+    config_path = os.path.join(trainer.model_dir, self.model_config.file_name)
+    if not (checkpoints.latest(trainer.model_dir) and tf.io.gfile.exists(config_path)):
+      records.write_json(config_path, self.model_config.to_dict())
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -364,7 +381,9 @@ class Runner:
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
     if newest is None:
       model = self.experiment.model
-      if model.init_global_vars and model.init_checkpoint not in ("", "none"):
+      if model.init_global_vars:
+        if model.init_checkpoint in ("", "none"):
+          raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
         return int(tf.train.load_variable(model.init_checkpoint, "global_step"))
       return 0
     step = checkpoints.step_of(newest)

@@ -96,13 +96,8 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
     meta = records.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
-    for shard, count in zip(planned, meta["num_example"], strict=True):
-      if settings["gzip_compress"]:
-        if not tf.io.gfile.exists(shard.path):
-          raise UserError(f"{shard.path}: no such file, but {meta_path} names it; pass "
-                          f"--overwrite_data to make all files anew")
-      else:
-        records.check_size(shard.path, count)
+    for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
+      records.check_num_bytes(shard.path, num_bytes)
     return []
   _clear_folders(planned, meta_path, overwrite)
   if overwrite:
@@ -114,8 +109,15 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
   return missing
 
 
-def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str) -> int:
+def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str,
+           is_part: bool = False) -> int:
   """Writes the metadata of all shards, which are there, and removes their markers.
+
+  Args:
+    planned: shards.
+    settings: of this run.
+    meta_path: as in `prepare`.
+    is_part: the shards are one of several tasks', which may be left without a document.
 
   Returns:
     The number of examples.
@@ -127,7 +129,7 @@ def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str) -> in
     return records.read_json(meta_path)["train_data_size"]
   markers = [records.read_json(shard.marker) for shard in planned]
   counts = [marker["num_example"] for marker in markers]
-  if not any(counts):
+  if not any(counts) and not is_part:
     for shard in planned:
       tf.io.gfile.remove(shard.marker)
       tf.io.gfile.remove(shard.path)
@@ -143,7 +145,7 @@ def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str) -> in
   if meta_path:
     records.write_json(meta_path, {
         **settings, "filenames": _names(planned, meta_path), "num_example": counts,
-        "train_data_size": sum(counts)})
+        "num_bytes": [marker["num_bytes"] for marker in markers], "train_data_size": sum(counts)})
     for shard in planned:
       tf.io.gfile.remove(shard.marker)
   return sum(counts)
