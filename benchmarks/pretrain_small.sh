@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 RUNS=${RUNS:-bert_bert bert_electra funnel_mlm funnel_electra}
 STAGES=${STAGES:-data pretrain finetune report}
-BERT_STEPS=${BERT_STEPS:-8000} FUNNEL_STEPS=${FUNNEL_STEPS:-4000}
+BERT_STEPS=${BERT_STEPS:-8000} FUNNEL_STEPS=${FUNNEL_STEPS:-7000}
 SEEDS=${SEEDS:-42 43 44}
 mkdir -p "$output"
 
@@ -32,7 +32,7 @@ data() {
   done
   "$PYTHON" create_pretraining_data.py --input_file="$joined" --num_shards=4 --dupe_factor=4 \
     --output_file="$output/bert/train.tfrecord" --vocab_file="$output/vocab.bert.txt" \
-    --max_seq_length=32 --max_predictions_per_seq=5
+    --max_seq_length=32 --max_predictions_per_seq=8 --masked_lm_prob=0.25
   for pass_id in 0 1 2; do
     "$PYTHON" create_pretraining_data.py --input_glob="$joined" --save_dir="$output/funnel" \
       --num_task=2 --pass_id="$pass_id" --tokenizer_path="$output/vocab.funnel.txt" --seq_len=64
@@ -53,11 +53,11 @@ pretrain() {
     arguments=(--bert_config_file="$output/bert.dropout-0.0.json" --train_steps="$BERT_STEPS"
       --input_file="$output/bert/train.tfrecord-*" --train_batch_size=64 --warmup_steps=300)
   else
-    arguments=(--record_dir="$output/funnel" --num_predict=10 --sample_strategy=whole_word
+    arguments=(--record_dir="$output/funnel" --num_predict=20 --sample_strategy=whole_word
       --train_steps="$FUNNEL_STEPS" --train_batch_size=32 --warmup_steps=200 "${funnel[@]}")
   fi
   "$PYTHON" run_pretraining.py "${arguments[@]}" --loss_type="$loss" --model_dir="$output/$1" \
-    --learning_rate=1e-3 --save_steps=1000 --log_freq=20
+    --learning_rate=1e-3 --save_steps=1000 --log_freq=50
 }
 
 finetune() {  # RUN SEED, RUN being FAMILY_random too
