@@ -117,17 +117,19 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
   """
   metas, found, number = {}, [], 0
   for folder in filter(None, (part.strip() for part in folders.split(","))):
-    paths = tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*"))
+    paths = set(tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*")))
     for path in sorted(paths):
-      match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-\d{5}-of-(\d{5})$", path)
+      match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-(\d{5})-of-(\d{5})$",
+                        path)
       if not match or (num_passes and int(match[1]) >= num_passes):
         continue
       made_with = {"seq_len": int(match[2]), "uncased": match[3] == "uncased"}
       if all(made_with[name] == value for name, value in wanted.items()):
-        for task in range(int(match[4])):
+        # The one before and the last: if each file has these, the set is whole.
+        for task in (max(int(match[4]) - 1, 0), int(match[5]) - 1):
           other = re.sub(r"\d{5}(-of-\d{5})$", rf"{task:05d}\1", path)
           if other not in paths:
-            raise UserError(f"{other}: no such file, but its set has {int(match[4])} record files; "
+            raise UserError(f"{other}: no such file, but its set has {int(match[5])} record files; "
                             f"create_pretraining_data.py --task={task} makes the missing one")
         meta = records.read_json(path)
         metas[path] = {**meta, **made_with}

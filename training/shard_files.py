@@ -96,6 +96,9 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
     meta = records.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
+    if "num_bytes" not in meta:
+      raise UserError(f"{meta_path}: it does not tell the sizes of the record files; "
+                      f"{_ANOTHER_PLACE}")
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
       records.check_num_bytes(shard.path, num_bytes)
     return []
