@@ -17,7 +17,7 @@ import run_pretraining
 from errors import UserError
 from models.funnel_config import ModelConfig
 from tasks import masking, pretraining
-from training import config, inputs, records, shards
+from training import checkpoints, config, inputs, records, shards
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -456,6 +456,34 @@ def test_electra_with_the_published_flags(made, tmp_path):
                     f"--model_config={tmp_path}/run/net_config.json", "--train_steps=1",
                     f"--init_checkpoint={tmp_path}/core")
   assert "new: model/lm_proj" in err
+
+
+@pytest.mark.parametrize("family", ("bert", "funnel"))
+def test_the_generator_starts_from_masked_words(made, tmp_path, family):
+  """At full width it gives the logits of the masked words' encoder; else it is drawn anew."""
+  path = made / ("bert/bert_config.json" if family == "bert" else "model/net_config.json")
+  source = (bert_source if family == "bert" else funnel_source)(made)
+  features, = batches_of(inputs.predict_input_fn(source, 8, False), 1)
+  features["is_mask_symbol"][:] = 0  # Funnel attends to them in ELECTRA alone
+  logits = []
+  for width_shrink in (None, 1.0, 0.5):
+    with tf.Graph().as_default(), v1.Session() as session:
+      v1.set_random_seed(1)
+      encoder = modeling.build_encoder(
+          modeling.load_config(str(path)),
+          {name: tf.constant(value) for name, value in features.items()}, False)
+      if width_shrink is None:
+        outputs = encoder.masked_lm_logits()
+      else:
+        v1.train.create_global_step()
+        outputs = encoder.electra(width_shrink)["generator_logits"]
+        checkpoints.initialize(config.Model(init_checkpoint=str(tmp_path / family)))
+      session.run(v1.global_variables_initializer())
+      logits.append(session.run(outputs))
+      if width_shrink is None:
+        v1.train.Saver().save(session, str(tmp_path / family), write_meta_graph=False)
+  np.testing.assert_allclose(logits[1], logits[0], atol=1e-6)
+  assert np.abs(logits[2] - logits[0]).max() > 0.01
 
 
 def test_trials_and_a_limit_of_the_evaluation(made, tmp_path):

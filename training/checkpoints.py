@@ -15,6 +15,10 @@ v1 = tf.compat.v1
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
 _POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
+# A weight of ELECTRA's generator -> what it is called where it learned masked words on its own.
+_MASKED_WORDS = ((r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
+                 (r"^generator_predictions/", "cls/predictions/transform/"),
+                 (r"^generator/", "bert/"), (r"^generator/", "model/"))
 
 
 def latest(folder: str) -> str | None:
@@ -74,7 +78,8 @@ def initialize(model: config.Model) -> None:
   """Sets the graph's variables to start from model.init_checkpoint, when the session begins.
 
   Encoder variables must all be there with their shapes. Head variables (and with init_pooler off
-  the pooler's) are drawn anew where the checkpoint has none of that name and shape.
+  the pooler's) are drawn anew where the checkpoint has none of that name and shape. ELECTRA's
+  generator starts from masked words too (see masked_words).
 
   Raises:
     UserError: names every encoder variable that is missing or of another shape.
@@ -83,10 +88,13 @@ def initialize(model: config.Model) -> None:
     return
   prefix = resolve(model.init_checkpoint)
   shapes = dict(tf.train.list_variables(prefix))
-  missing, different, mapping, new = [], [], {}, []
+  missing, different, new = [], [], []
+  mapping, generator = {}, masked_words(shapes)
   for variable in v1.trainable_variables():
     name = optimization.variable_name(variable)
     is_pooler = bool(_POOLER.match(name))
+    if name in generator:
+      continue
     if is_pooler and not model.init_pooler:
       new.append(name)
     elif name in shapes and shapes[name] == variable.shape.as_list():
@@ -118,6 +126,34 @@ def initialize(model: config.Model) -> None:
   v1.train.init_from_checkpoint(prefix, mapping)
   log = logging.getLogger(__name__)
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
+  if generator:
+    v1.train.init_from_checkpoint(prefix, {old: variable for old, variable in generator.values()})
+    log.info("The generator starts from its %d variables of masked words", len(generator))
+
+
+def masked_words(shapes: dict[str, list[int]]) -> dict[str, tuple[str, tf.Variable]]:
+  """What ELECTRA's generator can take from an encoder that learned masked words.
+
+  So begins the two-stage training of ELECTRA's paper (section 3.2, arXiv:2003.10555), here with the
+  generator learning on. With width_shrink below 1 the generator has other shapes and takes nothing.
+
+  Args:
+    shapes: variable -> shape, of a checkpoint.
+
+  Returns:
+    Variable of the graph's generator -> its name in the checkpoint and itself. Empty unless all of
+    them are there, with their shapes, and the checkpoint has no generator of its own.
+  """
+  found = {}
+  for variable in v1.trainable_variables():
+    name = optimization.variable_name(variable)
+    if name.startswith("generator"):
+      names = [re.sub(pattern, old, name) for pattern, old in _MASKED_WORDS]
+      old = next((old for old in names if shapes.get(old) == variable.shape.as_list()), None)
+      if old is None or name in shapes:
+        return {}
+      found[name] = old, variable
+  return found
 
 
 def copy(prefix: str, folder: str) -> str:
