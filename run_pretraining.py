@@ -331,7 +331,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
     experiment.model.init_checkpoint = checkpoints.resolve(experiment.model.init_checkpoint)
   else:
     experiment.model.init_checkpoint = "none"
-  if settings.max_eval_batch and "max_eval_examples" not in given:
+  if settings.max_eval_batch > 0 and "max_eval_examples" not in given:
     experiment.data.max_eval_examples = settings.max_eval_batch * trainer.eval_batch_size
   return runner.Runner(experiment, model_config, task, corpus.record_sets)
 

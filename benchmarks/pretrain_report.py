@@ -14,11 +14,12 @@ import sys
 
 # (title of a panel, runs with the metric that is drawn of each)
 PANELS = (
-    ("Masked words: loss per masked token", (("bert_bert", "loss_mlm"), ("funnel_mlm", "loss"),
-                                             ("bert_electra", "loss_gen"),
-                                             ("funnel_electra", "loss_gen"))),
-    ("ELECTRA's discriminator: accuracy", (("bert_electra", "disc_accuracy"),
-                                           ("funnel_electra", "disc_accuracy"))))
+    ("BERT: loss per masked token", (("bert_short", "loss_mlm"), ("bert_bert", "loss_mlm"),
+                                     ("bert_electra", "loss_gen"))),
+    ("Funnel: loss per masked token", (("funnel_first", "loss"), ("funnel_mlm", "loss"),
+                                       ("funnel_electra", "loss_gen"))),
+    ("ELECTRA's discriminator: loss per token, times 50", (("bert_electra", "loss_disc"),
+                                                 ("funnel_electra", "loss_disc"))))
 SMOOTHED = 10  # points of the log that are averaged
 
 

@@ -33,7 +33,7 @@ class TextFile:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """The documents of a file whose first byte lies in [start, end)."""
+  """The documents of a file whose first line begins in [start, end)."""
 
   path: str
   start: int
@@ -185,7 +185,7 @@ def _decode(line: bytes, path: str, position: int, errors: str) -> str:
 def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
   """As read_sentences, for one file; the first value says whether a document begins."""
   with open_file(piece.path) as reader:
-    start = _line_start(reader, piece.start)
+    start = line_start = _line_start(reader, piece.start)
     begins = start == 0  # whether the next text begins a document
     is_mine = False  # whether the document at hand begins in the piece
     blank = True  # whether the line has been blank so far
@@ -193,16 +193,16 @@ def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
       if position == 0:
         line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark
       if not _is_blank(line):
-        if position >= piece.end and (begins or not is_mine):
+        if line_start >= piece.end and (begins or not is_mine):
           return
-        is_mine = position >= piece.start if begins else is_mine
+        is_mine = line_start >= piece.start if begins else is_mine
         if is_mine:
           # The bytes before the text (of a byte order mark) do not matter for a position to name.
           yield begins, _decode(line, piece.path, position, errors), len(line) + line_ends
         begins = blank = False
       if line_ends:
         begins = begins or blank
-        blank = True
+        blank, line_start = True, position + len(line) + 1
 
 
 def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tuple[int, str, int]]:

@@ -441,7 +441,8 @@ def test_electra_with_the_published_flags(made, tmp_path):
       "--warmup_steps=2", "--seq_len=24", "--num_predict=4", "--train_steps=10", "--save_steps=5",
       "--block_size=1_1", "--decoder_size=1", "--d_model=16", "--d_embed=16", "--n_head=4",
       "--d_head=4", "--d_inner=32", "--pool_q_only=True", "--do_train", "--do_eval",
-      "--eval_all_ckpt", "--eval_start_step=0", "--sample_strategy=whole_word")
+      "--eval_all_ckpt", "--eval_start_step=0", "--sample_strategy=whole_word",
+      "--max_eval_batch=-1")
   assert "pretraining_electra dev: " in out
   assert [entry["step"] for entry in log_of(tmp_path / "run", "eval")] == [5, 10]
   last = log_of(tmp_path / "run", "train")[-1]

@@ -184,8 +184,8 @@ def test_units_are_balanced_and_cover_the_corpus():
 def test_line_without_end_is_cut_between_characters(tmp_path, monkeypatch):
   monkeypatch.setattr(corpus, "_BLOCK_BYTES", 10)
   path = tmp_path / "long.txt"
-  path.write_text("東京" * 50 + "\n\nend")
-  for num_units in (1, 30):
+  path.write_text(" " * 45 + "東京" * 50 + "\n\nend")
+  for num_units in (1, 30, 60, 250):
     sentences = [item for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
                  for item in corpus.read_sentences(pieces)]
     assert "".join(sentence for _, sentence, _ in sentences) == "東京" * 50 + "end"

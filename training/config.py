@@ -129,8 +129,8 @@ class Pretraining:
   max_word: int = option(5, "word_span: the longest span, in words", lower=1)
   width_shrink: float = option(0.25, "width of ELECTRA's generator, as a fraction of the encoder's")
   disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator")
-  max_eval_batch: int = option(100, "evaluate on so many batches; 0 for all data",
-                               aliases=("max_eval_steps",), lower=0)
+  max_eval_batch: int = option(100, "evaluate on so many batches; 0 or -1 for all data",
+                               aliases=("max_eval_steps",), lower=-1)
 
 
 @dataclasses.dataclass
