@@ -6,8 +6,8 @@
 #
 # Each run starts from the weights of an earlier one:
 #
-#   bert_short -> bert_bert -> bert_electra      masked words and next sentences of 32 tokens, then of
-#                                                64, then ELECTRA
+#   bert_short -> bert_bert -> bert_electra       masked words and next sentences in 32 tokens, then in
+#                                                 64 tokens of the last text, then ELECTRA on these
 #   funnel_first -> funnel_mlm -> funnel_electra  masked words in 64 tokens, again, then ELECTRA
 #
 # RUNS chooses among them, STAGES among data, pretrain, finetune, report. What is already there is
@@ -40,7 +40,7 @@ data() {
   "$PYTHON" create_pretraining_data.py --input_file="$joined" --num_shards=4 --dupe_factor=4 \
     --output_file="$output/bert/train.tfrecord" --vocab_file="$output/vocab.bert.txt" \
     --max_seq_length=32 --max_predictions_per_seq=8 --masked_lm_prob=0.25
-  "$PYTHON" create_pretraining_data.py --input_file="$joined" --num_shards=4 --dupe_factor=2 \
+  "$PYTHON" create_pretraining_data.py --input_file="${texts[-1]}" --num_shards=4 --dupe_factor=3 \
     --output_file="$output/bert64/train.tfrecord" --vocab_file="$output/vocab.bert.txt" \
     --max_seq_length=64 --max_predictions_per_seq=16 --masked_lm_prob=0.25 --random_seed=7
   for pass_id in 0 1 2; do

@@ -190,6 +190,7 @@ def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
     is_mine = False  # whether the document at hand begins in the piece
     blank = True  # whether the line has been blank so far
     for position, line, line_ends in _read_lines(reader, start):
+      next_line = position + len(line) + 1
       if position == 0:
         line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark
       if not _is_blank(line):
@@ -202,7 +203,7 @@ def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
         begins = blank = False
       if line_ends:
         begins = begins or blank
-        blank, line_start = True, position + len(line) + 1
+        blank, line_start = True, next_line
 
 
 def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tuple[int, str, int]]:

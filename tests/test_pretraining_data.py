@@ -192,6 +192,15 @@ def test_line_without_end_is_cut_between_characters(tmp_path, monkeypatch):
     assert all(len(sentence.encode()) <= 20 for _, sentence, _ in sentences)
 
 
+@pytest.mark.parametrize("num_units", range(1, 16))
+def test_byte_order_mark_shifts_no_border(tmp_path, num_units):
+  path = tmp_path / "mark.txt"
+  path.write_text("\ufeff\na b\n\nc")
+  sentences = [sentence for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
+               for _, sentence, _ in corpus.read_sentences(pieces)]
+  assert sentences == ["a b", "c"]
+
+
 def test_windows_hold_whole_documents_unless_they_are_huge():
   sizes = [3, 4, 50, 2, 9]
   sentences = [(number, "a", 2) for number, size in enumerate(sizes) for _ in range(size)]
