@@ -66,7 +66,7 @@ pretrain() {
     # The generator is as wide as the encoder and so starts from the masked words too.
     bert_electra) arguments=(--loss_type=electra --input_file="$long" --train_batch_size=32
       --train_steps=2000 --warmup_steps=100 --init_checkpoint="$output/bert_bert" --seed=4
-      --width_shrink=1 --learning_rate=3e-4) ;;
+      --width_shrink=1 --learning_rate=1e-4) ;;
     funnel_first) arguments=(--loss_type=mlm --num_predict=20 --train_steps=7000
       --warmup_steps=200) ;;
     funnel_mlm) arguments=(--loss_type=mlm --num_predict=20 --train_steps=4500 --warmup_steps=100
