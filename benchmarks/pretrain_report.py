@@ -19,7 +19,7 @@ PANELS = (
     ("Funnel: loss per masked token", (("funnel_first", "loss"), ("funnel_mlm", "loss"),
                                        ("funnel_electra", "loss_gen"))),
     ("ELECTRA's discriminator: loss * 50", (("bert_electra", "loss_disc"),
-                                                 ("funnel_electra", "loss_disc"))))
+                                            ("funnel_electra", "loss_disc"))))
 SMOOTHED = 10  # points of the log that are averaged
 
 
