@@ -93,7 +93,7 @@ def initialize(model: config.Model) -> None:
   for variable in v1.trainable_variables():
     name = optimization.variable_name(variable)
     is_pooler = bool(_POOLER.match(name))
-    if name in generator:
+    if generator and name.startswith("generator"):
       continue
     if is_pooler and not model.init_pooler:
       new.append(name)
@@ -127,11 +127,11 @@ def initialize(model: config.Model) -> None:
   log = logging.getLogger(__name__)
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
   if generator:
-    v1.train.init_from_checkpoint(prefix, {old: variable for old, variable in generator.values()})
+    v1.train.init_from_checkpoint(prefix, generator)
     log.info("The generator starts from its %d variables of masked words", len(generator))
 
 
-def masked_words(shapes: dict[str, list[int]]) -> dict[str, tuple[str, tf.Variable]]:
+def masked_words(shapes: dict[str, list[int]]) -> dict[str, tf.Variable]:
   """What ELECTRA's generator can take from an encoder that learned masked words.
 
   So begins the two-stage training of ELECTRA's paper (section 3.2, arXiv:2003.10555), here with the
@@ -141,8 +141,8 @@ def masked_words(shapes: dict[str, list[int]]) -> dict[str, tuple[str, tf.Variab
     shapes: variable -> shape, of a checkpoint.
 
   Returns:
-    Variable of the graph's generator -> its name in the checkpoint and itself. Empty unless all of
-    them are there, with their shapes, and the checkpoint has no generator of its own.
+    Name in the checkpoint -> variable of the graph's generator. Empty unless all of them are there,
+    with their shapes, and the checkpoint has no generator of its own.
   """
   found = {}
   for variable in v1.trainable_variables():
@@ -152,7 +152,7 @@ def masked_words(shapes: dict[str, list[int]]) -> dict[str, tuple[str, tf.Variab
       old = next((old for old in names if shapes.get(old) == variable.shape.as_list()), None)
       if old is None or name in shapes:
         return {}
-      found[name] = old, variable
+      found[old] = variable
   return found
 
 
