@@ -148,16 +148,16 @@ def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _line_start(reader, position: int) -> int:
-  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start.
-
-  Of a line that is longer than a block it is a place within the line, which serves as well.
-  """
-  if position == 0:
-    return 0
-  start = max(0, position - 1 - _BLOCK_BYTES)
-  reader.seek(start)
-  # Byte `position` - 1 may be the newline that ends the line, so it is not looked at.
-  return start + reader.read(position - 1 - start).rfind(b"\n") + 1
+  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start."""
+  end = position - 1  # that byte may be the newline that ends the line, so it is not looked at
+  while end > 0:
+    start = max(0, end - _BLOCK_BYTES)
+    reader.seek(start)
+    newline = reader.read(end - start).rfind(b"\n")
+    if newline >= 0:
+      return start + newline + 1
+    end = start
+  return 0
 
 
 def _is_blank(line: bytes) -> bool:

@@ -192,6 +192,18 @@ def test_line_without_end_is_cut_between_characters(tmp_path, monkeypatch):
     assert all(len(sentence.encode()) <= 20 for _, sentence, _ in sentences)
 
 
+@pytest.mark.parametrize("num_units", [1, 2, 3, 5, 20, 52])
+def test_line_that_ends_in_many_blanks_ends_no_document(tmp_path, monkeypatch, num_units):
+  monkeypatch.setattr(corpus, "_BLOCK_BYTES", 10)
+  path = tmp_path / "blanks.txt"
+  path.write_text("a" + " " * 45 + "\nb\n\nc")
+  found = []
+  for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units):
+    for _, document in itertools.groupby(corpus.read_sentences(pieces), lambda item: item[0]):
+      found.append([sentence for _, sentence, _ in document])
+  assert found == [["a", "b"], ["c"]]
+
+
 @pytest.mark.parametrize("num_units", range(1, 16))
 def test_byte_order_mark_shifts_no_border(tmp_path, num_units):
   path = tmp_path / "mark.txt"
