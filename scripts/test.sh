@@ -4,6 +4,7 @@
 #   bash scripts/test.sh            the whole default suite on the newest TensorFlow
 #   bash scripts/test.sh --smoke    the end-to-end subset on TensorFlow 2.15.1
 #
+# Files of tests are shared out to as many processes as there are cores, at most 4.
 # Further arguments go to pytest, e.g.: bash scripts/test.sh -k tokenization
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,4 +19,4 @@ VENV=${VENV:-.venv}
 bash scripts/setup.sh --test
 export TF_CPP_MIN_LOG_LEVEL=3
 "$VENV/bin/ruff" check .
-"$VENV/bin/python" -m pytest ${selection[@]+"${selection[@]}"} "$@"
+"$VENV/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile ${selection[@]+"${selection[@]}"} "$@"
