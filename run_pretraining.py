@@ -52,16 +52,21 @@ class Corpus:
 
 
 def expand(flag: str, names: str) -> list[str]:
-  """Files of a comma list of names and globs, sorted; UserError where one matches nothing."""
-  paths = []
+  """Files of a comma list of names and globs, each once; UserError where one matches nothing."""
+  paths = {}
   for name in filter(None, (part.strip() for part in names.split(","))):
     found = sorted(path for path in tf.io.gfile.glob(name)
                    if not path.endswith(".json") and not tf.io.gfile.isdir(path))
     if not found:
       raise UserError(f"--{flag}: {name} matches no record file; create_pretraining_data.py "
                       f"makes them")
-    paths += found
-  return paths
+    paths.update((normal(path), path) for path in found)
+  return list(paths.values())
+
+
+def normal(path: str) -> str:
+  """The spelling of a path under which two are compared."""
+  return path if "://" in path else os.path.normpath(path)
 
 
 def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str, Any], str]:
@@ -71,15 +76,24 @@ def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str,
     if tf.io.gfile.exists(path + ".done.json"):
       raise UserError(f"{path}: its set of record files is not complete; give the command of "
                       f"create_pretraining_data.py again, which goes on")
-    meta_path = re.sub(r"-\d{5}-of-\d{5}$", "", path) + ".meta.json"
-    if meta_path not in metas and tf.io.gfile.exists(meta_path):
-      metas[meta_path] = records.read_json(meta_path)
-      described |= describe_files(meta_path, metas[meta_path])
-  if set(described) - set(paths):
+    # NAME-00000-of-00004 is one of four shards, or was made under that name by a run of its own.
+    for name in (path, re.sub(r"-\d{5}-of-\d{5}$", "", path)):
+      meta_path = name + ".meta.json"
+      if meta_path not in metas and tf.io.gfile.exists(meta_path):
+        metas[meta_path] = records.read_json(meta_path)
+        described |= describe_files(meta_path, metas[meta_path])
+  others = set(described) - set(map(normal, paths))
+  if others:
     log.warning("--%s: %d of the %d record files that %s names are not among them", flag,
-                len(set(described) - set(paths)), len(described), ", ".join(metas))
-  number = sum(check_file(path, *described.get(path, (None, None))) for path in paths)
-  return records.RecordSet(paths, number), *common_meta(metas)
+                len(others), len(described), ", ".join(metas))
+  counts = {path: check_file(path, *described.get(normal(path), (None, None))) for path in paths}
+  return to_record_set(counts), *common_meta(metas)
+
+
+def to_record_set(counts: dict[str, int]) -> records.RecordSet:
+  """Of record files and their numbers of records; leaves out empty ones, if there are others."""
+  used = [path for path, count in counts.items() if count] or list(counts)
+  return records.RecordSet(used, sum(counts.values()))
 
 
 def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int, int | None]]:
@@ -92,7 +106,7 @@ def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int,
                     f"of each file; make the records anew")
   sizes = meta.get("num_bytes", [None] * len(names))
   folder = os.path.dirname(meta_path)
-  return {os.path.join(folder, name): values
+  return {normal(os.path.join(folder, name)): values
           for name, *values in zip(names, counts, sizes, strict=True)}
 
 
@@ -115,7 +129,7 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
     UserError: there are none, some of a set are missing, or they are of several lengths and no flag
       says which.
   """
-  metas, found, number = {}, [], 0
+  metas, counts, passes = {}, {}, set()
   for folder in filter(None, (part.strip() for part in folders.split(","))):
     paths = set(tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*")))
     for path in sorted(paths):
@@ -133,28 +147,33 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
                             f"create_pretraining_data.py --task={task} makes the missing one")
         meta = records.read_json(path)
         metas[path] = {**meta, **made_with}
-        described = describe_files(path, meta)
-        found += described
-        number += sum(check_file(name, *values) for name, values in described.items())
-  if not found:
+        passes.add(match[1])
+        for name, values in describe_files(path, meta).items():
+          counts[name] = check_file(name, *values)
+  if not counts:
     raise UserError(f"--record_dir={folders}: no records of split {split!r}"
                     + "".join(f", {name} {value}" for name, value in wanted.items())
                     + f"; create_pretraining_data.py --save_dir=... --split={split} makes them")
-  return records.RecordSet(found, number), *common_meta(metas)
+  if len(passes) < num_passes:
+    log.warning("--num_passes=%d: --record_dir has %d", num_passes, len(passes))
+  return to_record_set(counts), *common_meta(metas)
 
 
-# What may differ between files that are used together.
-_OWN = {"filenames", "num_example", "num_bytes", "pass_id", "num_task", "num_shards", "split",
-        "random_seed", "corpus_sha256", "train_data_size", "dupe_factor", "short_seq_prob"}
+# What the model must know of the records, or the reader.
+_FOR_MODEL = {"task_type", "max_seq_length", "seq_len", "max_predictions_per_seq", "do_lower_case",
+              "uncased", "keep_accents", "tokenizer_type", "vocab_size", "vocab_sha256",
+              "special_ids", "use_v2_feature_names", "pack_sequences"}
+_FOR_READER = _FOR_MODEL | {"gzip_compress"}
 
 
-def common_meta(metas: dict[str, dict[str, Any]]) -> tuple[dict[str, Any], str]:
-  """Metadata that the files share, and the path of the first; UserError where they differ."""
+def common_meta(metas: dict[str, dict[str, Any]],
+                names: set[str] = _FOR_READER) -> tuple[dict[str, Any], str]:
+  """Metadata of the first file, and its path; UserError where others differ in one of `names`."""
   if not metas:
     return {}, ""
   (first_path, first), *others = metas.items()
   for path, meta in others:
-    for name in sorted((set(first) | set(meta)) - _OWN):
+    for name in sorted(names):
       if first.get(name) != meta.get(name):
         raise UserError(f"{first_path} and {path} differ in {name}: {first.get(name)} and "
                         f"{meta.get(name)}; give --seq_len or --uncased to choose, or other files")
@@ -191,10 +210,26 @@ def find_corpus(settings: config.Pretraining, trainer: config.Trainer,
     files[kind], meta, path = read(*arguments[kind])
     if path:
       metas[path] = meta
-  return Corpus(files, *common_meta(metas))
+  return Corpus(files, *common_meta(metas, _FOR_MODEL))
 
 
 # ---- Settings -----------------------------------------------------------------------------------
+
+
+# Flags that serve one form of records, by the flag that names the records.
+_OF_FORM = {"input_file": {"eval_input_file", "use_v2_feature_names", "pack_sequences"},
+            "record_dir": {"eval_split", "num_passes", "sample_strategy", "leak_ratio",
+                           "rand_ratio", "min_tok", "max_tok", "min_word", "max_word"}}
+
+
+def check_form(settings: config.Pretraining, given: set[str]) -> None:
+  """UserError for flags of the other form of records, which would do nothing."""
+  form, other = (("input_file", "record_dir") if settings.input_file else
+                 ("record_dir", "input_file"))
+  wrong = sorted(given & _OF_FORM[other])
+  if wrong:
+    raise UserError(f"--{wrong[0]} does nothing with --{form}: it is for the records of --{other}; "
+                    f"leave it out")
 
 
 def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set[str]) -> None:
@@ -298,7 +333,8 @@ def make_task(experiment: config.Experiment, model_config: modeling.Config, corp
         settings.rand_ratio, settings.min_tok, settings.max_tok, settings.min_word,
         settings.max_word))
   return pretraining.PretrainingTask(loss_type, form, sequences, settings.width_shrink,
-                                     settings.disc_coeff)
+                                     settings.disc_coeff,
+                                     settings.eval_split if settings.record_dir else "dev")
 
 
 def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner:
@@ -315,6 +351,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
   if "uncased" in given:
     wanted["uncased"] = experiment.tokenizer.uncased
   corpus = find_corpus(settings, trainer, wanted)
+  check_form(settings, given)
   check_against_meta(corpus, experiment, given)
   special_ids, vocab_size = find_symbols(corpus, experiment.tokenizer)
   model_config = find_model_config(experiment, vocab_size)
@@ -322,6 +359,8 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
   if model_config.family != "bert" and loss_type == "bert":
     raise UserError("--loss_type=bert needs a BERT configuration: Funnel-Transformers learn no "
                     "next sentence prediction; use --loss_type=mlm or --loss_type=electra")
+  if settings.width_shrink <= 0:
+    raise UserError(f"--width_shrink={settings.width_shrink} must be above 0")
   if settings.pack_sequences and (model_config.family != "bert" or loss_type == "electra"):
     raise UserError("records with --pack_sequences serve --loss_type=bert and mlm of a BERT "
                     "configuration; make records without it")

@@ -192,13 +192,13 @@ def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
     for position, line, line_ends in _read_lines(reader, start):
       next_line = position + len(line) + 1
       if position == 0:
-        line = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark
+        text = line.removeprefix(b"\xef\xbb\xbf")  # byte order mark
+        position, line = len(line) - len(text), text
       if not _is_blank(line):
         if line_start >= piece.end and (begins or not is_mine):
           return
         is_mine = line_start >= piece.start if begins else is_mine
         if is_mine:
-          # The bytes before the text (of a byte order mark) do not matter for a position to name.
           yield begins, _decode(line, piece.path, position, errors), len(line) + line_ends
         begins = blank = False
       if line_ends:

@@ -10,6 +10,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from errors import UserError
+
 STRATEGIES = ("single_token", "whole_word", "token_span", "word_span")
 
 
@@ -35,6 +37,16 @@ class Masking:
   max_tok: int = 5
   min_word: int = 1
   max_word: int = 5
+
+  def __post_init__(self):
+    """UserError for values that contradict one another."""
+    for unit in ("tok", "word"):
+      shortest, longest = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
+      if shortest > longest:
+        raise UserError(f"--min_{unit}={shortest} is more than --max_{unit}={longest}")
+    if min(self.leak_ratio, self.rand_ratio) < 0 or self.leak_ratio + self.rand_ratio > 1:
+      raise UserError(f"--leak_ratio={self.leak_ratio} and --rand_ratio={self.rand_ratio} must be "
+                      f"shares of the masked tokens, together at most 1")
 
 
 def _uniform(shape, seed, purpose: int):

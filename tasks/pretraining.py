@@ -51,8 +51,8 @@ class Sequences:
       length = tf.minimum(length, end + 1)
     mask = tf.cast(place < length[:, None], tf.int32)
     ids = tf.where(mask > 0, ids, self.special_ids["pad"])
-    first = tf.cast(tf.equal(place, 0), tf.int32) * self.cls_segment_id
-    return ids, tf.where(first > 0, first, segment_ids * mask), mask
+    is_cls = tf.equal(ids, self.special_ids["cls"])  # records may be those of the other family
+    return ids, tf.where(is_cls, self.cls_segment_id, segment_ids * mask), mask
 
 
 class BertRecords:
@@ -157,7 +157,7 @@ class PretrainingTask(base.Task):
   """
 
   def __init__(self, loss_type: str, records: BertRecords | FunnelRecords, sequences: Sequences,
-               width_shrink: float = 0.25, disc_coeff: float = 50.0):
+               width_shrink: float = 0.25, disc_coeff: float = 50.0, eval_split: str = "dev"):
     """Makes the task.
 
     Args:
@@ -166,11 +166,13 @@ class PretrainingTask(base.Task):
       sequences: what they hold.
       width_shrink: width of ELECTRA's generator as a fraction of the discriminator's.
       disc_coeff: weight of the discriminator's loss.
+      eval_split: what evaluation is said to be on.
     """
     if loss_type not in LOSS_TYPES:
       raise UserError(f"--loss_type={loss_type} is unknown; use one of {', '.join(LOSS_TYPES)}")
     self.name = f"pretraining_{loss_type}"
     self.loss_type = loss_type
+    self.eval_split = eval_split
     self._records = records
     self._sequences = sequences
     self._width_shrink = width_shrink

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tiny  # noqa: F401 (puts the repository on the path)
 
+from errors import UserError
 from tasks import masking, pretraining
 
 LENGTH = 40
@@ -44,6 +45,16 @@ def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
     assert (positions[weights == 0] == 0).all()
     kept = positions[:, :wanted]
     assert (np.diff(kept, axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (dict(min_tok=6), "--min_tok=6 is more than --max_tok=5"),
+    (dict(min_word=3, max_word=2), "--min_word=3 is more than --max_word=2"),
+    (dict(leak_ratio=0.9, rand_ratio=0.5), "together at most 1"),
+    (dict(rand_ratio=-0.1), "shares of the masked tokens")])
+def test_settings_that_contradict_are_refused(wrong, message):
+  with pytest.raises(UserError, match=message):
+    masking.Masking("token_span", 7, **wrong)
 
 
 @pytest.mark.parametrize("strategy", masking.STRATEGIES)

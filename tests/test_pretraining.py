@@ -1,5 +1,6 @@
 """Pretraining: the losses, the input pipeline over many files, and run_pretraining.py."""
 
+import dataclasses
 import glob
 import json
 import os
@@ -69,7 +70,7 @@ def bert_source(made, loss_type="bert", **kwargs):
 
 
 def funnel_source(made, strategy="single_token", **kwargs):
-  sequences = sequences_of(made / "model" / "vocab.uncased.txt", cls_segment_id=2, **kwargs)
+  sequences = sequences_of(made / "model" / "vocab.uncased.txt", **{"cls_segment_id": 2, **kwargs})
   form = pretraining.FunnelRecords(sequences, masking.Masking(strategy, 4))
   task = pretraining.PretrainingTask("mlm", form, sequences)
   paths = sorted(glob.glob(str(made / "funnel" / "data.train*")))
@@ -185,6 +186,16 @@ def test_funnel_records_get_new_masks_in_every_epoch(made, strategy):
   twice = [pair for pair in masks.values() if len(pair) == 2]
   assert len(twice) > 5
   assert sum(a != b for a, b in twice) / len(twice) > 0.9
+
+
+@pytest.mark.parametrize("cls_segment_id", [0, 2])
+def test_first_segment_is_that_of_the_model(made, cls_segment_id):
+  """BERT's [CLS] is of segment 0 and Funnel's of segment 2, whichever form the records have."""
+  for make_source in (bert_source, funnel_source):
+    source = make_source(made, cls_segment_id=cls_segment_id)
+    for batch in batches_of(inputs.predict_input_fn(source, 8, False), 2):
+      assert (batch["segment_ids"][:, 0] == cls_segment_id).all()
+      assert set(np.unique(batch["segment_ids"][:, 1:])) == {0, 1}
 
 
 def test_pipeline_starts_at_any_step_and_reads_everything(made):
@@ -368,6 +379,73 @@ def test_evaluation_alone_needs_no_training_records(made, tmp_path, caplog):
   assert "Evaluation is on the training records" in caplog.text
 
 
+def test_empty_files_of_a_set_and_files_named_twice(made, tmp_path, caplog):
+  """More files than documents leave some empty, the first among them; none is counted twice."""
+  text = tmp_path / "text.txt"
+  text.write_text("\n" * 2000 + open(made / "text.txt").read()[:300])
+  vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
+  create_pretraining_data.create(
+      shards.BertForm(input_file=str(text), output_file=str(tmp_path / "x"), num_shards=4,
+                      max_seq_length=LENGTH, max_predictions_per_seq=4), vocab,
+      create_pretraining_data.Run(num_workers=1))
+  found = find(input_file=f"{tmp_path}/x-*,{tmp_path}/./x-00003*").record_sets["train"]
+  assert [os.path.basename(path) for path in found.paths] == ["x-00003-of-00004"]
+  assert found.num_examples == records.count_records(found.paths[0]) > 0
+  folder = str(made / "funnel")
+  once, twice = (find(record_dir=names, num_passes=1).record_sets["train"]
+                 for names in (folder, f"{folder},{folder}/"))
+  assert once == twice and len(once.paths) == 2
+  assert "num_passes" not in caplog.text
+  find(record_dir=folder, num_passes=3)
+  assert "--num_passes=3: --record_dir has 1" in caplog.text
+
+
+def test_metadata_of_files_in_several_places(made, tmp_path, monkeypatch, caplog):
+  """Shards made one by one under their final names have metadata each; others share one file."""
+  monkeypatch.chdir(tmp_path)
+  vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
+  for names in ("x-00000-of-00002", "x-00001-of-00002", "a/b,a/sub/c,d/e"):
+    create_pretraining_data.create(
+        shards.BertForm(input_file=str(made / "text.txt"), output_file=names,
+                        max_seq_length=LENGTH, max_predictions_per_seq=4), vocab,
+        create_pretraining_data.Run(num_workers=1))
+  for names in ("x-*", "a/b,a/sub/c,d/e", "./a/b,./a/sub/c,./d/e"):
+    corpus = find(input_file=names)
+    assert corpus.meta["max_seq_length"] == LENGTH
+    assert len(corpus.record_sets["train"].paths) == 3 - (names == "x-*")
+  assert not caplog.text
+  (tmp_path / "d" / "e").write_bytes(b"")
+  with pytest.raises(UserError, match="d/e: 0 bytes, but"):
+    find(input_file="a/b,a/sub/c,d/e")
+
+
+def test_evaluation_records_may_be_made_otherwise(made, tmp_path):
+  """What the model does not see may differ: how text was read, masks drawn, files compressed."""
+  run = create_pretraining_data.Run(num_workers=1, errors="replace")
+  vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
+  form = shards.BertForm(input_file=str(made / "text.txt"), output_file=str(tmp_path / "x"),
+                         max_seq_length=LENGTH, max_predictions_per_seq=4, gzip_compress=True,
+                         do_whole_word_mask=True)
+  create_pretraining_data.create(form, vocab, run)
+  names = str(made / "bert.tfrecord-*")
+  found = find(True, True, input_file=names, eval_input_file=str(tmp_path / "x"))
+  assert set(found.record_sets) == {"train", "dev"}
+  with pytest.raises(UserError, match="differ in gzip_compress"):
+    find(input_file=f"{names},{tmp_path}/x")
+  form = dataclasses.replace(form, output_file=str(tmp_path / "y"), max_predictions_per_seq=3)
+  create_pretraining_data.create(form, vocab, run)
+  with pytest.raises(UserError, match="differ in max_predictions_per_seq"):
+    find(True, True, input_file=names, eval_input_file=str(tmp_path / "y"))
+
+
+@pytest.mark.parametrize("form, given", [("input_file", "sample_strategy"),
+                                         ("input_file", "num_passes"),
+                                         ("record_dir", "eval_input_file")])
+def test_flags_of_the_other_form_are_refused(form, given):
+  with pytest.raises(UserError, match=f"--{given} does nothing with --{form}"):
+    run_pretraining.check_form(config.Pretraining(**{form: "x"}), {given, "max_seq_length"})
+
+
 def test_foreign_records_need_the_flags_that_metadata_would_tell(made, tmp_path):
   path = tmp_path / "foreign.tfrecord"
   path.write_bytes(open(sorted(glob.glob(str(made / "bert.tfrecord-*")))[0], "rb").read())
@@ -428,9 +506,9 @@ def test_bert_from_text_to_a_fine_tuned_model(made, tmp_path):
   assert "steps 10 to 12" in err
   tiny.write_cola(tmp_path / "CoLA")
   tiny.run("run_classifier.py", "--task_name=cola", f"--data_dir={tmp_path}/CoLA", "--do_train",
-           f"--bert_config_file={tmp_path}/one/bert_config.json", "--train_steps=2",
-           f"--vocab_file={made}/bert/vocab.txt", f"--init_checkpoint={tmp_path}/one",
-           f"--output_dir={tmp_path}/fine", "--max_seq_length=24")
+           f"--init_checkpoint={tmp_path}/one", f"--vocab_file={made}/bert/vocab.txt",
+           "--train_steps=2", f"--output_dir={tmp_path}/fine", "--max_seq_length=24")
+  assert {"bert_config.json", "vocab.txt"} <= set(os.listdir(tmp_path / "fine"))
 
 
 def test_electra_with_the_published_flags(made, tmp_path):
@@ -457,6 +535,10 @@ def test_electra_with_the_published_flags(made, tmp_path):
                     f"--model_config={tmp_path}/run/net_config.json", "--train_steps=1",
                     f"--init_checkpoint={tmp_path}/core")
   assert "new: model/lm_proj" in err
+  _, err = run_tiny(made, tmp_path / "further", f"--record_dir={made}/funnel", "--train_steps=10",
+                    "--loss_type=electra", f"--model_config={tmp_path}/run/net_config.json",
+                    f"--init_checkpoint={tmp_path}/run", "--init_global_vars", status=1)
+  assert "is at step 10" in err and "--train_steps=10 is already reached; raise it" in err
 
 
 @pytest.mark.parametrize("family", ("bert", "funnel"))

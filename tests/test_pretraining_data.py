@@ -748,6 +748,12 @@ def test_bytes_that_are_not_utf8(tmp_path, vocab, monkeypatch):
   assert glob.glob(str(tmp_path / ".x*")) == []
 
 
+def test_bad_byte_after_a_byte_order_mark_is_named_by_its_place(tmp_path, vocab):
+  (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfw1 w2\xff\n")
+  with pytest.raises(UserError, match=r"t.txt: not UTF-8 at line 1 \(byte 8 of the file, 0xff"):
+    create(bert_form(str(tmp_path / "t.txt"), tmp_path / "x"), vocab)
+
+
 def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "x")
   (tmp_path / "x").write_text("mine")

@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 import tiny
 
-from training import hooks
+from errors import UserError
+from training import config, hooks, runner
 
 
 def flags_of(folder, name="run", **kwargs):
@@ -140,6 +141,40 @@ def test_settings_that_contradict_are_told_before_any_work(trained, workspace):
       (["--task_name=sst-2"], "this folder holds a model of task cola, not of sst-2")):
     _, err = tiny.run("run_classifier.py", *flags_of(workspace), *args, status=1)
     assert message in err and "Traceback" not in err, err
+
+
+def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
+  """Another encoder in --pretrained may have other words under the same ids."""
+  own, other = (tiny.write_encoder(tmp_path / name) for name in ("own", "other"))
+
+  def find(init_checkpoint="", model_dir=str(tmp_path / "run")):
+    model = config.Model(pretrained=other, init_checkpoint=init_checkpoint)
+    tokenizer = config.Tokenizer()
+    runner.find_pretrained(model, tokenizer, model_dir, do_train=True)
+    folder, = {os.path.dirname(path) for path in (model.model_config, tokenizer.tokenizer_path)}
+    return folder, model.init_checkpoint
+
+  assert find() == (other, f"{other}/bert_model.ckpt")
+  assert find("none") == (other, "none")
+  assert find(own) == find(f"{own}/bert_model.ckpt") == (own, f"{own}/bert_model.ckpt")
+  best = tmp_path / "own" / "best"
+  best.mkdir()
+  for path in tf.io.gfile.glob(f"{own}/bert_model.ckpt*"):
+    os.rename(path, best / os.path.basename(path))
+  assert find(str(best))[0] == own
+  os.rename(f"{own}/vocab.txt", f"{own}/words.txt")
+  with pytest.raises(UserError, match=f"{own}: the model has no vocabulary beside it; name the"):
+    find(str(best))
+  os.remove(f"{own}/bert_config.json")
+  assert find(str(best))[0] == other
+
+
+def test_a_folder_keeps_the_vocabulary_it_was_trained_with(trained, workspace):
+  assert (trained[0] / "vocab.txt").read_text().split() == tiny.VOCAB
+  (workspace / "swapped.txt").write_text("\n".join([*tiny.VOCAB[:-2], "!", ","]) + "\n")
+  _, err = tiny.run("run_classifier.py", "--do_train", f"--vocab_file={workspace}/swapped.txt",
+                    *flags_of(workspace, train_steps=100), status=1)
+  assert f"{trained[0]}/vocab.txt is another vocabulary than" in err and "Traceback" not in err
 
 
 def test_filler_examples_are_not_scored(trained, workspace, tmp_path):

@@ -24,6 +24,8 @@ GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
 INTERLEAVED = 16  # files of a set that are read at a time
 SHUFFLE_WINDOW = 1 << 17  # records of a set of files that are shuffled among themselves
+PREDICT_WINDOW = 1 << 17  # records that are sorted by length together for predictions
+SHUFFLE_BYTES = 1 << 30  # a file up to this size is shuffled as a whole
 MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
 
 
@@ -53,6 +55,13 @@ class RecordSource:
   def _compression(self):
     return records.compression(self.paths[0])
 
+  @functools.cached_property
+  def _window(self):
+    """Records that are shuffled among themselves where the files are read in order."""
+    size = sum(tf.io.gfile.stat(path).length for path in self.paths)
+    fitting = self.num_examples * SHUFFLE_BYTES // max(size, 1)
+    return min(self.num_examples, max(fitting, SHUFFLE_WINDOW))
+
   def read(self) -> tf.data.Dataset:
     """The serialized examples in the files' order."""
     return tf.data.TFRecordDataset(self.paths, self._compression).take(self.num_examples)
@@ -60,11 +69,11 @@ class RecordSource:
   def read_shuffled(self, seed: tf.Tensor) -> tf.data.Dataset:
     """The serialized examples, each once, in an order that is a function of `seed`, an int scalar.
 
-    A single file is shuffled as a whole: its serialized records are small. Of many files as many
+    A single file is shuffled as a whole, or over a window of SHUFFLE_BYTES. Of many files as many
     as INTERLEAVED are read at a time, and their records shuffled over a window.
     """
     if len(self.paths) == 1 or not self.is_whole:
-      return self.read().shuffle(self.num_examples, seed=seed, reshuffle_each_iteration=False)
+      return self.read().shuffle(self._window, seed=seed, reshuffle_each_iteration=False)
     files = tf.data.Dataset.from_tensor_slices(self.paths)
     files = files.shuffle(len(self.paths), seed=seed, reshuffle_each_iteration=False)
     stream = files.interleave(
@@ -201,7 +210,7 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
 
 def predict_input_fn(source: RecordSource, batch_size: int,
                      static_shapes: bool) -> Callable[..., tf.data.Dataset]:
-  """Every example exactly once, the shortest first.
+  """Every example exactly once, of each PREDICT_WINDOW the shortest first.
 
   Adds the feature `example_index`: its place in the file, -1 for the copies that fill the last
   batch on TPU. Predictions must be put back in order by it.
@@ -210,16 +219,18 @@ def predict_input_fn(source: RecordSource, batch_size: int,
 
   def input_fn(params=None):
     del params
-    dataset = source.read().batch(num_examples)
-    filler = -num_examples % batch_size if static_shapes else 0
+    dataset = tf.data.Dataset.zip((tf.data.Dataset.range(num_examples, output_type=tf.int32),
+                                   source.read()))
+    if static_shapes:
+      filler = source.read().take(1).repeat(-num_examples % batch_size)
+      dataset = dataset.concatenate(filler.map(lambda serialized: (-1, serialized)))
 
-    def sort(serialized):
-      index = tf.range(num_examples)
-      if source.task.is_grouped:
-        index = tf.argsort(source.lengths(serialized), stable=True)
-      index = tf.concat([index, tf.repeat(index[:1], filler)], 0)
-      mark = tf.concat([index[:num_examples], tf.fill([filler], -1)], 0)
-      return mark, tf.gather(serialized, index)
+    def sort(index, serialized):
+      order = tf.argsort(source.lengths(serialized), stable=True)
+      return tf.gather(index, order), tf.gather(serialized, order)
+
+    if source.task.is_grouped:
+      dataset = dataset.batch(PREDICT_WINDOW).map(sort).unbatch()
 
     def parse(number, batch):
       index, serialized = batch
@@ -228,7 +239,7 @@ def predict_input_fn(source: RecordSource, batch_size: int,
         features = source.trim(features)
       return {**features, "example_index": index}
 
-    dataset = dataset.map(sort).unbatch().batch(batch_size, drop_remainder=static_shapes)
+    dataset = dataset.batch(batch_size, drop_remainder=static_shapes)
     dataset = dataset.enumerate().map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return _options(dataset.prefetch(2))
 

@@ -104,6 +104,13 @@ def write_text(path: str, text: str) -> None:
   tf.io.gfile.rename(temporary, path, overwrite=True)
 
 
+def copy(source: str, target: str) -> None:
+  """Copies a file in one step."""
+  temporary = f"{target}.tmp-{os.getpid()}"
+  tf.io.gfile.copy(source, temporary, overwrite=True)
+  tf.io.gfile.rename(temporary, target, overwrite=True)
+
+
 def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
   """Makes a folder; UserError, which names `flags`, where it cannot be made or written."""
   path = path or "."
@@ -291,6 +298,7 @@ def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> N
     length = len(getattr(features[spec.name], kind).value)
     expected = max_seq_length if spec.is_sequence else 1 if spec.length is None else spec.length
     if expected and length != expected:
-      flag = "--max_predictions_per_seq" if spec.length else "--max_seq_length"
+      flag = ("--max_predictions_per_seq (or --pack_sequences)" if spec.length else
+              "--max_seq_length")
       raise UserError(f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
                       f"{expected} are expected; is {flag} the records' own?")

@@ -103,38 +103,52 @@ CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
 VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 
 
+def _find_in(folder: str, names: tuple[str, ...]) -> str | None:
+  """The first of `names` that is in a folder."""
+  paths = (os.path.join(folder, name) for name in names)
+  return next((path for path in paths if tf.io.gfile.exists(path)), None)
+
+
 def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str,
                     do_train: bool) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
 
-  The configuration is model_dir's own, where an earlier run left one; all else is looked for in
-  the folder `pretrained`. Training needs a checkpoint to start from while model_dir has none.
+  The configuration and the vocabulary are those beside the checkpoint to use: model_dir's own,
+  where an earlier run left one, else --init_checkpoint's. Where none lie there they are looked for
+  in the folder `pretrained`. Training needs a checkpoint to start from while model_dir has none.
 
   Raises:
-    UserError: something is in neither place; says what, and which command gets it.
+    UserError: something is in neither place, says what, and which command gets it; or a
+      configuration lies beside the checkpoint without the vocabulary.
   """
+  is_trained = checkpoints.latest(model_dir) is not None
+  if not is_trained and model.init_checkpoint not in ("", "none"):
+    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  folders = [model.pretrained]
+  if is_trained:
+    folders.insert(0, model_dir)
+  elif model.init_checkpoint not in ("", "none"):
+    folder = os.path.dirname(model.init_checkpoint) or "."
+    # In `best` is a copy of the best checkpoint of the folder above.
+    folders.insert(0, os.path.dirname(folder) if os.path.basename(folder) == "best" else folder)
 
-  def find(names, flag, what, folders=(model.pretrained,)):
-    for path in (os.path.join(folder, name) for folder in folders for name in names):
-      if tf.io.gfile.exists(path):
+  def find(names, flag, what):
+    for folder in folders:
+      if path := _find_in(folder, names):
         return path
     raise UserError(
         f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
         f"{' or '.join(names)}. bash scripts/quickstart.sh --pretrained_only puts a small encoder "
         f"there; convert_checkpoint.py turns one from Hugging Face into that form")
 
-  is_trained = checkpoints.latest(model_dir) is not None
   if not model.model_config:
-    folders = (model_dir, model.pretrained) if is_trained else (model.pretrained,)
-    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration",
-                              folders)
+    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration")
   if not tokenizer.tokenizer_path:
+    if _find_in(folders[0], CONFIG_NAMES) and not _find_in(folders[0], VOCAB_NAMES):
+      raise UserError(f"{folders[0]}: the model has no vocabulary beside it; name the one that it "
+                      f"was trained with, with --vocab_file (--tokenizer_path)")
     tokenizer.tokenizer_path = find(VOCAB_NAMES, "tokenizer_path", "vocabulary")
-  if is_trained or model.init_checkpoint == "none":
-    return
-  if model.init_checkpoint:
-    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
-  elif do_train:
+  if do_train and not is_trained and not model.init_checkpoint:
     model.init_checkpoint = checkpoints.resolve(model.pretrained)
 
 
@@ -352,11 +366,7 @@ class Runner:
     if num_warmup_steps >= num_train_steps:
       log.warning("The warm-up of %d steps is as long as the training: the learning rate will not "
                   "reach --learning_rate; lower --warmup_steps", num_warmup_steps)
-    # So that the folder can be evaluated and exported without naming the configuration again. A
-    # checkpoint keeps the one that it was made with: this one may turn out not to fit it.
-    config_path = os.path.join(trainer.model_dir, self.model_config.file_name)
-    if not (checkpoints.latest(trainer.model_dir) and tf.io.gfile.exists(config_path)):
-      records.write_json(config_path, self.model_config.to_dict())
+    self._write_model_files()
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -377,6 +387,28 @@ class Runner:
       self._is_training = False
       hook.close()
 
+  def _write_model_files(self):
+    """Writes the configuration and the vocabulary, so that the folder is a model by itself.
+
+    Raises:
+      UserError: another vocabulary is there.
+    """
+    model_dir, settings = self.experiment.trainer.model_dir, self.experiment.tokenizer
+    if self.tokenizer is not None:
+      name = os.path.basename(settings.tokenizer_path)
+      if settings.tokenizer_type == "word_piece" and name not in VOCAB_NAMES:
+        name = VOCAB_NAMES[0]
+      path = os.path.join(model_dir, name)
+      if not tf.io.gfile.exists(path):
+        records.copy(settings.tokenizer_path, path)
+      elif records.fingerprint([path]) != records.fingerprint([settings.tokenizer_path]):
+        raise UserError(f"{path} is another vocabulary than {settings.tokenizer_path}: what is in "
+                        f"this folder was trained with it; choose another --model_dir")
+    # A checkpoint keeps the configuration that it was made with: this one may not fit it.
+    path = os.path.join(model_dir, self.model_config.file_name)
+    if not (checkpoints.latest(model_dir) and tf.io.gfile.exists(path)):
+      records.write_json(path, self.model_config.to_dict())
+
   def _start_step(self, num_train_steps):
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
     if newest is None:
@@ -384,7 +416,12 @@ class Runner:
       if model.init_global_vars:
         if model.init_checkpoint in ("", "none"):
           raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
-        return int(tf.train.load_variable(model.init_checkpoint, "global_step"))
+        step = int(tf.train.load_variable(model.init_checkpoint, "global_step"))
+        if step >= num_train_steps:
+          raise UserError(f"{model.init_checkpoint} is at step {step}: with --init_global_vars "
+                          f"training goes on from there, and --train_steps={num_train_steps} is "
+                          f"already reached; raise it")
+        return step
       return 0
     step = checkpoints.step_of(newest)
     log.info("Go on from %s (--init_checkpoint counts only for an empty model_dir)%s", newest,

@@ -28,10 +28,10 @@ def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) 
 
 
 def _names(planned: list[Shard], meta_path: str) -> list[str]:
-  """Names of the record files as the metadata have them: those in the same folder without it."""
+  """Names of the record files as the metadata have them: seen from its own folder."""
   folder = os.path.dirname(meta_path)
-  return [os.path.basename(shard.path) if os.path.dirname(shard.path) == folder else shard.path
-          for shard in planned]
+  return [os.path.relpath(shard.path, folder or ".")
+          if ("://" in shard.path) == ("://" in folder) else shard.path for shard in planned]
 
 
 def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
