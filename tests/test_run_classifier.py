@@ -147,16 +147,17 @@ def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
   """Another encoder in --pretrained may have other words under the same ids."""
   own, other = (tiny.write_encoder(tmp_path / name) for name in ("own", "other"))
 
-  def find(init_checkpoint="", model_dir=str(tmp_path / "run")):
+  def find(init_checkpoint="", given=()):
     model = config.Model(pretrained=other, init_checkpoint=init_checkpoint)
     tokenizer = config.Tokenizer()
-    runner.find_pretrained(model, tokenizer, model_dir, do_train=True)
+    runner.find_pretrained(model, tokenizer, str(tmp_path / "run"), True, set(given))
     folder, = {os.path.dirname(path) for path in (model.model_config, tokenizer.tokenizer_path)}
     return folder, model.init_checkpoint
 
   assert find() == (other, f"{other}/bert_model.ckpt")
   assert find("none") == (other, "none")
   assert find(own) == find(f"{own}/bert_model.ckpt") == (own, f"{own}/bert_model.ckpt")
+  assert find(own, ["pretrained"]) == (other, f"{own}/bert_model.ckpt")
   best = tmp_path / "own" / "best"
   best.mkdir()
   for path in tf.io.gfile.glob(f"{own}/bert_model.ckpt*"):

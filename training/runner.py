@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -110,12 +110,13 @@ def _find_in(folder: str, names: tuple[str, ...]) -> str | None:
 
 
 def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str,
-                    do_train: bool) -> None:
+                    do_train: bool, given: Set[str] = frozenset()) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
 
   The configuration and the vocabulary are those beside the checkpoint to use: model_dir's own,
   where an earlier run left one, else --init_checkpoint's. Where none lie there they are looked for
-  in the folder `pretrained`. Training needs a checkpoint to start from while model_dir has none.
+  in the folder `pretrained`, which comes before --init_checkpoint's if the user named it (if it is
+  in `given`). Training needs a checkpoint to start from while model_dir has none.
 
   Raises:
     UserError: something is in neither place, says what, and which command gets it; or a
@@ -127,7 +128,7 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
   folders = [model.pretrained]
   if is_trained:
     folders.insert(0, model_dir)
-  elif model.init_checkpoint not in ("", "none"):
+  elif model.init_checkpoint not in ("", "none") and "pretrained" not in given:
     folder = os.path.dirname(model.init_checkpoint) or "."
     # In `best` is a copy of the best checkpoint of the folder above.
     folders.insert(0, os.path.dirname(folder) if os.path.basename(folder) == "best" else folder)
@@ -177,7 +178,8 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
     trainer.do_train = trainer.do_eval = True
   data.output_dir = data.output_dir or os.path.join("runs", task_name)
   trainer.model_dir = trainer.model_dir or data.output_dir
-  find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train)
+  find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train,
+                  given)
   take_recipe(experiment, given, load_model_config(experiment.model).family, job, task_name)
 
 
