@@ -23,6 +23,10 @@ PYTHON=${PYTHON:-python}
 RUNS=${RUNS:-bert_short bert_bert bert_electra funnel_first funnel_mlm funnel_electra}
 STAGES=${STAGES:-data pretrain finetune report}
 SEEDS=${SEEDS:-42 43 44}
+case " $STAGES " in *" report "*) "$PYTHON" -c 'import matplotlib' 2>/dev/null || {
+  echo "the report needs matplotlib: $PYTHON -m pip install matplotlib, or leave it out of STAGES" >&2
+  exit 1; } ;;
+esac
 mkdir -p "$output"
 
 funnel=(--block_size=1_1_1 --decoder_size=1 --d_model=128 --d_embed=128 --n_head=4 --d_head=32
