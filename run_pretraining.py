@@ -283,12 +283,11 @@ def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, 
 def find_model_config(experiment: config.Experiment, vocab_size: int) -> modeling.Config:
   """The model of --model_config, of an earlier run in model_dir, or of the Funnel flags."""
   model, model_dir = experiment.model, experiment.trainer.model_dir
-  own = [path for path in (os.path.join(model_dir, name) for name in runner.CONFIG_NAMES)
-         if tf.io.gfile.exists(path)]
+  own = runner.find_in(model_dir, runner.CONFIG_NAMES)
   keys = {field.name for field in dataclasses.fields(modeling.ModelConfig)}
   from_flags = [key for key in sorted(keys - {"vocab_size"}) if absl_flags.FLAGS[key].present]
   if not model.model_config and own and not from_flags:
-    model.model_config = own[0]
+    model.model_config = own
   if model.model_config:
     ignored = set(from_flags) - set(model.overwrite_keys.split(",")) - {"truncate_seq"}
     if ignored:
@@ -333,8 +332,7 @@ def make_task(experiment: config.Experiment, model_config: modeling.Config, corp
         settings.rand_ratio, settings.min_tok, settings.max_tok, settings.min_word,
         settings.max_word))
   return pretraining.PretrainingTask(loss_type, form, sequences, settings.width_shrink,
-                                     settings.disc_coeff,
-                                     settings.eval_split if settings.record_dir else "dev")
+                                     settings.disc_coeff, settings.eval_split)
 
 
 def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner:

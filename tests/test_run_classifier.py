@@ -173,9 +173,10 @@ def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
 def test_a_folder_keeps_the_vocabulary_it_was_trained_with(trained, workspace):
   assert (trained[0] / "vocab.txt").read_text().split() == tiny.VOCAB
   (workspace / "swapped.txt").write_text("\n".join([*tiny.VOCAB[:-2], "!", ","]) + "\n")
-  _, err = tiny.run("run_classifier.py", "--do_train", f"--vocab_file={workspace}/swapped.txt",
-                    *flags_of(workspace, train_steps=100), status=1)
-  assert f"{trained[0]}/vocab.txt is another vocabulary than" in err and "Traceback" not in err
+  for job in (["--do_train", "--train_steps=100"], ["--do_predict"]):
+    _, err = tiny.run("run_classifier.py", f"--vocab_file={workspace}/swapped.txt", *job,
+                      *flags_of(workspace), status=1)
+    assert f"{trained[0]}/vocab.txt is another vocabulary than" in err and "Traceback" not in err
 
 
 def test_filler_examples_are_not_scored(trained, workspace, tmp_path):

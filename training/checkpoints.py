@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import optimization
 from errors import UserError
-from training import config
+from training import config, records
 
 v1 = tf.compat.v1
 
@@ -164,9 +164,7 @@ def copy(prefix: str, folder: str) -> str:
   files = tf.io.gfile.glob(prefix + ".*")
   # The index comes last: without it the others are no checkpoint.
   for path in sorted(files, key=lambda name: name.endswith(".index")):
-    final = target + path[len(prefix):]
-    tf.io.gfile.copy(path, final + ".tmp", overwrite=True)
-    tf.io.gfile.rename(final + ".tmp", final, overwrite=True)
+    records.copy(path, target + path[len(prefix):])
   v1.train.update_checkpoint_state(folder, target)
   for path in old - {target + path[len(prefix):] for path in files}:
     tf.io.gfile.remove(path)

@@ -103,7 +103,7 @@ CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
 VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 
 
-def _find_in(folder: str, names: tuple[str, ...]) -> str | None:
+def find_in(folder: str, names: tuple[str, ...]) -> str | None:
   """The first of `names` that is in a folder."""
   paths = (os.path.join(folder, name) for name in names)
   return next((path for path in paths if tf.io.gfile.exists(path)), None)
@@ -135,7 +135,7 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
 
   def find(names, flag, what):
     for folder in folders:
-      if path := _find_in(folder, names):
+      if path := find_in(folder, names):
         return path
     raise UserError(
         f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
@@ -145,7 +145,7 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
   if not model.model_config:
     model.model_config = find(CONFIG_NAMES, "model_config", "model configuration")
   if not tokenizer.tokenizer_path:
-    if _find_in(folders[0], CONFIG_NAMES) and not _find_in(folders[0], VOCAB_NAMES):
+    if find_in(folders[0], CONFIG_NAMES) and not find_in(folders[0], VOCAB_NAMES):
       raise UserError(f"{folders[0]}: the model has no vocabulary beside it; name the one that it "
                       f"was trained with, with --vocab_file (--tokenizer_path)")
     tokenizer.tokenizer_path = find(VOCAB_NAMES, "tokenizer_path", "vocabulary")
@@ -254,6 +254,7 @@ class Runner:
       self.tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
       tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
                                experiment.model.model_config)
+      self._check_own_vocab()
     limit = getattr(self.model_config, "max_position_embeddings", None)
     if limit and experiment.data.max_seq_length > limit:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
@@ -267,6 +268,20 @@ class Runner:
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
     self._is_training = False
+
+  def _own_vocab_path(self):
+    """Where model_dir has the vocabulary that its model was trained with."""
+    settings = self.experiment.tokenizer
+    name = os.path.basename(settings.tokenizer_path)
+    if settings.tokenizer_type == "word_piece" and name not in VOCAB_NAMES:
+      name = VOCAB_NAMES[0]
+    return os.path.join(self.experiment.trainer.model_dir, name)
+
+  def _check_own_vocab(self):
+    own, chosen = self._own_vocab_path(), self.experiment.tokenizer.tokenizer_path
+    if tf.io.gfile.exists(own) and records.fingerprint([own]) != records.fingerprint([chosen]):
+      raise UserError(f"{own} is another vocabulary than {chosen}: what is in this folder was "
+                      f"trained with it; choose another --model_dir")
 
   # -- data --
 
@@ -390,22 +405,10 @@ class Runner:
       hook.close()
 
   def _write_model_files(self):
-    """Writes the configuration and the vocabulary, so that the folder is a model by itself.
-
-    Raises:
-      UserError: another vocabulary is there.
-    """
-    model_dir, settings = self.experiment.trainer.model_dir, self.experiment.tokenizer
-    if self.tokenizer is not None:
-      name = os.path.basename(settings.tokenizer_path)
-      if settings.tokenizer_type == "word_piece" and name not in VOCAB_NAMES:
-        name = VOCAB_NAMES[0]
-      path = os.path.join(model_dir, name)
-      if not tf.io.gfile.exists(path):
-        records.copy(settings.tokenizer_path, path)
-      elif records.fingerprint([path]) != records.fingerprint([settings.tokenizer_path]):
-        raise UserError(f"{path} is another vocabulary than {settings.tokenizer_path}: what is in "
-                        f"this folder was trained with it; choose another --model_dir")
+    """Writes the configuration and the vocabulary, so that the folder is a model by itself."""
+    model_dir = self.experiment.trainer.model_dir
+    if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
+      records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was made with: this one may not fit it.
     path = os.path.join(model_dir, self.model_config.file_name)
     if not (checkpoints.latest(model_dir) and tf.io.gfile.exists(path)):
