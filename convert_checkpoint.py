@@ -53,7 +53,7 @@ from absl import flags
 import modeling
 from errors import UserError
 from models.bert import read_json
-from training import checkpoints, conversion, records, runner
+from training import checkpoints, conversion, model_folder, records, runner
 from training.conversion import FAMILIES, Entry, Family, expand
 
 v1 = tf.compat.v1
@@ -438,7 +438,7 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   Raises:
     UserError: a file is missing or damaged, or a variable has no place in the other form.
   """
-  names = _present(input_dir, runner.CONFIG_NAMES) or runner.CONFIG_NAMES
+  names = _present(input_dir, model_folder.CONFIG_NAMES) or model_folder.CONFIG_NAMES
   config_file = os.path.join(input_dir, names[0])
   config = modeling.load_config(config_file)
   family = FAMILIES[config.family]
@@ -447,7 +447,8 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
   check_new(output_dir, names, overwrite)
-  vocab = _existing(input_dir, (_present(input_dir, runner.VOCAB_NAMES) or runner.VOCAB_NAMES)[0])
+  vocab_names = _present(input_dir, model_folder.VOCAB_NAMES) or model_folder.VOCAB_NAMES
+  vocab = _existing(input_dir, vocab_names[0])
   tensors = TFTensors(checkpoint or input_dir)
   shapes = {name: shape for name, shape in tensors.shapes.items()
             if not name.startswith(family.not_converted)}
@@ -496,7 +497,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   """
   tensors = TFTensors(checkpoint or input_dir)
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
-  side_files = _present(input_dir, runner.CONFIG_NAMES + runner.VOCAB_NAMES)
+  side_files = _present(input_dir, model_folder.CONFIG_NAMES + model_folder.VOCAB_NAMES)
   names = [*side_files, *checkpoint_files(name)]
   check_new(output_dir, names, overwrite)
   size_before = tensors.size()

@@ -16,13 +16,14 @@ Record files appear when they are complete, the metadata file last.
 
 
 import dataclasses
+import os
 
 import tensorflow as tf
 
 import tokenization
 from errors import UserError
 from tasks import base, classification, squad
-from training import config, flags, hooks, records, runner
+from training import config, flags, hooks, model_folder, records, runner
 
 
 @dataclasses.dataclass
@@ -71,7 +72,7 @@ def make_task(experiment: config.Experiment, settings: Finetuning) -> base.Task:
 
 
 def main() -> None:
-  experiment, _ = flags.read(*SECTIONS)
+  experiment, given = flags.read(*SECTIONS)
   settings, _ = flags.read_section(Finetuning)
   is_squad = settings.fine_tuning_task_type == "squad"
   outputs = {kind: path for kind, path in (
@@ -85,6 +86,8 @@ def main() -> None:
     if not value:
       raise UserError(f"--{name} is missing")
   task = make_task(experiment, settings)
+  vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)
+  model_folder.fill_tokenizer(experiment.tokenizer, vocab_folder, given)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
   meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
   if is_squad:

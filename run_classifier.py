@@ -11,11 +11,10 @@ and --model_dir (checkpoints, metrics.jsonl, eval_results.json, best/, predictio
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from errors import UserError
 from tasks import classification
-from training import checkpoints, config, flags, records, runner
+from training import config, flags, model_folder, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Classification,
             config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
@@ -24,12 +23,14 @@ SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Classificatio
 def read_experiment() -> config.Experiment:
   """The flags, completed by the task's recipe and the default folders."""
   experiment, given = flags.read(*SECTIONS)
-  if not experiment.classification.task_name:
+  settings = experiment.classification
+  if settings.task_name:
+    settings.task_name = classification.canonical_name(settings.task_name)
+  runner.take_model_settings(experiment, given, "classification", settings.task_name)
+  if not settings.task_name:
     raise UserError("--task_name is missing; e.g. --task_name=cola. Known are "
                     + ", ".join([*classification.DATASETS, *classification.FILE_TASKS]))
-  name = classification.canonical_name(experiment.classification.task_name)
-  experiment.classification.task_name = name
-  runner.complete(experiment, given, "classification", name)
+  runner.complete(experiment, given, "classification", settings.task_name)
   return experiment
 
 
@@ -46,47 +47,51 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   return run
 
 
-def labels_path(experiment: config.Experiment) -> str:
-  return os.path.join(experiment.trainer.model_dir, "labels.json")
-
-
 def find_labels(task: classification.ClassificationTask, experiment: config.Experiment,
                 label_list: list[str] | None) -> None:
-  """Settles the labels of a user's own files.
+  """Sets the labels in the order of the ids that the model was trained with.
 
-  They come from the records' metadata, from labels.json beside trained checkpoints (a model keeps
-  the ids it was trained with), or from the training file.
+  They are those of the trained model's folder; else of the records' metadata; else those of the
+  data set or, for own files, of the training file. New training that starts from a classifier keeps
+  the classifier's order.
+
+  Args:
+    task: changed in place.
+    experiment: the settings.
+    label_list: of the records' metadata.
 
   Raises:
-    UserError: the checkpoints in model_dir are of another task or of other labels.
+    UserError: the trained model is of another task or of other labels.
   """
-  path, stored = labels_path(experiment), {}
-  if checkpoints.latest(experiment.trainer.model_dir) and tf.io.gfile.exists(path):
-    stored = records.read_json(path)
+  is_own = task.dataset.labels == ()
+  if is_own and label_list:
+    task.labels = label_list
+  folder = model_folder.trained_folder(experiment)
+  stored = model_folder.read_settings(folder or model_folder.start_folder(experiment.model))
   names = stored.get("label_list")
-  if task.dataset.labels == () and (label_list or names):
-    task.labels = label_list or names
-  if not stored:
+  if not folder:  # a new model, of this task
+    if names and not task.is_regression and set(names) == set(task.labels):
+      task.labels = names
     return
   # Data without training data of their own (AX) are predicted by another task's model.
-  if task.splits("train") and stored.get("task_name", task.name) != task.name:
-    raise UserError(f"{path}: this folder holds a model of task {stored['task_name']}, not of "
+  if task.splits("train") and not classification.share_models(
+      stored.get("task_name", task.name), task.name):
+    raise UserError(f"{folder}: this folder holds a model of task {stored['task_name']}, not of "
                     f"{task.name}; use another --model_dir")
-  if not task.is_regression and names != list(task.labels):
-    raise UserError(f"{path}: the model was trained with the labels {names}, the data have "
-                    f"{list(task.labels)}; use another --model_dir")
-
-
-def store_labels(task: classification.ClassificationTask, experiment: config.Experiment) -> None:
-  """Writes labels.json: the task and its labels in the order of their ids."""
-  values = {"task_name": task.name}
-  if not task.is_regression:
-    values["label_list"] = list(task.labels)
-  records.write_json(labels_path(experiment), values)
+  task.head_name = stored.get("task_name", task.name)
+  if task.is_regression or not names:
+    return
+  if not is_own and set(names) != set(task.labels):
+    raise UserError(f"{folder}: the model was trained with the labels {names}, the data have "
+                    f"{list(task.labels)}; use another model")
+  task.labels = names
 
 
 def check_submission(run: runner.Runner) -> None:
-  """UserError where --do_submit asks for a submission that GLUE does not have."""
+  """UserError if GLUE has no such submission, or only a part of the test data is predicted."""
+  if run.experiment.data.max_eval_examples:
+    raise UserError("--do_submit: GLUE's submission needs predictions for all test data; leave "
+                    "--max_eval_examples out, or use --do_predict")
   for source in run.sources("test"):
     if source.split not in run.task.dataset.submission:
       raise UserError(f"--do_submit: task {run.task.name} has no GLUE submission for its "
@@ -100,8 +105,6 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run.check_before_work()
   if trainer.do_submit:
     check_submission(run)
-  if trainer.do_train:
-    store_labels(run.task, experiment)
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
@@ -111,15 +114,15 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
 
 def write_predictions(task: classification.ClassificationTask, split: str,
                       predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
-  """Writes predictions.SPLIT.tsv and GLUE's submission file, as the --do_ flags say."""
+  """Writes predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) and GLUE's submission."""
   files = {}
   if trainer.do_predict:
-    files[f"predictions.{split}.tsv"] = task.prediction_rows(predictions)
+    files[f"predictions.{task.predictions_name(split)}.tsv"] = task.prediction_rows(predictions)
   if trainer.do_submit:
     files[os.path.join("submit", task.dataset.submission[split])] = \
         task.submission_rows(predictions)
   for name, rows in files.items():
-    path = os.path.join(trainer.model_dir, name)
+    path = os.path.join(trainer.predict_dir or trainer.model_dir, name)
     runner.write_tsv(path, rows)
     print(f"{task.name} {split}: {path}")
 

@@ -25,7 +25,7 @@ import modeling
 import tokenization
 from errors import UserError
 from tasks import masking, pretraining
-from training import checkpoints, config, flags, records, runner
+from training import checkpoints, config, flags, model_folder, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.Pretraining, config.Data, config.Optimizer,
             config.Trainer, config.Runtime)
@@ -283,7 +283,7 @@ def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, 
 def find_model_config(experiment: config.Experiment, vocab_size: int) -> modeling.Config:
   """The model of --model_config, of an earlier run in model_dir, or of the Funnel flags."""
   model, model_dir = experiment.model, experiment.trainer.model_dir
-  own = runner.find_in(model_dir, runner.CONFIG_NAMES)
+  own = model_folder.find_in(model_dir, model_folder.CONFIG_NAMES)
   keys = {field.name for field in dataclasses.fields(modeling.ModelConfig)}
   from_flags = [key for key in sorted(keys - {"vocab_size"}) if absl_flags.FLAGS[key].present]
   if not model.model_config and own and not from_flags:

@@ -23,6 +23,7 @@ def read_experiment() -> config.Experiment:
   experiment, given = flags.read(*SECTIONS)
   settings = experiment.race
   settings.task_name = settings.task_name.lower()
+  runner.take_model_settings(experiment, given, "race", settings.task_name)
   if settings.task_name not in race.DATASETS:
     raise UserError(f"--task_name={settings.task_name} is unknown; known are "
                     f"{', '.join(race.DATASETS)}")
@@ -53,15 +54,15 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     for split, predictions in run.predict().items():
-      write_predictions(task, split, predictions, trainer.model_dir)
+      write_predictions(task, split, predictions, trainer.predict_dir or trainer.model_dir)
   return metrics
 
 
-def write_predictions(task: race.RaceTask, split: str, predictions: dict, model_dir: str) -> None:
-  """Writes predictions.SPLIT.tsv; prints the accuracy where the answers of all are known."""
+def write_predictions(task: race.RaceTask, split: str, predictions: dict, folder: str) -> None:
+  """Writes the file of predictions to a folder; prints the accuracy if all answers are known."""
   probabilities = predictions["probabilities"]
   questions = task.examples(split, len(probabilities))
-  path = os.path.join(model_dir, f"predictions.{split}.tsv")
+  path = os.path.join(folder, f"predictions.{task.predictions_name(split)}.tsv")
   runner.write_tsv(path, task.prediction_rows(questions, probabilities))
   print(f"{task.name} {split}: {path}")
   if all(question.answer is not None for question in questions):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from errors import UserError
 from tasks import squad
-from training import checkpoints, config, flags, parts, records, runner
+from training import checkpoints, config, flags, model_folder, parts, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.SquadData, config.Squad,
             config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
@@ -34,13 +34,12 @@ def read_experiment() -> config.Experiment:
                     f"--prepro_split. Leave it out to make all with --num_proc processes")
   if settings.proc_id >= settings.num_proc:
     raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
-  if settings.predict_dir and experiment.trainer.num_trials > 1:
-    raise UserError("--predict_dir: with --num_trials each trial's predictions stand in its own "
-                    "model_dir; leave --predict_dir out")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
-  runner.complete(experiment, given, "squad", "squad",
-                  has_other_work=settings.do_ensemble or bool(settings.prepro_split))
+  runner.take_model_settings(
+      experiment, given, "squad", "squad",
+      has_other_work=settings.do_ensemble or bool(settings.prepro_split))
+  runner.complete(experiment, given, "squad", "squad")
   return experiment
 
 
@@ -51,6 +50,8 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   task = squad.SquadTask(experiment.squad_data, experiment.squad,
                          raw.data_dir or os.path.join(raw.data_root, "squad"),
                          model_config.cls_segment_id, raw.skip_bad_rows)
+  task.has_unanswerable = model_folder.read_settings(
+      model_folder.trained_folder(experiment)).get("has_unanswerable", False)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   if "dev" in record_sets and not experiment.squad.predict_file:
     record_sets.setdefault("test", record_sets["dev"])
@@ -119,7 +120,8 @@ def ensemble(run: runner.Runner) -> None:
     log.info("Predict with %s", checkpoint)
     several.append(run.task.answers(run.predict_all(
         source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
-  path = settings.ensemble_output_file or os.path.join(settings.predict_dir, "ensemble.json")
+  path = settings.ensemble_output_file or os.path.join(
+      run.experiment.trainer.predict_dir, "ensemble.json")
   stem = path.removesuffix(".json")
   write_answers(run, run.task.join(several),
                 (path, f"{stem}.nbest.json", f"{stem}.null_odds.json"))
@@ -128,7 +130,7 @@ def ensemble(run: runner.Runner) -> None:
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer, settings = experiment.trainer, experiment.squad
-  settings.predict_dir = settings.predict_dir or trainer.model_dir
+  trainer.predict_dir = trainer.predict_dir or trainer.model_dir
   run = make_runner(experiment)
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
@@ -146,7 +148,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
     find_data(run, "test")  # evaluation may have been on another file
     predictions, = run.predict().values()
     write_answers(run, run.task.answers(predictions), [
-        os.path.join(settings.predict_dir, name)
+        os.path.join(trainer.predict_dir, name)
         for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")])
   if settings.do_ensemble:
     ensemble(run)

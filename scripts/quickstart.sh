@@ -93,7 +93,7 @@ run, data = sys.argv[1:]
 with open(f"{run}/eval_results.json") as file:
   print(f"Dev accuracy: {json.load(file)['accuracy']:.4f}\n")
 with open(f"{data}/predict.csv", encoding="utf-8", newline="") as texts, \
-    open(f"{run}/predictions.test.tsv", encoding="utf-8") as predictions:
+    open(f"{run}/predictions.predict.tsv", encoding="utf-8") as predictions:
   print("label  P(0)    P(1)    sentence")
   for text, row in zip(csv.DictReader(texts), csv.DictReader(predictions, delimiter="\t")):
     print(f"{row['prediction']:5}  {row['probability_0']}  {row['probability_1']}  {text['text']}")
@@ -103,5 +103,5 @@ cat <<TEXT
 Encoder:     $PRETRAINED
 Data:        $DATA
 Checkpoints: $RUN (best: $RUN/best), curves: tensorboard --logdir $RUN
-Results:     $RUN/eval_results.json, $RUN/metrics.jsonl, $RUN/predictions.test.tsv
+Results:     $RUN/eval_results.json, $RUN/metrics.jsonl, $RUN/predictions.predict.tsv
 TEXT

@@ -7,6 +7,7 @@ padding of records. A new task is one class and one line of a registry.
 
 import abc
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,8 @@ class Task(abc.ABC):
 
   Attributes:
     name: the task's canonical name.
+    job: "classification", "race", "squad" or "pretraining": its recipes are those of
+      configs/experiments/FAMILY_JOB.yaml.
     metrics: names of the metrics of `score`.
     score_name: metric of `combine` that selects the best checkpoint; larger is better, but of
       losses ("loss...") smaller.
@@ -69,6 +72,7 @@ class Task(abc.ABC):
   """
 
   name: str
+  job: str
   metrics: tuple[str, ...]
   score_name = "score"
   eval_split = "dev"
@@ -88,6 +92,10 @@ class Task(abc.ABC):
   def sequence_features(self) -> set[str]:
     """Features of the model, after `prepare`, with one value per token."""
     return {spec.name for spec in self.feature_specs if spec.is_sequence}
+
+  def model_settings(self) -> dict[str, Any]:
+    """JSON values that a model folder stores in addition to the settings (label_list, ...)."""
+    return {}
 
   def prepare(self, features: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Turns a batch of parsed records into the model's features, in the input pipeline.
@@ -126,12 +134,22 @@ class Task(abc.ABC):
     """Joins the metrics of the splits of one evaluation and adds `score_name`."""
 
 
+def stem(path: str) -> str:
+  """File name without its extension (and without .gz or .bz2): data/new.csv -> new."""
+  name = os.path.basename(path).removesuffix(".gz").removesuffix(".bz2")
+  return os.path.splitext(name)[0]
+
+
 class RawDataTask(Task):
   """A task that makes its records from raw data itself."""
 
   @abc.abstractmethod
   def input_files(self, split: str) -> list[str]:
     """Raw files of a split, which must exist; UserError says what is missing and how to get it."""
+
+  def predictions_name(self, split: str) -> str:
+    """Part of the predictions' file name: the split's, or the name of a user's own file."""
+    return split
 
   @abc.abstractmethod
   def source_key(self, split: str) -> Any:

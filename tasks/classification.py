@@ -185,6 +185,12 @@ def canonical_name(task_name: str) -> str:
   return name
 
 
+def share_models(name: str, other: str) -> bool:
+  """Whether a model of one task serves the other: own files of any format, parts of MNLI."""
+  kinds = ["own files" if task in FILE_TASKS else task.split("_")[0] for task in (name, other)]
+  return kinds[0] == kinds[1]
+
+
 @dataclasses.dataclass
 class Example:
   """A raw example: label is a class name, a float (regression), or None (test files)."""
@@ -302,6 +308,8 @@ class ClassificationTask(base.RawDataTask):
     task.featurize(next(task.read_examples("train")), tokenizer, max_seq_length=128)
   """
 
+  job = "classification"
+
   def __init__(self, name: str, dataset: Dataset, data_dir: str = "", cls_scope: str | None = None,
                cls_segment_id: int = 0, skip_bad_rows: bool = False):
     """Makes the task.
@@ -315,6 +323,7 @@ class ClassificationTask(base.RawDataTask):
       skip_bad_rows: leave out rows with too few columns instead of raising.
     """
     self.name = name
+    self.head_name = name  # of the task whose head the model has; MNLI's serves AX
     self.dataset = dataset
     self.data_dir = data_dir
     self.cls_scope = cls_scope
@@ -374,6 +383,9 @@ class ClassificationTask(base.RawDataTask):
         return found
     raise UserError(f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
                     + self._how_to_get())
+
+  def predictions_name(self, split):
+    return base.stem(self.dataset.files[split][0]) if self.name in FILE_TASKS else split
 
   def _how_to_get(self):
     if self.name in FILE_TASKS:
@@ -451,6 +463,9 @@ class ClassificationTask(base.RawDataTask):
     return {"input_ids": input_ids, "input_mask": [1] * len(input_ids),
             "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1}
 
+  def model_settings(self):
+    return {} if self.is_regression else {"label_list": list(self.labels)}
+
   def metadata(self):
     values = {"processor_type": self.name.split("_")[0].upper()}  # MNLI for mnli_matched too
     if self.is_regression:
@@ -460,7 +475,7 @@ class ClassificationTask(base.RawDataTask):
 
   def build(self, encoder, features):
     num_outputs = 1 if self.is_regression else len(self.labels)
-    logits = encoder.classification_logits(num_outputs, self.cls_scope, self.name)
+    logits = encoder.classification_logits(num_outputs, self.cls_scope, self.head_name)
     labels, weights = features["label_ids"], self.loss_weights(features)["loss"]
     if self.is_regression:
       values = logits[:, 0]

@@ -156,6 +156,8 @@ class PretrainingTask(base.Task):
                            sequences)
   """
 
+  job = "pretraining"
+
   def __init__(self, loss_type: str, records: BertRecords | FunnelRecords, sequences: Sequences,
                width_shrink: float = 0.25, disc_coeff: float = 50.0, eval_split: str = "dev"):
     """Makes the task.

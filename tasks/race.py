@@ -243,6 +243,8 @@ class RaceTask(base.RawDataTask):
     task.featurize(next(task.read_examples("train")), tokenizer, max_seq_length=512)
   """
 
+  job = "race"
+
   def __init__(self, name: str, dataset: Dataset, data_dir: str, max_qa_length: int,
                num_options: int = 0, cls_scope: str | None = None, cls_segment_id: int = 0,
                skip_bad_rows: bool = False, eval_split: str = "dev"):
@@ -313,6 +315,9 @@ class RaceTask(base.RawDataTask):
       raise UserError(f"{path}: no such file, the {split} data of task {self.name}. "
                       f"{self.dataset.how_to_get}")
     return [path]
+
+  def predictions_name(self, split):
+    return base.stem(self.dataset.files[split])
 
   def splits(self, kind):
     return [self.eval_split if kind == "dev" else kind]

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 NO_CANDIDATE_ODDS = 1e6  # log odds of no answer where no start and end go together
 
+UNANSWERABLE = "unanswerable"  # remark about a question
 # Why an answer is left out of training.
 LEFT_OUT = {
     "misplaced": "as the answer is not where answer_start says",
@@ -82,7 +83,7 @@ class SquadTask(base.RawDataTask):
     windows, _ = task.featurize_all(paragraph, tokenizer, max_seq_length=384)
   """
 
-  name = "squad"
+  name = job = "squad"
 
   def __init__(self, data_settings, settings, data_dir: str = "", cls_segment_id: int = 0,
                skip_bad_rows: bool = False):
@@ -102,6 +103,7 @@ class SquadTask(base.RawDataTask):
     self.skip_bad_rows = skip_bad_rows
     self.is_funnel = cls_segment_id != 0
     self.layout = squad_data.FUNNEL_LAYOUT if self.is_funnel else squad_data.BERT_LAYOUT
+    self.has_unanswerable = False  # whether the model was trained on questions without an answer
     self._side_table: list[dict[str, Any]] = []
 
   # -- data --
@@ -213,11 +215,12 @@ class SquadTask(base.RawDataTask):
   def _find_answer(self, question, passage):
     """First and last piece of the first answer or None, and what is to be said about it.
 
-    The remarks: "misplaced", the answer is not where the file says; "lost", the tokenizer leaves
-    nothing of it; "inexact", its pieces hold more than it ("ton" of "Washington").
+    The remarks: "unanswerable", there is no answer; "misplaced", the answer is not where the file
+    says; "lost", the tokenizer leaves nothing of it; "inexact", its pieces hold more than it ("ton"
+    of "Washington").
     """
     if not question.answers:
-      return None, ""
+      return None, UNANSWERABLE
     text, start = question.answers[0], question.answer_start
     if start is None:  # not in training; only the evaluation's loss needs a place
       start = passage.context.find(text)
@@ -273,6 +276,7 @@ class SquadTask(base.RawDataTask):
         notes[note] += len(ids)
         if note in LEFT_OUT:
           log.warning("Left out of training: %s, %s", ", ".join(ids), LEFT_OUT[note])
+    self.has_unanswerable = notes[UNANSWERABLE] > 0
     log.info("Answers of the training data: %d left out, %d hold a part of a token only",
              sum(notes[note] for note in LEFT_OUT), notes["inexact"])
 
@@ -291,9 +295,17 @@ class SquadTask(base.RawDataTask):
 
   @property
   def version_2(self) -> bool:
-    """Whether "no answer" is an answer: as the flags say, else as the evaluated file is."""
-    return self.data_settings.version_2_with_negative or self.settings.eval_version == "v2" or \
-        any(question["answers"] == [] for question in self._questions())
+    """Whether "no answer" is an answer.
+
+    1. As the flags say, 2. as the evaluated file is, 3. as the training file was, if the evaluated
+    file has no answers.
+    """
+    return (self.data_settings.version_2_with_negative or self.settings.eval_version == "v2"
+            or any(question["answers"] == [] for question in self._questions())
+            or (self.has_unanswerable and not self.has_golds))
+
+  def model_settings(self):
+    return {"has_unanswerable": self.has_unanswerable}
 
   @property
   def has_golds(self) -> bool:

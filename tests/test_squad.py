@@ -371,3 +371,17 @@ def test_side_table_follows_its_records(sharded, tokenizer):
 def test_probabilities():
   assert squad_metrics.probabilities([]) == []
   assert squad_metrics.probabilities([1000.0, 1000.0]) == [0.5, 0.5]
+
+
+def test_a_model_of_questions_without_answers_predicts_none(tmp_path, tokenizer):
+  """A file that has no answers does not say which rules count; the training file did."""
+  for unanswerable in (False, True):
+    task = make_task(train_file=tiny_squad.write(tmp_path / "t.json", 9, 1, unanswerable),
+                     predict_file=tiny_squad.write(tmp_path / "p.json", 9, 2, answers=False))
+    files = {split: str(tmp_path / split) for split in ("train", "predict")}
+    for split, file in files.items():
+      records.write_split(file, task, split, tokenizer, 24)
+    task.read_training_notes(files["train"] + records.SIDE_TABLE)
+    read_side_table(task, files["predict"])
+    assert task.model_settings() == {"has_unanswerable": unanswerable}
+    assert task.version_2 == unanswerable

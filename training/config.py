@@ -16,7 +16,7 @@ from errors import UserError
 
 def option(default: Any, help_text: str, choices: tuple[str, ...] | None = None,
            aliases: tuple[str, ...] = (), kind: type | None = None,
-           lower: int | None = None) -> Any:
+           lower: int | None = None, stored: bool = False) -> Any:
   """A dataclass field that is also a flag.
 
   Args:
@@ -26,10 +26,12 @@ def option(default: Any, help_text: str, choices: tuple[str, ...] | None = None,
     aliases: other names under which the flag is known.
     kind: bool, int, float or str; taken from the default where that is not None.
     lower: the smallest allowed number.
+    stored: the model folder stores the value of training (training/model_folder.py), and
+      evaluation, prediction and conversion use it.
   """
   return dataclasses.field(default=default, metadata={
       "help": help_text, "choices": choices, "aliases": aliases,
-      "kind": kind or type(default), "lower": lower})
+      "kind": kind or type(default), "lower": lower, "stored": stored})
 
 
 @dataclasses.dataclass
@@ -52,7 +54,7 @@ class Model:
       "whose pooler is missing or was never trained")
   cls_scope: str = option(
       "", "variable scope of the task's head; empty for the family's own place: the top level for "
-      "BERT, the task's name for Funnel")
+      "BERT, the task's name for Funnel", stored=True)
   overwrite_keys: str = option(
       "", "comma-separated keys of a Funnel configuration (dropout, ...) for which the flag of "
       "that name wins over the file")
@@ -66,10 +68,11 @@ class Tokenizer:
                                aliases=("vocab_file", "sp_model_file"))
   tokenizer_type: str = option(
       "word_piece", "kind of tokenizer", ("word_piece", "sent_piece", "WordPiece", "SentencePiece"),
-      aliases=("tokenization",))
+      aliases=("tokenization",), stored=True)
   uncased: bool = option(True, "lower-case the text and strip its accents",
-                         aliases=("do_lower_case",))
-  keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters")
+                         aliases=("do_lower_case",), stored=True)
+  keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters",
+                              stored=True)
 
 
 @dataclasses.dataclass
@@ -89,16 +92,16 @@ class Classification:
 
   task_name: str = option("", "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
                           "snli, or tsv, csv, jsonl for your own files",
-                          aliases=("classification_task_name",))
+                          aliases=("classification_task_name",), stored=True)
   train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
   eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
   predict_file: str = option("", "own file to predict; default: test.tsv in data_dir")
   text_a_col: str = option("text", "column of the (first) text: name in the header, or number "
-                           "from 0")
-  text_b_col: str = option("", "column of the second text; empty for single texts")
-  label_col: str = option("label", "column of the label")
-  has_header: bool = option(True, "the files' first line names the columns")
-  is_regression: bool = option(False, "labels of own files are numbers to predict")
+                           "from 0", stored=True)
+  text_b_col: str = option("", "column of the second text; empty for single texts", stored=True)
+  label_col: str = option("label", "column of the label", stored=True)
+  has_header: bool = option(True, "the files' first line names the columns", stored=True)
+  is_regression: bool = option(False, "labels of own files are numbers to predict", stored=True)
 
 
 @dataclasses.dataclass
@@ -137,7 +140,7 @@ class Pretraining:
 class Race:
   """Multiple choice: questions about passages, with options."""
 
-  task_name: str = option("race", "data set: race, swag, or jsonl for your own files")
+  task_name: str = option("race", "data set: race, swag, or jsonl for your own files", stored=True)
   train_file: str = option("", "own training file; default: train.csv (swag), train.jsonl in "
                            "data_dir")
   eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
@@ -146,7 +149,8 @@ class Race:
   eval_split: str = option("dev", "split to evaluate; its questions must have answers",
                            ("dev", "test"))
   max_qa_length: int = option(
-      128, "longest question with an option, in tokens; of longer ones the end is kept", lower=1)
+      128, "longest question with an option, in tokens; of longer ones the end is kept", lower=1,
+      stored=True)
   num_options: int = option(
       0, "options per question; questions with fewer are filled up and the fill is masked out; 0 "
       "for 4 in race, else for the largest number in the files", lower=0)
@@ -168,9 +172,10 @@ class RecordFiles:
 class Data:
   """How much data, and where its records are kept."""
 
-  output_dir: str = option("", "folder of the preprocessed records; default ./runs/TASK")
+  output_dir: str = option("", "folder of the preprocessed records; default: model_dir, or "
+                           "./runs/TASK")
   max_seq_length: int = option(None, "longest sequence, in tokens, specials included", kind=int,
-                               aliases=("seq_len",), lower=3)
+                               aliases=("seq_len",), lower=3, stored=True)
   overwrite_data: bool = option(False, "make the records anew even where they exist")
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all",
                                   lower=0)
@@ -222,13 +227,15 @@ class Trainer:
       "memory of train_batch_size / gradient_accumulation_steps", lower=1)
   eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
   predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
+  predict_dir: str = option("", "folder of the predictions; default: model_dir")
   save_steps: int = option(0, "updates between checkpoints; 0 for one per epoch",
                            aliases=("save_checkpoints_steps",), lower=0)
   max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
   eval_every_steps: int = option(0, "updates between evaluations during training; 0 for none",
                                 lower=0)
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
-  eval_start_step: int = option(-1, "with eval_all_ckpt: those after this step")
+  eval_start_step: int = option(0, "with eval_all_ckpt: those after this step; -1 adds step 0, "
+                                "before training")
   eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step")
   early_stopping_patience: int = option(
       0, "stop training after this many evaluations without a better score; 0 never stops",
@@ -263,8 +270,9 @@ class Runtime:
 class SquadData:
   """How SQuAD becomes records."""
 
-  doc_stride: int = option(128, "pieces of the passage from a window to the next", lower=1)
-  max_query_length: int = option(64, "pieces of a question that are used", lower=1)
+  doc_stride: int = option(128, "pieces of the passage from a window to the next", lower=1,
+                           stored=True)
+  max_query_length: int = option(64, "pieces of a question that are used", lower=1, stored=True)
   version_2_with_negative: bool = option(
       False, "the files are SQuAD v2.0, where questions may have no answer; they are taken to be "
       "wherever such a question is among them")
@@ -282,7 +290,6 @@ class Squad:
                               "the file as it is", ("", "v1", "v2"))
   eval_version: str = option("", "rules of evaluation; empty for v2 where the file has questions "
                              "without an answer, else v1", ("", "v1", "v2"))
-  predict_dir: str = option("", "folder of the predictions; default: model_dir")
   prepro_split: str = option("", "make the records of this split and stop", ("", "train", "eval"))
   num_proc: int = option(1, "processes that make the records", lower=1)
   proc_id: int = option(
@@ -298,9 +305,11 @@ class Squad:
       False, "v2: search the threshold that gives the best F1 on the evaluated data, and use it")
   start_n_top: int = option(5, "Funnel: starts per window", lower=1)
   end_n_top: int = option(5, "Funnel: ends per start", lower=1)
-  use_answer_class: bool = option(True, "Funnel: a head of its own says whether there is no answer")
-  conditional_end: bool = option(True, "Funnel: the end is predicted given the start")
-  use_masked_loss: bool = option(True, "Funnel: only [CLS] and passage take part in the loss")
+  use_answer_class: bool = option(True, "Funnel: a head of its own says whether there is no answer",
+                                  stored=True)
+  conditional_end: bool = option(True, "Funnel: the end is predicted given the start", stored=True)
+  use_masked_loss: bool = option(True, "Funnel: only [CLS] and passage take part in the loss",
+                                 stored=True)
   ans_loss_weight: float = option(0.5, "Funnel: weight of the losses of start and end")
   cls_loss_weight: float = option(0.5, "Funnel: weight of the loss of use_answer_class")
   do_ensemble: bool = option(False, "predict with all of --ensemble_ckpts together")
@@ -334,6 +343,20 @@ class Experiment:
 
   def to_dict(self) -> dict[str, dict[str, Any]]:
     return dataclasses.asdict(self)
+
+
+def stored_fields(experiment: Experiment, job: str) -> dict[str, Any]:
+  """Name of each setting that a model folder stores -> its section of the experiment.
+
+  Args:
+    experiment: the settings.
+    job: "classification", "race", "squad" or "pretraining", whose section counts.
+  """
+  sections = [experiment.model, experiment.tokenizer, experiment.data, getattr(experiment, job)]
+  if job == "squad":
+    sections.append(experiment.squad_data)
+  return {field.name: section for section in sections for field in dataclasses.fields(section)
+          if field.metadata["stored"]}
 
 
 EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "..", "configs", "experiments")

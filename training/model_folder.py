@@ -1,37 +1,55 @@
-"""The settings that a model folder carries beside its checkpoints.
+"""The files of a model folder beside its checkpoints, and the settings they carry.
 
+  bert_config.json or net_config.json   the model's configuration
+  vocab.txt or spiece.model             the vocabulary
   model_settings.json   name -> value of the settings the model was trained with: task_name,
                         columns, label_list, uncased, strip_accents, max_seq_length, ...
   labels.json           task_name and label_list alone, for programs that need no more
 
-Names are those of the flags, in addition to label_list.
+Names of settings are those of the flags, in addition to job and label_list. A folder `best`, with
+a copy of the best checkpoint, has copies of these files; if it has none, the folder above serves.
 """
 
+import dataclasses
+import logging
 import os
+from collections.abc import Iterable, Set
 from typing import Any
 
 import tensorflow as tf
 
-from training import records
+import modeling
+from errors import UserError
+from training import checkpoints, config, records
 
+log = logging.getLogger(__name__)
+
+CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
+VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 SETTINGS_NAME = "model_settings.json"
 LABELS_NAME = "labels.json"
 SETTINGS_NAMES = (SETTINGS_NAME, LABELS_NAME)
 
 
-def read_settings(folder: str) -> dict[str, Any]:
-  """Returns the settings of the model in `folder`; empty if the folder has none.
+def find_in(folder: str, names: Iterable[str]) -> str | None:
+  """Path of the first of `names` that is in a folder, or for a folder `best` in the one above."""
+  folders = [folder]
+  if os.path.basename(folder) == "best":
+    folders.append(os.path.dirname(folder))
+  paths = (os.path.join(place, name) for place in folders for name in names)
+  return next((path for path in paths if tf.io.gfile.exists(path)), None)
+
+
+def read_settings(folder: str | None) -> dict[str, Any]:
+  """Returns the settings of the model in `folder`; empty if the folder has none, or for None.
 
   Folders of earlier versions have labels.json alone.
 
   Raises:
     UserError: a file is not valid JSON.
   """
-  for name in SETTINGS_NAMES:
-    path = os.path.join(folder, name)
-    if tf.io.gfile.exists(path):
-      return records.read_json(path)
-  return {}
+  path = find_in(folder, SETTINGS_NAMES) if folder is not None else None
+  return records.read_json(path) if path else {}
 
 
 def write_settings(folder: str, settings: dict[str, Any]) -> None:
@@ -40,3 +58,111 @@ def write_settings(folder: str, settings: dict[str, Any]) -> None:
   labels = {name: settings[name] for name in ("task_name", "label_list") if name in settings}
   if labels:
     records.write_json(os.path.join(folder, LABELS_NAME), labels)
+
+
+# Key of Hugging Face's tokenizer_config.json -> name here.
+TOKENIZER_KEYS = {"do_lower_case": "uncased", "strip_accents": "strip_accents",
+                  "tokenize_chinese_chars": "tokenize_chinese_chars"}
+
+
+def read_tokenizer_config(folder: str) -> dict[str, Any]:
+  """Returns the tokenizer's settings in tokenizer_config.json; empty if the folder has none."""
+  path = find_in(folder, ["tokenizer_config.json"])
+  values = records.read_json(path) if path else {}
+  return {name: values[key] for key, name in TOKENIZER_KEYS.items() if key in values}
+
+
+def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
+  """The settings of a run that its model folder stores: name -> value."""
+  return {"job": job, **{name: getattr(section, name) for name, section
+                         in config.stored_fields(experiment, job).items()}}
+
+
+def trained_folder(experiment: config.Experiment) -> str | None:
+  """Folder of the trained model that a run continues, evaluates or predicts with.
+
+  This is model_dir if it has a checkpoint; without training also the folder of --init_checkpoint.
+  None if the run trains a new model.
+  """
+  if checkpoints.latest(experiment.trainer.model_dir):
+    return experiment.trainer.model_dir
+  return None if experiment.trainer.do_train else start_folder(experiment.model)
+
+
+def start_folder(model: config.Model) -> str | None:
+  """Folder of --init_checkpoint, which is a prefix, a file, or that folder; None without one."""
+  path = model.init_checkpoint
+  if path in ("", "none"):
+    return None
+  return path if tf.io.gfile.isdir(path) else os.path.dirname(path) or "."
+
+
+def take_settings(experiment: config.Experiment, given: set[str], job: str) -> None:
+  """Fills the settings that the user did not give from the trained model's folder, if there is one.
+
+  A flag that differs from the folder's setting is logged and wins, except for the tokenizer's:
+  with another casing the model would get other tokens than it was trained with. The task's name is
+  compared by the task itself, as some tasks share their models.
+
+  Args:
+    experiment: changed in place.
+    given: names of the settings that the user gave; those taken from the folder are added.
+    job: as for config.stored_fields.
+
+  Raises:
+    UserError: the folder is that of another job, or a flag contradicts the tokenizer's settings.
+  """
+  folder = trained_folder(experiment)
+  settings = read_settings(folder)
+  fields = config.stored_fields(experiment, job)
+  if settings.get("job", job) != job:
+    if folder == experiment.trainer.model_dir:
+      raise UserError(f"{folder}: this folder holds a model of another job ({settings['job']}); "
+                      f"use another --model_dir")
+    fields = {name: fields[name] for name in _tokenizer_names()}
+  taken = {}
+  for name in fields.keys() & settings.keys():
+    section, stored = fields[name], settings[name]
+    if name not in given:
+      setattr(section, name, stored)
+      given.add(name)
+      taken[name] = stored
+    elif getattr(section, name) != stored and name != "task_name":
+      difference = f"--{name}={getattr(section, name)}, but the model in {folder} was trained " \
+                   f"with {stored}"
+      if section is experiment.tokenizer:
+        raise UserError(f"{difference}; leave --{name} out")
+      log.warning(difference)
+  if taken:
+    log.info("Settings of the model in %s: %s", folder,
+             ", ".join(f"{name}={value}" for name, value in sorted(taken.items())))
+
+
+def _tokenizer_names():
+  return [field.name for field in dataclasses.fields(config.Tokenizer) if field.metadata["stored"]]
+
+
+def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) -> None:
+  """Fills the tokenizer's settings that the user did not give from the pretrained model.
+
+  Search order: 1. model_settings.json of the folder, 2. its tokenizer_config.json.
+
+  Args:
+    tokenizer: changed in place.
+    folder: the pretrained model's.
+    given: names of the settings that the user gave.
+  """
+  settings = {**read_tokenizer_config(folder), **read_settings(folder)}
+  found = {name: settings[name] for name in _tokenizer_names() if name in settings}
+  for name, value in found.items():
+    if name not in given and getattr(tokenizer, name) != value:
+      setattr(tokenizer, name, value)
+      log.info("%s=%s, as %s says", name, value, folder)
+
+
+def copy_files(source: str, target: str, vocab_name: str) -> None:
+  """Copies a model folder's configuration, vocabulary and settings to another folder."""
+  for name in {*CONFIG_NAMES, *VOCAB_NAMES, *SETTINGS_NAMES, vocab_name}:
+    path = os.path.join(source, name)
+    if name and tf.io.gfile.exists(path):
+      records.copy(path, os.path.join(target, name))

@@ -23,7 +23,7 @@ import modeling
 import tokenization
 from errors import UserError
 from tasks.base import Task
-from training import checkpoints, config, estimator, hooks, inputs, records
+from training import checkpoints, config, estimator, hooks, inputs, model_folder, records
 
 log = logging.getLogger(__name__)
 
@@ -99,24 +99,14 @@ def _parse_flags(argv):
 
 # ---- Finding the pretrained encoder -------------------------------------------------------------
 
-CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
-VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
-
-
-def find_in(folder: str, names: tuple[str, ...]) -> str | None:
-  """The first of `names` that is in a folder."""
-  paths = (os.path.join(folder, name) for name in names)
-  return next((path for path in paths if tf.io.gfile.exists(path)), None)
-
 
 def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir: str,
                     do_train: bool, given: Set[str] = frozenset()) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
 
-  The configuration and the vocabulary are those beside the checkpoint to use: model_dir's own,
-  where an earlier run left one, else --init_checkpoint's. Where none lie there they are looked for
-  in the folder `pretrained`, which comes before --init_checkpoint's if the user named it (if it is
-  in `given`). Training needs a checkpoint to start from while model_dir has none.
+  Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint, else the
+  folder of --init_checkpoint, unless the user named the folder `pretrained` (it is in `given`),
+  2. `pretrained`. Training needs a checkpoint to start from while model_dir has none.
 
   Raises:
     UserError: something is in neither place, says what, and which command gets it; or a
@@ -129,13 +119,13 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
   if is_trained:
     folders.insert(0, model_dir)
   elif model.init_checkpoint not in ("", "none") and "pretrained" not in given:
-    folder = os.path.dirname(model.init_checkpoint) or "."
-    # In `best` is a copy of the best checkpoint of the folder above.
-    folders.insert(0, os.path.dirname(folder) if os.path.basename(folder) == "best" else folder)
+    folders.insert(0, model_folder.start_folder(model))
+  vocab_name = model_folder.read_settings(folders[0]).get("vocab_file")
+  vocab_names = (*([vocab_name] if vocab_name else []), *model_folder.VOCAB_NAMES)
 
   def find(names, flag, what):
     for folder in folders:
-      if path := find_in(folder, names):
+      if path := model_folder.find_in(folder, names):
         return path
     raise UserError(
         f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
@@ -143,44 +133,106 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
         f"there; convert_checkpoint.py turns one from Hugging Face into that form")
 
   if not model.model_config:
-    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration")
+    model.model_config = find(model_folder.CONFIG_NAMES, "model_config", "model configuration")
   if not tokenizer.tokenizer_path:
-    if find_in(folders[0], CONFIG_NAMES) and not find_in(folders[0], VOCAB_NAMES):
-      raise UserError(f"{folders[0]}: the model has no vocabulary beside it; name the one that it "
-                      f"was trained with, with --vocab_file (--tokenizer_path)")
-    tokenizer.tokenizer_path = find(VOCAB_NAMES, "tokenizer_path", "vocabulary")
+    own_config = model_folder.find_in(folders[0], model_folder.CONFIG_NAMES)
+    if own_config and not model_folder.find_in(folders[0], vocab_names):
+      raise UserError(f"{os.path.dirname(own_config)}: the model has no vocabulary beside it; name "
+                      f"the one that it was trained with, with --vocab_file (--tokenizer_path)")
+    tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary")
   if do_train and not is_trained and not model.init_checkpoint:
     model.init_checkpoint = checkpoints.resolve(model.pretrained)
 
 
 def load_model_config(model: config.Model) -> modeling.Config:
-  """The model's configuration, with the keys of --overwrite_keys taken from the flags."""
+  """The model's configuration, with the keys of --overwrite_keys taken from the flags.
+
+  truncate_seq, which net_config.json does not hold, is that of the settings beside the file.
+  """
   keys = [key.strip() for key in model.overwrite_keys.split(",") if key.strip()]
-  return modeling.load_config(model.model_config, keys)
+  model_config = modeling.load_config(model.model_config, keys)
+  folder = os.path.dirname(model.model_config)
+  stored = model_folder.read_settings(folder).get("truncate_seq")
+  if stored in (None, getattr(model_config, "truncate_seq", None)):
+    return model_config
+  if "truncate_seq" in keys:
+    log.warning("--truncate_seq=%s, but the model in %s was trained with %s",
+                model_config.truncate_seq, folder, stored)
+    return model_config
+  return dataclasses.replace(model_config, truncate_seq=stored)
 
 
-def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str,
-             has_other_work: bool = False) -> None:
-  """Fills what the user left open: the --do_ flags, the folders, the encoder, the task's recipe.
+def take_model_settings(experiment: config.Experiment, given: set[str], job: str,
+                        task_name: str = "", has_other_work: bool = False) -> None:
+  """Fills the --do_ flags, the folders, and the settings that a trained model's folder stores.
+
+  The first step of a script; `complete` follows once the task is known.
 
   Args:
     experiment: changed in place.
-    given: names that the user set.
+    given: names that the user set; those taken from the folder are added.
     job: "classification", "race" or "squad"; see take_recipe.
-    task_name: the task's canonical name.
-    has_other_work: something is to be done even without a --do_ flag.
+    task_name: the task's canonical name; empty to take it from the folder.
+    has_other_work: the script has work even without a --do_ flag.
+
+  Raises:
+    UserError: there is no trained model to evaluate or predict with, or flags contradict it.
   """
-  trainer, data = experiment.trainer, experiment.data
+  trainer, model = experiment.trainer, experiment.model
   if trainer.do_submit and job != "classification":
     raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
+  if trainer.predict_dir and trainer.num_trials > 1:
+    raise UserError("--predict_dir: with --num_trials each trial writes its predictions to its own "
+                    "model_dir; leave --predict_dir out")
   if not any((trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit,
               has_other_work)):
     trainer.do_train = trainer.do_eval = True
-  data.output_dir = data.output_dir or os.path.join("runs", task_name)
-  trainer.model_dir = trainer.model_dir or data.output_dir
-  find_pretrained(experiment.model, experiment.tokenizer, trainer.model_dir, trainer.do_train,
-                  given)
-  take_recipe(experiment, given, load_model_config(experiment.model).family, job, task_name)
+  _fill_folders(experiment, task_name)
+  if not trainer.do_train and tf.io.gfile.isdir(os.path.join(model.init_checkpoint, "best")):
+    model.init_checkpoint = os.path.join(model.init_checkpoint, "best")
+  if not (trainer.do_train or has_other_work) and trainer.model_dir and trainer.num_trials == 1:
+    find_checkpoint(trainer.model_dir, model, "evaluate" if trainer.do_eval else "predict with")
+  model_folder.take_settings(experiment, given, job)
+
+
+def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str) -> None:
+  """Fills the encoder, the tokenizer's settings, and the task's recipe.
+
+  Args:
+    experiment: after take_model_settings; changed in place.
+    given: names that the user set, or the trained model's folder.
+    job: "classification", "race" or "squad"; see take_recipe.
+    task_name: the task's canonical name.
+  """
+  model, tokenizer, trainer = experiment.model, experiment.tokenizer, experiment.trainer
+  _fill_folders(experiment, task_name)
+  find_pretrained(model, tokenizer, trainer.model_dir, trainer.do_train, given)
+  model_folder.fill_tokenizer(tokenizer, os.path.dirname(tokenizer.tokenizer_path), given)
+  take_recipe(experiment, given, load_model_config(model).family, job, task_name)
+
+
+def _fill_folders(experiment, task_name):
+  """One of output_dir and model_dir serves for both; without either it is runs/TASK."""
+  trainer, data = experiment.trainer, experiment.data
+  default = os.path.join("runs", task_name) if task_name else ""
+  data.output_dir, trainer.model_dir = (data.output_dir or trainer.model_dir or default,
+                                        trainer.model_dir or data.output_dir or default)
+
+
+def find_checkpoint(model_dir: str, model: config.Model, purpose: str) -> str:
+  """Checkpoint to evaluate or predict with: model_dir's newest, else --init_checkpoint.
+
+  Raises:
+    UserError: there is none.
+  """
+  found = checkpoints.latest(model_dir)
+  if found is None and model.init_checkpoint not in ("", "none"):
+    found = checkpoints.resolve(model.init_checkpoint)
+  if found is None:
+    missing = "" if tf.io.gfile.isdir(model_dir) else " (there is no such folder)"
+    raise UserError(f"{model_dir}: no checkpoint to {purpose}{missing}; train first (--do_train), "
+                    f"or name the folder with --model_dir or a checkpoint with --init_checkpoint")
+  return found
 
 
 def take_recipe(experiment: config.Experiment, given: set[str], family: str, job: str,
@@ -273,8 +325,8 @@ class Runner:
     """Where model_dir has the vocabulary that its model was trained with."""
     settings = self.experiment.tokenizer
     name = os.path.basename(settings.tokenizer_path)
-    if settings.tokenizer_type == "word_piece" and name not in VOCAB_NAMES:
-      name = VOCAB_NAMES[0]
+    if settings.tokenizer_type == "word_piece" and name not in model_folder.VOCAB_NAMES:
+      name = model_folder.VOCAB_NAMES[0]
     return os.path.join(self.experiment.trainer.model_dir, name)
 
   def _check_own_vocab(self):
@@ -405,8 +457,15 @@ class Runner:
       hook.close()
 
   def _write_model_files(self):
-    """Writes the configuration and the vocabulary, so that the folder is a model by itself."""
+    """Writes configuration, vocabulary and settings, so that the folder is a model by itself."""
     model_dir = self.experiment.trainer.model_dir
+    settings = {**model_folder.stored_settings(self.experiment, self.task.job),
+                **self.task.model_settings()}
+    if self.tokenizer is not None:
+      settings["vocab_file"] = os.path.basename(self._own_vocab_path())
+    if hasattr(self.model_config, "truncate_seq"):
+      settings["truncate_seq"] = self.model_config.truncate_seq
+    model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
       records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was made with: this one may not fit it.
@@ -534,6 +593,7 @@ class Runner:
     is_chosen = self._is_training or self._best_info().get("data") in (None, self._data_key())
     if best_step == step and is_own and is_chosen:
       copied = checkpoints.copy(checkpoint, folder)
+      model_folder.copy_files(trainer.model_dir, folder, os.path.basename(self._own_vocab_path()))
       records.write_json(os.path.join(folder, "info.json"),
                          {"step": step, "checkpoint": copied, **entry})
     records.write_json(os.path.join(trainer.model_dir, "eval_results.json"), {
@@ -583,14 +643,9 @@ class Runner:
 
   def _newest_checkpoint(self, purpose):
     trainer = self.experiment.trainer
-    found = checkpoints.latest(trainer.model_dir)
-    if found is None and self.experiment.model.init_checkpoint not in ("", "none"):
-      found = self.experiment.model.init_checkpoint
+    found = find_checkpoint(trainer.model_dir, self.experiment.model, purpose)
+    if not checkpoints.latest(trainer.model_dir):
       log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
-    if found is None:
-      raise UserError(f"{trainer.model_dir}: no checkpoint to {purpose}; train first (--do_train), "
-                      f"or name the folder with --model_dir or a checkpoint with "
-                      f"--init_checkpoint")
     return found
 
 

@@ -1,0 +1,156 @@
+"""A model folder carries the settings of training to prediction, evaluation and conversion."""
+
+import csv
+import json
+import os
+import shutil
+
+import pytest
+import tensorflow as tf
+import tiny
+
+import run_classifier
+from errors import UserError
+from tasks import classification
+from training import checkpoints, config, model_folder, runner
+
+
+def write_reviews(path, count, seed, names=("pos", "neg")):
+  """Writes a CSV file review,sentiment with words in capitals among the others."""
+  with open(path, "w", newline="") as writer:
+    rows = csv.writer(writer)
+    rows.writerow(["review", "sentiment"])
+    for index, (text, label) in enumerate(tiny.sentences(count, seed)):
+      words = [word.title() if (index + place) % 3 == 0 else word
+               for place, word in enumerate(text.split())]
+      rows.writerow([" ".join(words), names[int(label)]])
+  return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A folder with a model of own files, trained with settings that differ from the defaults."""
+  folder = tmp_path_factory.mktemp("model_folder")
+  tiny.write_encoder(folder / "encoder")
+  write_reviews(folder / "new.csv", 40, 3)
+  tiny.run("run_classifier.py", "--do_train", "--do_predict", "--eval_every_steps=20",
+           "--task_name=csv", "--text_a_col=review", "--label_col=sentiment",
+           "--do_lower_case=False", "--max_seq_length=10", f"--pretrained={folder / 'encoder'}",
+           f"--train_file={write_reviews(folder / 'train.csv', 96, 1)}",
+           f"--eval_file={write_reviews(folder / 'dev.csv', 30, 2)}",
+           f"--predict_file={folder / 'new.csv'}", f"--model_dir={folder / 'run'}",
+           "--train_batch_size=8", "--train_steps=40", "--learning_rate=2e-3")
+  return folder
+
+
+def predict(*flags, status=0):
+  return tiny.run("run_classifier.py", "--do_predict", *flags, status=status)
+
+
+def test_files_of_a_trained_folder(trained):
+  run = trained / "run"
+  with open(run / "model_settings.json") as reader:
+    settings = json.load(reader)
+  expected = {"job": "classification", "task_name": "csv", "text_a_col": "review",
+              "label_col": "sentiment", "uncased": False, "max_seq_length": 10,
+              "label_list": ["neg", "pos"], "vocab_file": "vocab.txt"}
+  assert expected.items() <= settings.items()
+  assert not {"train_file", "learning_rate", "tokenizer_path"} & settings.keys()
+  for name in ("model_settings.json", "labels.json", "vocab.txt", "bert_config.json"):
+    assert (run / "best" / name).read_text() == (run / name).read_text()
+  assert not os.path.exists("runs"), "records belong to --model_dir"
+  assert tf.io.gfile.glob(f"{run}/csv.len-10.train.*.tfrecord")
+
+
+def test_prediction_needs_no_setting_again(trained):
+  """The same predictions with the folder alone, and with a copy of best/ in an empty place."""
+  predictions = (trained / "run" / "predictions.new.tsv").read_text()
+  os.rename(trained / "run" / "predictions.new.tsv", trained / "first.tsv")
+  file = f"--predict_file={trained / 'new.csv'}"
+  _, err = predict(f"--model_dir={trained / 'run'}", file)
+  assert "Settings of the model in" in err and "uncased=False" in err
+  assert (trained / "run" / "predictions.new.tsv").read_text() == predictions
+  shutil.copytree(trained / "run" / "best", trained / "copy")
+  predict(f"--init_checkpoint={trained / 'copy'}", f"--output_dir={trained / 'other'}",
+          f"--predict_dir={trained / 'there'}", file)
+  assert (trained / "there" / "predictions.new.tsv").read_text() == predictions
+
+
+def test_labels_are_those_of_the_model(trained):
+  """A training file with other labels is nearby, and may not rename the classes."""
+  os.makedirs(trained / "new")
+  write_reviews(trained / "new" / "train.csv", 20, 5, ("a", "b"))
+  shutil.copy(trained / "new.csv", trained / "new" / "test.csv")
+  predict(f"--init_checkpoint={trained / 'run'}", f"--data_dir={trained / 'new'}",
+          f"--output_dir={trained / 'third'}")
+  rows = (trained / "third" / "predictions.test.tsv").read_text().splitlines()
+  assert "probability_neg" in rows[0] and "probability_pos" in rows[0]
+  experiment = config.Experiment()
+  experiment.trainer.model_dir = str(trained / "run")
+  dataset = classification.DATASETS["sst-2"]
+  task = classification.ClassificationTask("csv", dataset)
+  with pytest.raises(UserError, match=r"trained with the labels \['neg', 'pos'\], the data have"):
+    run_classifier.find_labels(task, experiment, None)
+
+
+def test_contradictions(trained):
+  _, err = predict(f"--model_dir={trained / 'run'}", "--do_lower_case", "--max_seq_length=12",
+                   status=1)
+  assert f"--uncased=True, but the model in {trained / 'run'} was trained with False" in err
+  assert "Traceback" not in err
+
+  experiment, given = config.Experiment(), {"max_seq_length", "text_a_col"}
+  experiment.trainer.model_dir = str(trained / "run")
+  experiment.data.max_seq_length, experiment.classification.text_a_col = 12, "review"
+  model_folder.take_settings(experiment, given, "classification")
+  assert experiment.data.max_seq_length == 12 and experiment.classification.label_col == "sentiment"
+  assert {"label_col", "uncased", "task_name"} <= given
+  with pytest.raises(UserError, match="holds a model of another job"):
+    model_folder.take_settings(experiment, set(), "squad")
+
+
+def test_a_mistyped_folder_is_named_and_not_made(trained):
+  wrong = trained / "rum"
+  _, err = predict(f"--model_dir={wrong}", "--task_name=csv", status=1)
+  assert f"{wrong}: no checkpoint to predict with (there is no such folder)" in err
+  assert not wrong.exists()
+
+
+def test_submissions_are_whole(trained):
+  tiny.write_cola(trained / "CoLA", 8, 8, 8)
+  _, err = tiny.run("run_classifier.py", "--do_submit", "--task_name=cola", "--max_eval_examples=4",
+                    f"--init_checkpoint={trained / 'encoder'}", "--max_seq_length=16",
+                    f"--data_dir={trained / 'CoLA'}", f"--output_dir={trained / 'cola'}", status=1)
+  assert "--do_submit: GLUE's submission needs predictions for all test data" in err
+
+
+def test_new_training_takes_the_tokenizer_alone(trained):
+  """Labels, columns and lengths of the classifier that training starts from do not count."""
+  experiment, given = config.Experiment(), set()
+  experiment.trainer.do_train = True
+  experiment.trainer.model_dir = str(trained / "fresh")
+  experiment.model.init_checkpoint = str(trained / "run")
+  runner.take_model_settings(experiment, given, "classification", "csv")
+  runner.complete(experiment, given, "classification", "csv")
+  assert not experiment.tokenizer.uncased
+  assert experiment.classification.text_a_col == "text" and experiment.data.max_seq_length == 128
+  assert experiment.data.output_dir == str(trained / "fresh")
+
+
+def test_truncate_seq_is_kept(tmp_path):
+  """net_config.json does not hold it; the settings do."""
+  encoder = tiny.write_funnel(tmp_path / "funnel")
+  model = config.Model(model_config=os.path.join(encoder, "net_config.json"))
+  assert runner.load_model_config(model).truncate_seq
+  model_folder.write_settings(encoder, {"truncate_seq": False})
+  assert not runner.load_model_config(model).truncate_seq
+
+
+def test_folders_of_earlier_versions(tmp_path):
+  """They have labels.json alone, and nothing in best/."""
+  folder = tmp_path / "old"
+  os.makedirs(folder / "best")
+  (folder / "labels.json").write_text('{"task_name": "csv", "label_list": ["x", "y"]}')
+  assert model_folder.read_settings(str(folder / "best"))["label_list"] == ["x", "y"]
+  assert model_folder.read_settings(str(tmp_path)) == {}
+  assert checkpoints.latest(str(folder)) is None
