@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import tiny
 
 import modeling
 import optimization
+import run_classifier
+from training import config, runner
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -279,6 +282,26 @@ def test_create_optimizer_without_warm_up():
     session.run(op)
     # m = 0.1, sqrt(v) = sqrt(0.001): Adam's first step without bias correction
     assert session.run(x)[0] == pytest.approx(1 - 0.1 * 0.1 / (0.001**0.5 + 1e-6), abs=1e-5)
+
+
+# ---- Files that other programs read -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split, values, name, text", [
+    ("test", {"prediction": [1.5, 0.25]}, "test_results.tsv", "1.5\n0.25\n"),
+    ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n")])
+def test_results_of_the_test_data(tmp_path, split, values, name, text):
+  task = types.SimpleNamespace(name="task", is_regression="prediction" in values,
+                               prediction_rows=lambda predictions: iter([]))
+  run_classifier.write_predictions(
+      task, split, {key: np.array(value, np.float32) for key, value in values.items()},
+      config.Trainer(do_predict=True, model_dir=str(tmp_path)))
+  assert (tmp_path / name).read_text() == text
+
+
+def test_results_of_the_evaluation():
+  assert runner.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
+      "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n")
 
 
 # ---- A whole program ----------------------------------------------------------------------------
