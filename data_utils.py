@@ -12,8 +12,9 @@ def setup_special_ids(tokenizer) -> dict[str, int]:
   """Ids of the tokenizer's special symbols, and its vocab_size.
 
   As in the original, the absl flags of these names (vocab_size, cls_id, ...) that the program
-  defines and that have no value yet are filled, so that ModelConfig.init_from_flags finds
-  vocab_size. Call it after the flags are parsed.
+  defines and that have no value yet are filled. A program that defines no vocab_size gets that flag
+  here, with the value of its last tokenizer, so that ModelConfig.init_from_flags finds it. Call it
+  after the flags are parsed.
 
   Args:
     tokenizer: from tokenization.get_tokenizer.
@@ -24,7 +25,13 @@ def setup_special_ids(tokenizer) -> dict[str, int]:
   Raises:
     UserError: a flag has another value than the tokenizer.
   """
-  from absl.flags import FLAGS
+  from absl import flags
+
+  FLAGS = flags.FLAGS
+  if FLAGS.find_module_defining_flag("vocab_size", default=__name__) == __name__:
+    flags.DEFINE_integer("vocab_size", tokenizer.vocab_size,
+                         "rows of the word embedding table, the tokenizer's", flag_values=FLAGS,
+                         allow_override=True)
   ids = {"vocab_size": tokenizer.vocab_size,
          **{f"{role}_id": value for role, value in tokenizer.special_ids.items()}}
   for name, value in ids.items():

@@ -8,21 +8,50 @@
   net_config = modeling.ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
   model = modeling.FunnelTFM(net_config)
   summary, _ = model.get_pooled_output(inputs, is_training, seg_id=seg_id, input_mask=input_mask)
+
+The functions that programs built on google-research/bert call here are in models/compat.py.
 """
 
 import functools
+import logging
 import os
+import re
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 from errors import UserError
 from models import bert, bert_heads, funnel_heads, layers
 from models.bert import BertConfig, BertModel
+from models.compat import (
+    assert_rank,
+    attention_layer,
+    create_attention_mask_from_input_mask,
+    create_initializer,
+    dropout,
+    embedding_lookup,
+    embedding_postprocessor,
+    gelu,
+    get_activation,
+    get_shape_list,
+    layer_norm,
+    layer_norm_and_dropout,
+    reshape_from_matrix,
+    reshape_to_matrix,
+    transformer_model,
+)
 from models.funnel import FunnelTFM
 from models.funnel_config import ModelConfig
 
 __all__ = ["BertConfig", "BertModel", "FunnelTFM", "ModelConfig", "RELEASED_FUNNELS",
-           "build_encoder", "load_config", "released_funnel"]
+           "assert_rank", "attention_layer", "build_encoder",
+           "create_attention_mask_from_input_mask", "create_initializer", "dropout",
+           "embedding_lookup", "embedding_postprocessor", "gelu", "get_activation",
+           "get_assignment_map_from_checkpoint", "get_shape_list", "layer_norm",
+           "layer_norm_and_dropout", "load_config", "released_funnel", "reshape_from_matrix",
+           "reshape_to_matrix", "transformer_model"]
+
+log = logging.getLogger(__name__)
 
 Config = BertConfig | ModelConfig
 
@@ -60,6 +89,32 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
     return BertConfig.from_dict(values, json_file)
   raise UserError(f"{json_file}: not a model configuration: it has neither the key hidden_size "
                   f"(BERT) nor block_size (Funnel)")
+
+
+def get_assignment_map_from_checkpoint(
+    tvars: Iterable[tf.Variable], init_checkpoint: str) -> tuple[dict[str, str], dict[str, int]]:
+  """Finds the variables that a checkpoint holds under the same name.
+
+    assignment_map, initialized = modeling.get_assignment_map_from_checkpoint(
+        tf.compat.v1.trainable_variables(), init_checkpoint)
+    tf.compat.v1.train.init_from_checkpoint(init_checkpoint, assignment_map)
+
+  A checkpoint that holds none of them is logged as a warning.
+
+  Args:
+    tvars: variables of the graph.
+    init_checkpoint: prefix of the checkpoint.
+
+  Returns:
+    ({name: name} for init_from_checkpoint, {name: 1, "name:0": 1} for a log of what is loaded).
+  """
+  names = [re.sub(r":\d+$", "", variable.name) for variable in tvars]
+  stored = {name for name, _ in tf.train.list_variables(init_checkpoint)}
+  assignment_map = {name: name for name in names if name in stored}
+  if names and not assignment_map:
+    log.warning("%s: this checkpoint holds none of the model's %d variables (%s, ...); all keep "
+                "their initial values", init_checkpoint, len(names), names[0])
+  return assignment_map, {key: 1 for name in assignment_map for key in (name, f"{name}:0")}
 
 
 class BertEncoder:

@@ -104,6 +104,29 @@ def variable_name(variable) -> str:
   return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
 
 
+def create_optimizer(loss: tf.Tensor, init_lr: float, num_train_steps: int,
+                     num_warmup_steps: int | None, use_tpu: bool) -> tf.Operation:
+  """Training operation with BERT's optimizer, as programs built on google-research/bert call it.
+
+  AdamW with weight decay 0.01 (but for biases and layer norms), gradients clipped to global norm
+  1.0, linear warm-up and linear decay to 0. The global step grows by one with each update.
+
+  Args:
+    loss: scalar.
+    init_lr: the peak rate.
+    num_train_steps: the step at which the decay ends.
+    num_warmup_steps: length of the warm-up; 0 or None for none.
+    use_tpu: average the gradients of the TPU's cores.
+  """
+  step = v1.train.get_or_create_global_step()
+  optimizer = AdamW(
+      learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps or 0),
+      weight_decay_rate=0.01, exclude_from_weight_decay=NO_WEIGHT_DECAY)
+  if use_tpu:
+    optimizer = v1.tpu.CrossShardOptimizer(optimizer)
+  return optimizer.minimize(loss, global_step=step)
+
+
 class AdamW(v1.train.Optimizer):
   """Adam with decoupled weight decay (Loshchilov & Hutter 2019), global-norm clipping included.
 
@@ -260,3 +283,22 @@ class AdamW(v1.train.Optimizer):
   def _resource_apply_sparse(self, grad, handle, indices):
     dense_shape = tf.shape(handle, out_type=indices.dtype)
     return self._update(handle, tf.scatter_nd(indices[:, None], grad, dense_shape))
+
+
+class AdamWeightDecayOptimizer(AdamW):
+  """AdamW as programs built on google-research/bert use it.
+
+  They clip the gradients and increase the global step themselves: apply_gradients does neither.
+  """
+
+  def __init__(self, learning_rate, weight_decay_rate: float = 0.0, beta_1: float = 0.9,
+               beta_2: float = 0.999, epsilon: float = 1e-6,
+               exclude_from_weight_decay: Sequence[str] | None = None,
+               name: str = "AdamWeightDecayOptimizer"):
+    """Makes the optimizer; see AdamW for the arguments."""
+    super().__init__(learning_rate, weight_decay_rate, beta_1, beta_2, epsilon, clip_norm=0.0,
+                     exclude_from_weight_decay=exclude_from_weight_decay or (), name=name)
+
+  def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+    """Applies the gradients; `global_step` is left as it is."""
+    return super().apply_gradients(grads_and_vars, None, name)

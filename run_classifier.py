@@ -114,10 +114,18 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
 
 def write_predictions(task: classification.ClassificationTask, split: str,
                       predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
-  """Writes predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) and GLUE's submission."""
+  """Writes predictions and GLUE's submission file, as the --do_ flags say.
+
+  Predictions are written twice: predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) has a
+  header and label names; test_results.tsv (test_results_matched.tsv of test_matched) has BERT's
+  form, the probabilities alone.
+  """
   files = {}
   if trainer.do_predict:
     files[f"predictions.{task.predictions_name(split)}.tsv"] = task.prediction_rows(predictions)
+    values = predictions["prediction" if task.is_regression else "probabilities"]
+    files[split.replace("test", "test_results", 1) + ".tsv"] = (
+        [str(value) for value in np.atleast_1d(row)] for row in values)
   if trainer.do_submit:
     files[os.path.join("submit", task.dataset.submission[split])] = \
         task.submission_rows(predictions)

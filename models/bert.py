@@ -11,6 +11,7 @@ Shape legend, for every comment in this file:
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import tensorflow as tf
@@ -193,7 +194,7 @@ class BertModel:
         x = layers.dense(x, config.hidden_size, "embeddings_project",
                          layers.truncated_normal(config.initializer_range))
       with v1.variable_scope("encoder"):
-        self.all_encoder_layers = self._encode(x, attended)
+        self.all_encoder_layers = encode(config, x, attended)
     self.sequence_output = self.all_encoder_layers[-1]
     self.pooled_output = self.pool(self.sequence_output[:, 0]) if with_pooler else None
 
@@ -244,52 +245,97 @@ class BertModel:
     x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)
     return layers.dropout(x, config.hidden_dropout_prob)
 
-  def _encode(self, x, attended):
-    # Masked keys get a large negative score, so that their probability vanishes in the softmax.
-    mask = tf.cast(attended, x.dtype)[:, None]  # [B, 1, 1 or F, T]
-    mask_adder = (1.0 - mask) * -10000.0
-    outputs = []
-    for index in range(self.config.num_hidden_layers):
-      with v1.variable_scope(f"layer_{index}"):
-        x = self._layer(x, mask_adder)
-      outputs.append(x)
-    return outputs
 
-  def _layer(self, x, mask_adder):
-    """One post-LN transformer layer: [B, T, H] -> [B, T, H]."""
-    config = self.config
-    initializer = layers.truncated_normal(config.initializer_range)
-    with v1.variable_scope("attention"):
-      with v1.variable_scope("self"):
-        context = self._self_attention(x, mask_adder)
-      with v1.variable_scope("output"):
-        y = layers.dense(context, config.hidden_size, "dense", initializer)
-        y = layers.dropout(y, config.hidden_dropout_prob)
-        x = layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
-    with v1.variable_scope("intermediate"):
-      y = layers.dense(x, config.intermediate_size, "dense", initializer,
-                       layers.get_activation(config.hidden_act))  # [B, T, intermediate_size]
+def encode(config: BertConfig, x: tf.Tensor, attended: tf.Tensor | None,
+           activation: Callable[[tf.Tensor], tf.Tensor] | None = None) -> list[tf.Tensor]:
+  """The stack of transformer layers, variables layer_0/..., layer_1/... in the current scope.
+
+  Args:
+    config: sizes, dropout and initializer; the embeddings' keys are not read.
+    x: float [B, T, H].
+    attended: int or float [B, 1 or T, T], 1 where a query (second axis) attends to a key, else 0;
+      None for all ones.
+    activation: of the feed-forward layer; that of config.hidden_act when None.
+
+  Returns:
+    The output of each layer, float [B, T, H].
+  """
+  activation = activation or layers.get_activation(config.hidden_act)
+  mask_adder = attention_mask_adder(attended, x.dtype)
+  outputs = []
+  for index in range(config.num_hidden_layers):
+    with v1.variable_scope(f"layer_{index}"):
+      x = _layer(config, x, mask_adder, activation)
+    outputs.append(x)
+  return outputs
+
+
+def attention_mask_adder(attended: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | float:
+  """[B, 1 or F, T] with 1 = attend, 0 = not -> [B, 1, 1 or F, T] to add to attention scores.
+
+  Masked keys get a large negative score, so that their probability vanishes in the softmax.
+  """
+  if attended is None:
+    return 0.0
+  mask = tf.cast(attended, dtype)[:, None]  # [B, 1, 1 or F, T]
+  return (1.0 - mask) * -10000.0
+
+
+def _layer(config, x, mask_adder, activation):
+  """One post-LN transformer layer: [B, T, H] -> [B, T, H]."""
+  initializer = layers.truncated_normal(config.initializer_range)
+  with v1.variable_scope("attention"):
+    with v1.variable_scope("self"):
+      context = attention(x, x, mask_adder, config.num_attention_heads,
+                          config.hidden_size // config.num_attention_heads,
+                          config.attention_probs_dropout_prob, config.initializer_range)
     with v1.variable_scope("output"):
-      y = layers.dense(y, config.hidden_size, "dense", initializer)
+      y = layers.dense(context, config.hidden_size, "dense", initializer)
       y = layers.dropout(y, config.hidden_dropout_prob)
-      return layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
+      x = layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
+  with v1.variable_scope("intermediate"):
+    y = layers.dense(x, config.intermediate_size, "dense", initializer,
+                     activation)  # [B, T, intermediate_size]
+  with v1.variable_scope("output"):
+    y = layers.dense(y, config.hidden_size, "dense", initializer)
+    y = layers.dropout(y, config.hidden_dropout_prob)
+    return layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
 
-  def _self_attention(self, x, mask_adder):
-    """Scaled dot-product attention, the heads' outputs joined: [B, T, H] -> [B, T, H]."""
-    config = self.config
-    batch_size, seq_length, hidden_size = layers.shape_list(x)
-    num_heads = config.num_attention_heads
-    size_per_head = hidden_size // num_heads
-    initializer = layers.truncated_normal(config.initializer_range)
 
-    def project(name):
-      y = layers.dense(x, hidden_size, name, initializer)  # [B, T, H]
-      y = tf.reshape(y, [batch_size, seq_length, num_heads, size_per_head])
-      return tf.transpose(y, [0, 2, 1, 3])  # [B, N, T, D]
+def attention(queries: tf.Tensor, keys: tf.Tensor, mask_adder: tf.Tensor | float, num_heads: int,
+              size_per_head: int, dropout_rate: float, initializer_range: float,
+              query_act=None, key_act=None, value_act=None) -> tf.Tensor:
+  """Scaled dot-product attention, variables {query,key,value}/{kernel,bias}.
 
-    query, key, value = project("query"), project("key"), project("value")
-    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]
-    scores = scores * (1.0 / math.sqrt(size_per_head)) + mask_adder
-    attention_probs = layers.dropout(layers.softmax(scores), config.attention_probs_dropout_prob)
-    context = tf.matmul(attention_probs, value)  # [B, N, F, D]
-    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [batch_size, seq_length, hidden_size])
+  Args:
+    queries: float [B, F, width].
+    keys: float [B, T, width], which the values are computed from too.
+    mask_adder: from attention_mask_adder.
+    num_heads: N.
+    size_per_head: D.
+    dropout_rate: dropout of the attention probabilities.
+    initializer_range: standard deviation of new weights.
+    query_act: activation of the queries' projection, or None.
+    key_act: that of the keys' projection.
+    value_act: that of the values' projection.
+
+  Returns:
+    float [B, F, N * D], the heads' outputs joined.
+  """
+  initializer = layers.truncated_normal(initializer_range)
+
+  def project(x, name, activation):
+    batch_size, length, _ = layers.shape_list(x)
+    y = layers.dense(x, num_heads * size_per_head, name, initializer, activation)
+    y = tf.reshape(y, [batch_size, length, num_heads, size_per_head])
+    return tf.transpose(y, [0, 2, 1, 3])  # [B, N, length, D]
+
+  query = project(queries, "query", query_act)
+  key, value = project(keys, "key", key_act), project(keys, "value", value_act)
+  scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]
+  scores = scores * (1.0 / math.sqrt(size_per_head)) + mask_adder
+  probabilities = layers.dropout(layers.softmax(scores), dropout_rate)
+  context = tf.matmul(probabilities, value)  # [B, N, F, D]
+  batch_size, length, _ = layers.shape_list(queries)
+  return tf.reshape(tf.transpose(context, [0, 2, 1, 3]),
+                    [batch_size, length, num_heads * size_per_head])

@@ -191,8 +191,18 @@ class ModelConfig:
 
   @classmethod
   def init_from_flags(cls) -> "ModelConfig":
-    """Builds a config from the absl flags of the same names; UserError where one is missing."""
-    return cls(**_flag_values([field.name for field in dataclasses.fields(cls)]))
+    """Builds a config from the absl flags of the same names.
+
+    A key without a flag has its default, but for vocab_size: define that flag, or call
+    data_utils.setup_special_ids first. training.flags.define_funnel defines the flags of all keys.
+
+    Raises:
+      UserError: a flag has no value, or there is no flag --vocab_size.
+    """
+    from absl.flags import FLAGS
+    return cls(**_flag_values([
+        field.name for field in dataclasses.fields(cls)
+        if field.name in FLAGS or field.default is dataclasses.MISSING]))
 
   def to_dict(self) -> dict:
     """The 20 keys of net_config.json."""
@@ -220,7 +230,8 @@ def _flag_values(names) -> dict:
   values = {}
   for name in names:
     if name not in FLAGS:
-      raise UserError(f"there is no flag --{name} to read the model configuration from")
+      raise UserError(f"there is no flag --{name} to read the model configuration from; "
+                      f"define it (vocab_size: call data_utils.setup_special_ids)")
     values[name] = FLAGS[name].value
     if values[name] is None:
       raise UserError(f"the flag --{name} has no value; set it (vocab_size is the tokenizer's)")

@@ -102,6 +102,7 @@ cat <<TEXT
 
 Encoder:     $PRETRAINED
 Data:        $DATA
-Checkpoints: $RUN (best: $RUN/best), curves: tensorboard --logdir $RUN
+Checkpoints: $RUN (best: $RUN/best)
+Curves:      $VENV/bin/python -m pip install tensorboard && $VENV/bin/tensorboard --logdir=$RUN
 Results:     $RUN/eval_results.json, $RUN/metrics.jsonl, $RUN/predictions.predict.tsv
 TEXT

@@ -66,6 +66,9 @@ def test_training_learns_and_everything_is_written(trained):
   assert "learning_rate=" not in err.split("Recipe")[1].split("\n")[0], "a given flag wins"
   best = read_json(model_dir / "best" / "info.json")
   assert best["score"] == results["best_value"] and os.path.exists(best["checkpoint"] + ".index")
+  text = open(model_dir / "eval_results.txt").read().splitlines()
+  assert text == sorted(text) and "global_step = 48" in text
+  assert {f"eval_matthews = {results['matthews']}", f"loss = {results['loss']}"} <= set(text)
   lines = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
   train = [line for line in lines if line["kind"] == "train"]
   assert [line["step"] for line in train] == [10, 20, 30, 40, 48]
@@ -89,6 +92,8 @@ def test_predictions_and_submission(trained):
     assert row[1] == ("0" if float(row[2]) > float(row[3]) else "1")
   truth = [label for _, label in tiny.sentences(11, 3)]
   assert sum(row[1] == label for row, label in zip(rows, truth, strict=True)) >= 9
+  plain = [line.split("\t") for line in open(model_dir / "test_results.tsv").read().splitlines()]
+  assert [[f"{float(value):.4f}" for value in row] for row in plain] == [row[2:] for row in rows]
   submitted = open(model_dir / "submit" / "CoLA.tsv").read().splitlines()
   assert submitted[0] == "index\tprediction" and len(submitted) == 12
   assert [line.split("\t")[1] for line in submitted[1:]] == [row[1] for row in rows]

@@ -28,7 +28,7 @@ def test_dry_run_prints_the_commands_and_passes_arguments_through(tmp_path, name
     assert f"--train_file={tmp_path}/train-v1.1.json" in line
     assert ("--use_tpu=True --tpu=t" in line) == (name == "tpu_squad")
     assert ("--learning_rate=2e-5" in line) == (name != "prepro_squad")
-  assert ("--lr_layer_decay_rate=0.75" in result.stdout) == (name != "prepro_squad")
+  assert ("--lr_layer_decay_rate=1.0" in result.stdout) == (name != "prepro_squad")
   assert result.stdout.count("curl") == (2 if name == "prepro_squad" else 0)
   assert not os.listdir(tmp_path), "a dry run does nothing"
 

@@ -599,6 +599,8 @@ class Runner:
     records.write_json(os.path.join(trainer.model_dir, "eval_results.json"), {
         "step": step, "checkpoint": checkpoint, **metrics, "best_step": best_step,
         "best_metric": best_metric, "best_value": history[best_step][best_metric]})
+    records.write_text(os.path.join(trainer.model_dir, "eval_results.txt"),
+                       eval_results_text(step, metrics))
     self.metrics_log.write("eval", step, entry)
     self.metrics_log.write_summaries("eval", step, metrics)
     log.info("Evaluation at step %d: %s", step, format_metrics(metrics))
@@ -663,14 +665,19 @@ def format_metrics(metrics: dict[str, float]) -> str:
   return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
 
 
+def eval_results_text(step: int, metrics: dict[str, float]) -> str:
+  """Sorted lines "key = value", as BERT's scripts write them.
+
+  Each metric has two keys: its name as in run_pretraining, and eval_NAME as in run_classifier.
+  """
+  values = {"global_step": step, **metrics,
+            **{f"eval_{name}": value for name, value in metrics.items()}}
+  return "".join(f"{key} = {values[key]}\n" for key in sorted(values))
+
+
 def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
   """Writes rows as tab-separated lines, in one step."""
-  records.make_dirs(os.path.dirname(path))
-  temporary = f"{path}.tmp-{os.getpid()}"
-  with tf.io.gfile.GFile(temporary, "w") as writer:
-    for row in rows:
-      writer.write("\t".join(row) + "\n")
-  tf.io.gfile.rename(temporary, path, overwrite=True)
+  records.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
 def run_trials(experiment: config.Experiment,
