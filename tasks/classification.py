@@ -4,11 +4,7 @@ Every set is a row of DATASETS: where its files and columns are, its labels in t
 ids, and its official metrics.
 """
 
-import csv
 import dataclasses
-import io
-import json
-import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -18,23 +14,11 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import base, metrics
+from tasks.readers import Columns, read_columns, read_text
 
 NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
 ENTAILMENT_LABELS = ("entailment", "not_entailment")
 BINARY_LABELS = ("0", "1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-  """Where a row keeps its parts: names in the header, or 0-based numbers.
-
-  Of two columns of a text (a title and a body) the cells are joined by a space.
-  """
-
-  text_a: str | int | tuple[int, ...]
-  text_b: str | int | None = None
-  label: str | int | None = None
-  has_header: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +35,7 @@ class Dataset:
     metrics: official metrics, whose mean is the score.
     test_columns: columns of test files where they differ; without a label in any case.
     submission: split -> file name of the GLUE submission.
-    file_format: "tsv", "csv" or "jsonl", whatever the files are called.
+    file_format: "jsonl" or a format of readers.read_rows, whatever the files are called.
     literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
       quote.
   """
@@ -64,7 +48,7 @@ class Dataset:
   test_columns: Columns | None = None
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
-  file_format: str = "tsv"
+  file_format: str = "unquoted"
 
 
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
@@ -194,103 +178,6 @@ class Example:
   label: str | float | None = None
 
 
-# ---- Reading files ----------------------------------------------------------------------------
-
-
-def read_text(path: str) -> str:
-  """Text of a UTF-8 file without byte order mark; UserError names the line of a bad byte."""
-  with tf.io.gfile.GFile(path, "rb") as reader:
-    data = reader.read()
-  try:
-    return data.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    line = data.count(b"\n", 0, error.start) + 1
-    raise UserError(f"{path}: line {line} is not UTF-8 (byte {error.start} of the file); "
-                    f"convert the file, e.g. with iconv") from None
-
-
-def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields (1-based line number, cells) of a "csv" or "tsv" file.
-
-  GLUE's files do not quote: a quotation mark in a tsv file is a character like any other. Windows
-  line ends are accepted, and so are empty lines at the end; those elsewhere are one empty cell.
-  """
-  text = read_text(path).rstrip("\r\n")
-  if not text:
-    return
-  if file_format == "csv":
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-      yield from ((reader.line_num, row or [""]) for row in reader)
-    except csv.Error as error:
-      raise UserError(f"{path}: line {reader.line_num}: {error}") from None
-    return
-  # Not splitlines(): it would also break at U+0085 and U+2028, which sentences contain.
-  for number, line in enumerate(text.split("\n"), 1):
-    yield number, line.removesuffix("\r").split("\t")
-
-
-def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
-  """Yields (1-based line number, object) of a file with one JSON object per line."""
-  for number, line in enumerate(read_text(path).split("\n"), 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except ValueError as error:
-      raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-      raise UserError(f"{path}: line {number}: not a JSON object but a {type(row).__name__}")
-    yield number, row
-
-
-def read_columns(path: str, columns: Columns, file_format: str = "tsv",
-                 skip_bad_rows: bool = False) -> Iterator[tuple[int, list[str | None]]]:
-  """Yields (line number, [text_a, text_b, label]) of each row; None for a part without a column.
-
-  Raises:
-    UserError: a column is not in the header, or (without skip_bad_rows) a row has too few cells;
-      names file and line.
-  """
-  wanted = [columns.text_a, columns.text_b, columns.label]
-  if file_format == "jsonl":
-    for number, row in read_jsonl(path):
-      missing = [name for name in wanted if name is not None and name not in row]
-      if missing:
-        raise UserError(f"{path}: line {number}: no key {missing[0]!r}; "
-                        f"the keys are {', '.join(map(repr, row))}")
-      yield number, ["" if row.get(name) is None and name is not None else
-                     name and str(row[name]) for name in wanted]
-    return
-  rows = read_rows(path, file_format)
-  if columns.has_header:
-    _, header = next(rows, (0, None))
-    if header is None:
-      raise UserError(f"{path}: the file is empty; a header line is expected")
-    absent = [name for name in wanted if isinstance(name, str) and name not in header]
-    if absent:
-      raise UserError(f"{path}: no column {absent[0]!r} in the header, "
-                      f"which has {', '.join(map(repr, header))}")
-    wanted = [header.index(name) if isinstance(name, str) else name for name in wanted]
-  # Each part becomes the tuple of its columns, whose cells are joined.
-  parts = [part if isinstance(part, tuple) or part is None else (part,) for part in wanted]
-  required = 1 + max(max(part) for part in parts if part is not None)
-  skipped = 0
-  for number, row in rows:
-    if len(row) >= required:
-      yield number, [part and " ".join(filter(None, (row[column] for column in part)))
-                     for part in parts]
-    elif row == [""]:
-      continue  # an empty line; where one column is all there is, it is an empty text
-    elif skip_bad_rows:
-      skipped += 1
-    else:
-      raise UserError(f"{path}: line {number}: {len(row)} columns where at least {required} are "
-                      f"needed; mend the line, or pass --skip_bad_rows to leave such rows out")
-  if skipped:
-    logging.getLogger(__name__).warning("%s: left out %d rows with too few columns", path, skipped)
-
-
 # ---- The task ---------------------------------------------------------------------------------
 
 
@@ -312,7 +199,7 @@ class ClassificationTask(base.RawDataTask):
       data_dir: folder of the raw files; may be empty where records are read.
       cls_scope: variable scope of the head; None for the model family's own place.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-      skip_bad_rows: leave out rows with too few columns instead of raising.
+      skip_bad_rows: leave out rows with too few or too many columns instead of raising.
     """
     self.name = name
     self.dataset = dataset
@@ -329,10 +216,15 @@ class ClassificationTask(base.RawDataTask):
     """Class names in the order of their ids, found in the training file where none are given."""
     if self._labels == ():
       names = set()
-      for place, (_, _, label) in self._rows("train"):
-        if not label:
+      for place, parts in self._rows("train"):
+        if not parts["label"]:
           raise UserError(f"{place}: the label is empty")
-        names.add(label)
+        names.add(parts["label"])
+      doubled = sorted(name for name in names if name.removesuffix(".0") in names - {name})
+      if doubled:
+        raise UserError(f"{self.input_files('train')[0]}: the labels "
+                        f"{doubled[0].removesuffix('.0')!r} and {doubled[0]!r} are the same "
+                        f"number; write all of them in one form")
       self._labels = tuple(sorted(names, key=lambda name: (not _is_int(name), _is_int(name)
                                                            and int(name), name)))
       if len(self._labels) < 2:
@@ -393,24 +285,25 @@ class ClassificationTask(base.RawDataTask):
     return self.dataset.columns
 
   def _rows(self, split):
-    """Yields (place for messages, [text_a, text_b, label])."""
+    """Yields (place for messages, {name of a part: text}), see readers.read_columns."""
     paths = self.input_files(split)
     if self.dataset.files[split][0].endswith("/"):
       for path in paths:
-        label = None if split == "test" else os.path.basename(os.path.dirname(path))
-        yield path, [read_text(path).replace("<br />", " "), None, label]
+        label = {} if split == "test" else {"label": os.path.basename(os.path.dirname(path))}
+        yield path, {"text_a": read_text(path).replace("<br />", " "), **label}
       return
-    for number, row in read_columns(paths[0], self._columns(split),
-                                    self.dataset.file_format, self.skip_bad_rows):
+    for number, parts in read_columns(paths[0], self._columns(split),
+                                      self.dataset.file_format, self.skip_bad_rows):
       if self.dataset.literal_breaks:
-        row[0] = row[0].replace("\\n", " ").replace('\\"', '"')
-      yield f"{paths[0]}: line {number}", row
+        parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
+      yield f"{paths[0]}: line {number}", parts
 
   def read_examples(self, split):
-    for place, (text_a, text_b, label) in self._rows(split):
+    for place, parts in self._rows(split):
+      label = parts.get("label")
       if label == "-" and self.dataset.labels == NLI_LABELS:
         continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
-      yield Example(text_a, text_b, self._parse_label(label, place))
+      yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place))
 
   def _parse_label(self, label, place):
     if label is None:

@@ -13,6 +13,7 @@ import dataclasses
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from errors import UserError
@@ -69,11 +70,22 @@ def io_errors(path: str) -> tuple[type[Exception], ...]:
   return OSError, tf.errors.OpError
 
 
+# First bytes of compressed files.
+_PACKED = {"gzip": rb"\x1f\x8b\x08", "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+           "xz": rb"\xfd7zXZ\0", "zip": rb"PK\x03\x04", "zstd": rb"\x28\xb5\x2f\xfd",
+           "tar": rb"(?s:.{257})ustar"}
+
+
+def packed_format(data: bytes) -> str:
+  """Name of the compression or archive format that a file's first bytes show; "" for none."""
+  return next((name for name, magic in _PACKED.items() if re.match(magic, data)), "")
+
+
 def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
   Raises:
-    UserError: a pattern matches no file, or all files are empty.
+    UserError: a pattern matches no file, all files are empty, or a file is compressed.
   """
   files = {}
   for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -90,6 +102,11 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
     files.update(found)
   if not any(files.values()):
     raise UserError(f"--{flag}={patterns}: the files are empty")
+  for path in files:
+    with open_file(path) as reader:
+      if name := packed_format(reader.read(512)):
+        raise UserError(f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
+                        f"compressed files do not have")
   return [TextFile(path, files[path]) for path in sorted(files)]
 
 
