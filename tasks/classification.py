@@ -324,18 +324,18 @@ class ClassificationTask(base.RawDataTask):
   def featurize(self, example, tokenizer, max_seq_length):
     """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]; segment ids 0 for a and its [SEP], 1 for b's.
 
-    Too long a pair loses tokens from the end of whichever text is the longer, one at a time.
+    Too long a pair loses tokens from the end of whichever text is the longer, one at a time. A
+    second text without tokens is none, as in the originals: [CLS] a [SEP].
     """
     tokens_a = tokenizer.convert_text_to_ids(example.text_a)
-    tokens_b = None
-    if example.text_b is None:
-      tokens_a = tokens_a[:max_seq_length - 2]
-    else:
-      tokens_b = tokenizer.convert_text_to_ids(example.text_b)
+    tokens_b = tokenizer.convert_text_to_ids(example.text_b or "")
+    if tokens_b:
       tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
+    else:
+      tokens_a = tokens_a[:max_seq_length - 2]
     input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
     segment_ids = [self.cls_segment_id] + [0] * (len(tokens_a) + 1)
-    if tokens_b is not None:
+    if tokens_b:
       input_ids += [*tokens_b, tokenizer.sep_id]
       segment_ids += [1] * (len(tokens_b) + 1)
     label = 0 if example.label is None else example.label

@@ -228,8 +228,14 @@ def test_features_of_texts_and_pairs(tmp_path, tokenizer):
       "is_real_example": 1}
   features = task.featurize(classification.Example("a " * 9, "good film", None), tokenizer, 8)
   assert features["input_ids"] == ids("[CLS]", "a", "a", "a", "[SEP]", "good", "film", "[SEP]")
+  for empty in ("", " ", "\u200b"):  # no token, no second segment, and room for one more token
+    features = task.featurize(classification.Example("a " * 9, empty, None), tokenizer, 8)
+    assert features["input_ids"] == ids("[CLS]", *["a"] * 6, "[SEP]")
+    assert features["segment_ids"] == [0] * 8
   features = task.featurize(classification.Example("", "", None), tokenizer, 8)
-  assert features["input_ids"] == ids("[CLS]", "[SEP]", "[SEP]")
+  assert features["input_ids"] == ids("[CLS]", "[SEP]")
+  features = task.featurize(classification.Example("", "good", None), tokenizer, 8)
+  assert features["input_ids"] == ids("[CLS]", "[SEP]", "good", "[SEP]")
   single = make_task(tmp_path, "cola")
   features = single.featurize(classification.Example("the " * 20, None, "0"), tokenizer, 6)
   assert features["input_ids"] == ids("[CLS]", *["the"] * 4, "[SEP]")
