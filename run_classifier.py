@@ -9,6 +9,7 @@ and --model_dir (checkpoints, metrics.jsonl, eval_results.json, best/, predictio
 """
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -105,16 +106,20 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
-      write_predictions(run.task, split, predictions, trainer)
+      count = len(predictions["example_index"])
+      # Records made elsewhere are not those of a file here.
+      origins = [] if "test" in run.record_sets else run.task.origins(split, count)
+      write_predictions(run.task, split, predictions, trainer, origins)
   return metrics
 
 
 def write_predictions(task: classification.ClassificationTask, split: str,
-                      predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
+                      predictions: dict[str, np.ndarray], trainer: config.Trainer,
+                      origins: Sequence[list[str]] = ()) -> None:
   """Writes predictions.SPLIT.tsv and GLUE's submission file, as the --do_ flags say."""
   files = {}
   if trainer.do_predict:
-    files[f"predictions.{split}.tsv"] = task.prediction_rows(predictions)
+    files[f"predictions.{split}.tsv"] = task.prediction_rows(predictions, origins)
   if trainer.do_submit:
     files[os.path.join("submit", task.dataset.submission[split])] = \
         task.submission_rows(predictions)

@@ -5,8 +5,10 @@ ids, and its official metrics.
 """
 
 import dataclasses
+import itertools
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -33,7 +35,8 @@ class Dataset:
     labels: class names in the order of their ids; None for regression; () to find them in the
       training file.
     metrics: official metrics, whose mean is the score.
-    test_columns: columns of test files where they differ; without a label in any case.
+    split_columns: "train", "dev" or "test" -> columns of those files, if they differ; test files
+      are read without their labels in any case.
     submission: split -> file name of the GLUE submission.
     file_format: "jsonl" or a format of readers.read_rows, whatever the files are called.
     literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
@@ -45,7 +48,7 @@ class Dataset:
   files: dict[str, tuple[str, ...]]
   labels: tuple[str, ...] | None
   metrics: tuple[str, ...] = ("accuracy",)
-  test_columns: Columns | None = None
+  split_columns: dict[str, Columns] = dataclasses.field(default_factory=dict)
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
   file_format: str = "unquoted"
@@ -62,7 +65,7 @@ def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
 DATASETS = {
     "cola": dataclasses.replace(
         _glue("CoLA", "sentence", None, None, BINARY_LABELS, ("matthews",)),
-        columns=Columns(3, None, 1, has_header=False), test_columns=Columns("sentence")),
+        columns=Columns(3, None, 1, has_header=False), split_columns={"test": Columns("sentence")}),
     "sst-2": _glue("SST-2", "sentence", None, "label", BINARY_LABELS),
     "mrpc": _glue("MRPC", "#1 String", "#2 String", "Quality", BINARY_LABELS, ("f1", "accuracy")),
     "sts-b": _glue("STS-B", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
@@ -125,25 +128,24 @@ def dataset_of(name: str, settings) -> Dataset:
     settings: training.config.Classification, or anything with its fields.
   """
   if name in DATASETS:
-    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file")
+    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file", "id_col")
              if getattr(settings, key)]
     if given:
       raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
                       f"--data_dir); own files go with --task_name=tsv, csv or jsonl")
     return DATASETS[name]
-  columns = Columns(
-      _column(settings.text_a_col),
-      None if settings.text_b_col == "" else _column(settings.text_b_col),
-      _column(settings.label_col), settings.has_header)
+  columns = Columns(_column(settings.text_a_col), _column(settings.text_b_col),
+                    _column(settings.label_col), settings.has_header)
+  split_columns = {"test": dataclasses.replace(columns, id=_column(settings.id_col))}
   if not settings.has_header and name != "jsonl":
-    named = [column for column in (columns.text_a, columns.text_b, columns.label)
-             if isinstance(column, str)]
+    named = [column for found in (columns, *split_columns.values())
+             for column in found.parts().values() if isinstance(column, str)]
     if named:
       raise UserError(f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
                       f"--text_a_col, --label_col (and --text_b_col for pairs)")
   files = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
   return Dataset(
-      folder="", columns=columns, file_format=name,
+      folder="", columns=columns, split_columns=split_columns, file_format=name,
       files={split: (_absolute(path) if path else f"{split}.{name}",)
              for split, path in files.items()},
       labels=None if settings.is_regression else (),
@@ -156,7 +158,7 @@ def _absolute(path):
 
 
 def _column(text):
-  return int(text) if text.isdecimal() else text
+  return int(text) if text.isdecimal() else text or None
 
 
 def canonical_name(task_name: str) -> str:
@@ -280,12 +282,15 @@ class ClassificationTask(base.RawDataTask):
     return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows]
 
   def _columns(self, split):
-    if split.startswith("test"):
-      return self.dataset.test_columns or dataclasses.replace(self.dataset.columns, label=None)
-    return self.dataset.columns
+    kind = split.split("_")[0]
+    columns = self.dataset.split_columns.get(kind, self.dataset.columns)
+    return dataclasses.replace(columns, label=None) if kind == "test" else columns
 
   def _rows(self, split):
-    """Yields (place for messages, {name of a part: text}), see readers.read_columns."""
+    """Yields (place for messages, {name of a part: text}), see readers.read_columns.
+
+    The part "line" is the row's line number; texts that are files of their own do not have it.
+    """
     paths = self.input_files(split)
     if self.dataset.files[split][0].endswith("/"):
       for path in paths:
@@ -296,7 +301,23 @@ class ClassificationTask(base.RawDataTask):
                                       self.dataset.file_format, self.skip_bad_rows):
       if self.dataset.literal_breaks:
         parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
-      yield f"{paths[0]}: line {number}", parts
+      place = f"{paths[0]}: line {number}"
+      if re.search(r"[\t\r\n]", parts.get("id", "")):
+        raise UserError(f"{place}: the id {parts['id']!r} has a tab or a line break in it, which "
+                        f"the file of predictions cannot hold")
+      yield place, {"line": str(number), **parts}
+
+  def origins(self, split: str, count: int) -> list[list[str]]:
+    """Columns that lead from the first `count` predictions back to an own file, header first.
+
+    They are `line`, the 1-based line number, and `id`, the cell of --id_col. Data sets with files
+    of their own have none: their predictions are in the form of the benchmark.
+    """
+    if self.name not in FILE_TASKS:
+      return []
+    names = ["line", "id"] if self._columns(split).id is not None else ["line"]
+    return [names, *([parts[name] for name in names]
+                     for _, parts in itertools.islice(self._rows(split), count))]
 
   def read_examples(self, split):
     for place, parts in self._rows(split):
@@ -363,8 +384,18 @@ class ClassificationTask(base.RawDataTask):
     return base.TaskOutput({"loss": weights * losses},
                            {"probabilities": tf.nn.softmax(logits), "logits": logits})
 
-  def prediction_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
-    """Rows of a prediction file, header first: index, prediction, probability of each label."""
+  def prediction_rows(self, predictions: dict[str, np.ndarray],
+                      origins: Sequence[list[str]] = ()) -> Iterator[list[str]]:
+    """Rows of a prediction file, header first: index, prediction, probability of each label.
+
+    Args:
+      predictions: name -> [num_examples, ...].
+      origins: further columns, header first, from `origins`.
+    """
+    rows = self._prediction_rows(predictions)
+    return (row + origin for row, origin in zip(rows, origins, strict=True)) if origins else rows
+
+  def _prediction_rows(self, predictions):
     if self.is_regression:
       yield ["index", "prediction"]
       for index, value in enumerate(predictions["prediction"]):

@@ -27,12 +27,20 @@ class Columns:
   """The columns of a row's parts: names in the header, or numbers from 0.
 
   If a text has two columns (a title and a body), their cells are joined by a space.
+
+  Attributes:
+    text_a: first or only text.
+    text_b: second text of a pair.
+    label: label.
+    has_header: the file's first line names the columns.
+    id: what predictions carry along to lead back to the row.
   """
 
   text_a: str | int | tuple[int, ...]
   text_b: str | int | None = None
   label: str | int | None = None
   has_header: bool = True
+  id: str | int | None = None
 
   def parts(self) -> dict[str, Any]:
     """Name of a part -> its column, for the parts that have one."""

@@ -79,8 +79,8 @@ class RawData:
   data_root: str = option("./data", "folder of the tasks' data folders (glue/CoLA, ...)")
   data_dir: str = option("", "folder of the raw data; default: the task's folder in --data_root",
                          aliases=("input_data_dir",))
-  skip_bad_rows: bool = option(False, "leave out rows with too few columns, and answers that are "
-                               "not where the file says, instead of stopping")
+  skip_bad_rows: bool = option(False, "leave out rows with too few or too many columns, and "
+                               "answers that are not where the file says, instead of stopping")
 
 
 @dataclasses.dataclass
@@ -97,6 +97,8 @@ class Classification:
                            "from 0")
   text_b_col: str = option("", "column of the second text; empty for single texts")
   label_col: str = option("label", "column of the label")
+  id_col: str = option("", "column of the file to predict that predictions carry along, as id; "
+                       "training and evaluation files need not have it")
   has_header: bool = option(True, "the files' first line names the columns")
   is_regression: bool = option(False, "labels of own files are numbers to predict")
 
