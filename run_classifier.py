@@ -41,10 +41,19 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       experiment.classification, experiment.raw_data, experiment.model.cls_scope,
       model_config.cls_segment_id)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
+  check_weights(experiment)
   find_labels(task, experiment, meta.get("label_list"))
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   return run
+
+
+def check_weights(experiment: config.Experiment) -> None:
+  """UserError if weights are given for finished records, which hold their own."""
+  for name in ("weight_col", "class_weights"):
+    if experiment.record_files.train_data_path and getattr(experiment.classification, name):
+      raise UserError(f"--{name}: the records of --train_data_path have weights already; pass "
+                      f"--{name} to create_finetuning_data.py")
 
 
 def labels_path(experiment: config.Experiment) -> str:

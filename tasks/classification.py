@@ -4,6 +4,7 @@ Every set is a row of DATASETS: where its files and columns are, its labels in t
 ids, and its official metrics.
 """
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -128,7 +129,8 @@ def dataset_of(name: str, settings) -> Dataset:
     settings: training.config.Classification, or anything with its fields.
   """
   if name in DATASETS:
-    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file", "id_col")
+    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file", "id_col",
+                                      "weight_col")
              if getattr(settings, key)]
     if given:
       raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
@@ -136,7 +138,8 @@ def dataset_of(name: str, settings) -> Dataset:
     return DATASETS[name]
   columns = Columns(_column(settings.text_a_col), _column(settings.text_b_col),
                     _column(settings.label_col), settings.has_header)
-  split_columns = {"test": dataclasses.replace(columns, id=_column(settings.id_col))}
+  split_columns = {"train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
+                   "test": dataclasses.replace(columns, id=_column(settings.id_col))}
   if not settings.has_header and name != "jsonl":
     named = [column for found in (columns, *split_columns.values())
              for column in found.parts().values() if isinstance(column, str)]
@@ -173,11 +176,19 @@ def canonical_name(task_name: str) -> str:
 
 @dataclasses.dataclass
 class Example:
-  """A raw example: label is a class name, a float (regression), or None (test files)."""
+  """A raw example.
+
+  Attributes:
+    text_a: first or only text.
+    text_b: second text of a pair.
+    label: a class name, a float (regression), or None (test files).
+    weight: factor of the example's loss; the loss of a batch is the weighted mean.
+  """
 
   text_a: str
   text_b: str | None = None
   label: str | float | None = None
+  weight: float = 1.0
 
 
 # ---- The task ---------------------------------------------------------------------------------
@@ -192,7 +203,7 @@ class ClassificationTask(base.RawDataTask):
   """
 
   def __init__(self, name: str, dataset: Dataset, data_dir: str = "", cls_scope: str | None = None,
-               cls_segment_id: int = 0, skip_bad_rows: bool = False):
+               cls_segment_id: int = 0, skip_bad_rows: bool = False, class_weights: str = ""):
     """Makes the task.
 
     Args:
@@ -202,6 +213,8 @@ class ClassificationTask(base.RawDataTask):
       cls_scope: variable scope of the head; None for the model family's own place.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
       skip_bad_rows: leave out rows with too few or too many columns instead of raising.
+      class_weights: weights of training examples by their labels: "balanced", or
+        "LABEL:WEIGHT,..." with 1 for labels that are not named.
     """
     self.name = name
     self.dataset = dataset
@@ -209,6 +222,7 @@ class ClassificationTask(base.RawDataTask):
     self.cls_scope = cls_scope
     self.cls_segment_id = cls_segment_id
     self.skip_bad_rows = skip_bad_rows
+    self.class_weights = class_weights
     self.is_regression = dataset.labels is None
     self.metrics = dataset.metrics
     self._labels = dataset.labels
@@ -279,7 +293,8 @@ class ClassificationTask(base.RawDataTask):
     return "Point --data_dir at the folder that holds it"
 
   def source_key(self, split):
-    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows]
+    weights = [self.class_weights] if self.class_weights and split == "train" else []
+    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows, *weights]
 
   def _columns(self, split):
     kind = split.split("_")[0]
@@ -320,11 +335,32 @@ class ClassificationTask(base.RawDataTask):
                      for _, parts in itertools.islice(self._rows(split), count))]
 
   def read_examples(self, split):
+    weights = self._find_class_weights() if self.class_weights and split == "train" else {}
+    for example in self._read_examples(split):
+      example.weight *= weights.get(example.label, 1.0)
+      yield example
+
+  def _read_examples(self, split):
     for place, parts in self._rows(split):
       label = parts.get("label")
       if label == "-" and self.dataset.labels == NLI_LABELS:
         continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
-      yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place))
+      yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place),
+                    _parse_weight(parts.get("weight", "1"), f"{place}: the weight"))
+
+  def _find_class_weights(self):
+    """Label -> weight, as class_weights says."""
+    if self.class_weights == "balanced":
+      counts = collections.Counter(example.label for example in self._read_examples("train"))
+      return {label: counts.total() / (len(counts) * count) for label, count in counts.items()}
+    weights = {}
+    for entry in self.class_weights.split(","):
+      label, colon, weight = entry.strip().rpartition(":")
+      if not colon or label not in self.labels or label in weights:
+        raise UserError(f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
+                        f"{', '.join(map(repr, self.labels))}, each at most once")
+      weights[label] = _parse_weight(weight, f"--class_weights: the weight of {label!r}")
+    return weights
 
   def _parse_label(self, label, place):
     if label is None:
@@ -362,8 +398,9 @@ class ClassificationTask(base.RawDataTask):
     label = 0 if example.label is None else example.label
     if not self.is_regression and example.label is not None:
       label = self.labels.index(label)
+    weight = {} if example.weight == 1 else {"weight": example.weight}
     return {"input_ids": input_ids, "input_mask": [1] * len(input_ids),
-            "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1}
+            "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1, **weight}
 
   def metadata(self):
     values = {"processor_type": self.name.split("_")[0].upper()}  # MNLI for mnli_matched too
@@ -445,9 +482,23 @@ def make_task(settings, raw_data, cls_scope: str = "",
   """
   name = canonical_name(settings.task_name)
   dataset = dataset_of(name, settings)
+  if settings.class_weights and dataset.labels is None:
+    raise UserError(f"--class_weights: task {name} is a regression, which has no classes; "
+                    f"--weight_col weights examples")
   data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
   return ClassificationTask(name, dataset, data_dir, cls_scope or None, cls_segment_id,
-                            raw_data.skip_bad_rows)
+                            raw_data.skip_bad_rows, settings.class_weights)
+
+
+def _parse_weight(text, name):
+  """A weight as a number; `name` begins the message if it is none."""
+  try:
+    weight = float(text)
+  except ValueError:
+    weight = math.nan
+  if not (math.isfinite(weight) and weight >= 0):
+    raise UserError(f"{name} is {text!r}; it must be a number from 0 on")
+  return weight
 
 
 def _is_int(text):

@@ -34,6 +34,7 @@ class Columns:
     label: label.
     has_header: the file's first line names the columns.
     id: what predictions carry along to lead back to the row.
+    weight: weight of the example in the training loss.
   """
 
   text_a: str | int | tuple[int, ...]
@@ -41,6 +42,7 @@ class Columns:
   label: str | int | None = None
   has_header: bool = True
   id: str | int | None = None
+  weight: str | int | None = None
 
   def parts(self) -> dict[str, Any]:
     """Name of a part -> its column, for the parts that have one."""

@@ -99,6 +99,12 @@ class Classification:
   label_col: str = option("label", "column of the label")
   id_col: str = option("", "column of the file to predict that predictions carry along, as id; "
                        "training and evaluation files need not have it")
+  weight_col: str = option("", "column of the training file with each example's weight in the "
+                           "loss, a number from 0 on; metrics and the loss of evaluation stay "
+                           "unweighted")
+  class_weights: str = option(
+      "", "weights of training examples by label: balanced (inverse to the label's frequency), or "
+      "LABEL:WEIGHT,... with 1 for the others; multiplied with --weight_col")
   has_header: bool = option(True, "the files' first line names the columns")
   is_regression: bool = option(False, "labels of own files are numbers to predict")
 
