@@ -53,14 +53,23 @@ class Columns:
 # ---- Text ---------------------------------------------------------------------------------------
 
 
+def read_bytes(path: str) -> bytes:
+  """Contents of a file, unpacked if gzip or bzip2 compressed it.
+
+  Raises:
+    UserError: the file is damaged, or compressed by another program.
+  """
+  with tf.io.gfile.GFile(path, "rb") as reader:
+    return _unpack(reader.read(), path)
+
+
 def read_text(path: str) -> str:
-  """Text of a UTF-8 file without byte order mark, unpacked if gzip or bzip2 compressed it.
+  """Text of a UTF-8 file without byte order mark, unpacked as in read_bytes.
 
   Raises:
     UserError: the file is not UTF-8 (names the line of the bad byte), or cannot be unpacked.
   """
-  with tf.io.gfile.GFile(path, "rb") as reader:
-    data = _unpack(reader.read(), path)
+  data = read_bytes(path)
   try:
     return data.decode("utf-8-sig")
   except UnicodeDecodeError as error:
