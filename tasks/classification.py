@@ -40,6 +40,9 @@ class Dataset:
       are read without their labels in any case.
     submission: split -> file name of the GLUE submission.
     file_format: "jsonl" or a format of readers.read_rows, whatever the files are called.
+    languages: what --language may be; file names hold {language}. () if there is only one.
+    language: the chosen one of them.
+    label_aliases: other spelling of a label in the files -> label.
     literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
       quote.
   """
@@ -51,6 +54,9 @@ class Dataset:
   metrics: tuple[str, ...] = ("accuracy",)
   split_columns: dict[str, Columns] = dataclasses.field(default_factory=dict)
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
+  languages: tuple[str, ...] = ()
+  language: str = ""
+  label_aliases: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
   file_format: str = "unquoted"
 
@@ -89,6 +95,21 @@ DATASETS = {
         "SNLI", Columns("sentence1", "sentence2", "gold_label"),
         {"train": ("train.tsv", "snli_1.0_train.txt"), "dev": ("dev.tsv", "snli_1.0_dev.txt"),
          "test": ("test.tsv", "snli_1.0_test.txt")}, NLI_LABELS),
+    "xnli": Dataset(  # the folders of its two archives, or what BERT's README has in one folder
+        "XNLI", Columns("sentence1", "sentence2", "gold_label", language="language"),
+        {"train": ("multinli/multinli.train.{language}.tsv",
+                   "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv"),
+         "dev": ("xnli.dev.tsv", "XNLI-1.0/xnli.dev.tsv"),
+         "test": ("xnli.test.tsv", "XNLI-1.0/xnli.test.tsv")}, NLI_LABELS,
+        split_columns={"train": Columns("premise", "hypo", "label")},
+        languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
+                   "vi", "zh"),
+        label_aliases={"contradictory": "contradiction"}),
+    "paws-x": Dataset(
+        "x-final", Columns("sentence1", "sentence2", "label"),
+        {"train": ("{language}/translated_train.tsv", "{language}/train.tsv"),
+         "dev": ("{language}/dev_2k.tsv",), "test": ("{language}/test_2k.tsv",)}, BINARY_LABELS,
+        languages=("de", "en", "es", "fr", "ja", "ko", "zh")),
 }
 
 
@@ -117,7 +138,7 @@ DATASETS["mnli_matched"] = dataclasses.replace(DATASETS["mnli"], files={
 DATASETS["mnli_mismatched"] = dataclasses.replace(DATASETS["mnli"], files={
     k: v for k, v in DATASETS["mnli"].files.items() if not k.endswith("_matched")})
 
-ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax"}
+ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax", "pawsx": "paws-x"}
 FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
 
 
@@ -135,7 +156,7 @@ def dataset_of(name: str, settings) -> Dataset:
     if given:
       raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
                       f"--data_dir); own files go with --task_name=tsv, csv or jsonl")
-    return DATASETS[name]
+    return _in_language(name, DATASETS[name], settings.language)
   columns = Columns(_column(settings.text_a_col), _column(settings.text_b_col),
                     _column(settings.label_col), settings.has_header)
   split_columns = {"train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
@@ -153,6 +174,17 @@ def dataset_of(name: str, settings) -> Dataset:
              for split, path in files.items()},
       labels=None if settings.is_regression else (),
       metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"))
+
+
+def _in_language(name, dataset, language):
+  """The data set with the file names of a language, if it has several."""
+  if not dataset.languages:
+    return dataset
+  if language not in dataset.languages:
+    raise UserError(f"--language={language}: task {name} has {', '.join(dataset.languages)}")
+  files = {split: tuple(path.format(language=language) for path in paths)
+           for split, paths in dataset.files.items()}
+  return dataclasses.replace(dataset, files=files, language=language)
 
 
 def _absolute(path):
@@ -294,7 +326,8 @@ class ClassificationTask(base.RawDataTask):
 
   def source_key(self, split):
     weights = [self.class_weights] if self.class_weights and split == "train" else []
-    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows, *weights]
+    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows, self.dataset.language,
+            *weights]
 
   def _columns(self, split):
     kind = split.split("_")[0]
@@ -314,6 +347,8 @@ class ClassificationTask(base.RawDataTask):
       return
     for number, parts in read_columns(paths[0], self._columns(split),
                                       self.dataset.file_format, self.skip_bad_rows):
+      if parts.get("language", self.dataset.language) != self.dataset.language:
+        continue
       if self.dataset.literal_breaks:
         parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
       place = f"{paths[0]}: line {number}"
@@ -343,6 +378,7 @@ class ClassificationTask(base.RawDataTask):
   def _read_examples(self, split):
     for place, parts in self._rows(split):
       label = parts.get("label")
+      label = self.dataset.label_aliases.get(label, label)
       if label == "-" and self.dataset.labels == NLI_LABELS:
         continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
       yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place),

@@ -85,7 +85,8 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
   Raises:
-    UserError: a pattern matches no file, all files are empty, or a file is compressed.
+    UserError: a pattern matches no file, all files are empty, or a file is compressed or cannot
+      be read.
   """
   files = {}
   for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -103,11 +104,24 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
   if not any(files.values()):
     raise UserError(f"--{flag}={patterns}: the files are empty")
   for path in files:
-    with open_file(path) as reader:
-      if name := packed_format(reader.read(512)):
-        raise UserError(f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
-                        f"compressed files do not have")
+    _check_unpacked(path)
   return [TextFile(path, files[path]) for path in sorted(files)]
+
+
+def _check_unpacked(path):
+  """UserError if a file is compressed, or cannot be read."""
+  try:
+    with open_file(path) as reader:
+      name = packed_format(reader.read(512))
+  except io_errors(path) as error:
+    raise _cannot_read(path, error) from None
+  if name:
+    raise UserError(f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
+                    f"compressed files do not have")
+
+
+def _cannot_read(path, error):
+  return UserError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}")
 
 
 def fingerprint(files: list[TextFile]) -> str:
@@ -240,8 +254,7 @@ def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tupl
         number += begins
         yield number, sentence, num_bytes
     except io_errors(piece.path) as error:
-      reason = getattr(error, "strerror", None) or error
-      raise UserError(f"{piece.path}: cannot read: {reason}") from None
+      raise _cannot_read(piece.path, error) from None
 
 
 def read_windows(sentences: Iterator[tuple[int, str, int]], encode: Callable[[str], list[int]],

@@ -35,6 +35,7 @@ class Columns:
     has_header: the file's first line names the columns.
     id: what predictions carry along to lead back to the row.
     weight: weight of the example in the training loss.
+    language: language of the row, in a file of several.
   """
 
   text_a: str | int | tuple[int, ...]
@@ -43,6 +44,7 @@ class Columns:
   has_header: bool = True
   id: str | int | None = None
   weight: str | int | None = None
+  language: str | int | None = None
 
   def parts(self) -> dict[str, Any]:
     """Name of a part -> its column, for the parts that have one."""

@@ -88,8 +88,11 @@ class Classification:
   """Classification tasks, and the columns of a user's own files."""
 
   task_name: str = option("", "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
-                          "snli, or tsv, csv, jsonl for your own files",
+                          "snli, xnli, paws-x, imdb, ag, dbpedia, yelp2, yelp5, amazon2, amazon5, "
+                          "or tsv, csv, jsonl for your own files",
                           aliases=("classification_task_name",))
+  language: str = option("zh", "xnli, paws-x: language of the data, of xnli by default that of "
+                         "the original script", aliases=("xnli_language", "pawsx_language"))
   train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
   eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
   predict_file: str = option("", "own file to predict; default: test.tsv in data_dir")
