@@ -48,8 +48,8 @@ def test_xnli(tmp_path, evaluation, training):
           xnli_row("en", "entailment", '"Well', "yes"))
   task = make_task("XNLI", data_root=str(tmp_path))
   assert task.labels == ("contradiction", "entailment", "neutral")
-  assert rows(task, "train") == [('概念 "上', "产品 。", "neutral"), ("甲", "乙", "contradiction"),
-                                 ("丙", "丁", "entailment")]
+  assert rows(task, "train") == [
+      ('概念 "上', "产品 。", "neutral"), ("甲", "乙", "contradiction"), ("丙", "丁", "entailment")]
   assert rows(task, "dev") == [("你", "好", "contradiction")]
   assert rows(task, "test") == [("你", "好", None)]
   english = make_task("xnli", "en", data_dir=str(root))
