@@ -9,6 +9,7 @@ and --model_dir (checkpoints, metrics.jsonl, eval_results.json, best/, predictio
 """
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,10 +42,19 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       experiment.classification, experiment.raw_data, experiment.model.cls_scope,
       model_config.cls_segment_id)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
+  check_weights(experiment)
   find_labels(task, experiment, meta.get("label_list"))
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   return run
+
+
+def check_weights(experiment: config.Experiment) -> None:
+  """UserError if weights are given for finished records, which hold their own."""
+  for name in ("weight_col", "class_weights"):
+    if experiment.record_files.train_data_path and getattr(experiment.classification, name):
+      raise UserError(f"--{name}: the records of --train_data_path have weights already; pass "
+                      f"--{name} to create_finetuning_data.py")
 
 
 def find_labels(task: classification.ClassificationTask, experiment: config.Experiment,
@@ -108,12 +118,16 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
-      write_predictions(run.task, split, predictions, trainer)
+      count = len(predictions["example_index"])
+      # Records made elsewhere are not those of a file here.
+      origins = [] if "test" in run.record_sets else run.task.origins(split, count)
+      write_predictions(run.task, split, predictions, trainer, origins)
   return metrics
 
 
 def write_predictions(task: classification.ClassificationTask, split: str,
-                      predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
+                      predictions: dict[str, np.ndarray], trainer: config.Trainer,
+                      origins: Sequence[list[str]] = ()) -> None:
   """Writes predictions and GLUE's submission file, as the --do_ flags say.
 
   Predictions are written twice: predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) has a
@@ -122,7 +136,8 @@ def write_predictions(task: classification.ClassificationTask, split: str,
   """
   files = {}
   if trainer.do_predict:
-    files[f"predictions.{task.predictions_name(split)}.tsv"] = task.prediction_rows(predictions)
+    files[f"predictions.{task.predictions_name(split)}.tsv"] = task.prediction_rows(
+        predictions, origins)
     values = predictions["prediction" if task.is_regression else "probabilities"]
     files[split.replace("test", "test_results", 1) + ".tsv"] = (
         [str(value) for value in np.atleast_1d(row)] for row in values)

@@ -3,9 +3,12 @@
   python scripts/split_sentences.py OUTPUT.txt INPUT.txt [INPUT.txt ...]
 
 One sentence a line, a blank line after each document. A file is a document; lines that begin with
-"CHAPTER" (in any case) begin a new one. Paragraphs may be wrapped over several lines.
+"CHAPTER" (in any case) begin a new one. Paragraphs may be wrapped over several lines. Files that
+end in .gz or .bz2 are unpacked.
 """
 
+import bz2
+import gzip
 import os
 import re
 import sys
@@ -31,7 +34,8 @@ def split_sentences(paragraph: str) -> list[str]:
 
 def documents(path: str) -> list[list[str]]:
   """Sentences of each document of a file."""
-  with open(path, encoding="utf-8") as reader:
+  opener = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1], open)
+  with opener(path, "rt", encoding="utf-8") as reader:
     paragraphs = re.split(r"\n\s*\n", reader.read().replace("<br />", "\n"))  # as in IMDB
   found = [[]]
   for paragraph in paragraphs:

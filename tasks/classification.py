@@ -4,13 +4,12 @@ Every set is a row of DATASETS: where its files and columns are, its labels in t
 ids, and its official metrics.
 """
 
-import csv
+import collections
 import dataclasses
-import io
-import json
-import logging
+import itertools
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,23 +17,11 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import base, metrics
+from tasks.readers import Columns, read_columns, read_text
 
 NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
 ENTAILMENT_LABELS = ("entailment", "not_entailment")
 BINARY_LABELS = ("0", "1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-  """Where a row keeps its parts: names in the header, or 0-based numbers.
-
-  Of two columns of a text (a title and a body) the cells are joined by a space.
-  """
-
-  text_a: str | int | tuple[int, ...]
-  text_b: str | int | None = None
-  label: str | int | None = None
-  has_header: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +36,13 @@ class Dataset:
     labels: class names in the order of their ids; None for regression; () to find them in the
       training file.
     metrics: official metrics, whose mean is the score.
-    test_columns: columns of test files where they differ; without a label in any case.
+    split_columns: "train", "dev" or "test" -> columns of those files, if they differ; test files
+      are read without their labels in any case.
     submission: split -> file name of the GLUE submission.
-    file_format: "tsv", "csv" or "jsonl", whatever the files are called.
+    file_format: "jsonl" or a format of readers.read_rows, whatever the files are called.
+    languages: what --language may be; file names hold {language}. () if there is only one.
+    language: the chosen one of them.
+    label_aliases: other spelling of a label in the files -> label.
     literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
       quote.
   """
@@ -61,10 +52,13 @@ class Dataset:
   files: dict[str, tuple[str, ...]]
   labels: tuple[str, ...] | None
   metrics: tuple[str, ...] = ("accuracy",)
-  test_columns: Columns | None = None
+  split_columns: dict[str, Columns] = dataclasses.field(default_factory=dict)
   submission: dict[str, str] = dataclasses.field(default_factory=dict)
+  languages: tuple[str, ...] = ()
+  language: str = ""
+  label_aliases: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
-  file_format: str = "tsv"
+  file_format: str = "unquoted"
 
 
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
@@ -78,7 +72,7 @@ def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
 DATASETS = {
     "cola": dataclasses.replace(
         _glue("CoLA", "sentence", None, None, BINARY_LABELS, ("matthews",)),
-        columns=Columns(3, None, 1, has_header=False), test_columns=Columns("sentence")),
+        columns=Columns(3, None, 1, has_header=False), split_columns={"test": Columns("sentence")}),
     "sst-2": _glue("SST-2", "sentence", None, "label", BINARY_LABELS),
     "mrpc": _glue("MRPC", "#1 String", "#2 String", "Quality", BINARY_LABELS, ("f1", "accuracy")),
     "sts-b": _glue("STS-B", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
@@ -101,6 +95,21 @@ DATASETS = {
         "SNLI", Columns("sentence1", "sentence2", "gold_label"),
         {"train": ("train.tsv", "snli_1.0_train.txt"), "dev": ("dev.tsv", "snli_1.0_dev.txt"),
          "test": ("test.tsv", "snli_1.0_test.txt")}, NLI_LABELS),
+    "xnli": Dataset(  # the folders of its two archives, or what BERT's README has in one folder
+        "XNLI", Columns("sentence1", "sentence2", "gold_label", language="language"),
+        {"train": ("multinli/multinli.train.{language}.tsv",
+                   "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv"),
+         "dev": ("xnli.dev.tsv", "XNLI-1.0/xnli.dev.tsv"),
+         "test": ("xnli.test.tsv", "XNLI-1.0/xnli.test.tsv")}, NLI_LABELS,
+        split_columns={"train": Columns("premise", "hypo", "label")},
+        languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
+                   "vi", "zh"),
+        label_aliases={"contradictory": "contradiction"}),
+    "paws-x": Dataset(
+        "x-final", Columns("sentence1", "sentence2", "label"),
+        {"train": ("{language}/translated_train.tsv", "{language}/train.tsv"),
+         "dev": ("{language}/dev_2k.tsv",), "test": ("{language}/test_2k.tsv",)}, BINARY_LABELS,
+        languages=("de", "en", "es", "fr", "ja", "ko", "zh")),
 }
 
 
@@ -129,7 +138,7 @@ DATASETS["mnli_matched"] = dataclasses.replace(DATASETS["mnli"], files={
 DATASETS["mnli_mismatched"] = dataclasses.replace(DATASETS["mnli"], files={
     k: v for k, v in DATASETS["mnli"].files.items() if not k.endswith("_matched")})
 
-ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax"}
+ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax", "pawsx": "paws-x"}
 FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
 
 
@@ -141,29 +150,41 @@ def dataset_of(name: str, settings) -> Dataset:
     settings: training.config.Classification, or anything with its fields.
   """
   if name in DATASETS:
-    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file")
+    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file", "id_col",
+                                      "weight_col")
              if getattr(settings, key)]
     if given:
       raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
                       f"--data_dir); own files go with --task_name=tsv, csv or jsonl")
-    return DATASETS[name]
-  columns = Columns(
-      _column(settings.text_a_col),
-      None if settings.text_b_col == "" else _column(settings.text_b_col),
-      _column(settings.label_col), settings.has_header)
+    return _in_language(name, DATASETS[name], settings.language)
+  columns = Columns(_column(settings.text_a_col), _column(settings.text_b_col),
+                    _column(settings.label_col), settings.has_header)
+  split_columns = {"train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
+                   "test": dataclasses.replace(columns, id=_column(settings.id_col))}
   if not settings.has_header and name != "jsonl":
-    named = [column for column in (columns.text_a, columns.text_b, columns.label)
-             if isinstance(column, str)]
+    named = [column for found in (columns, *split_columns.values())
+             for column in found.parts().values() if isinstance(column, str)]
     if named:
       raise UserError(f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
                       f"--text_a_col, --label_col (and --text_b_col for pairs)")
   files = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
   return Dataset(
-      folder="", columns=columns, file_format=name,
+      folder="", columns=columns, split_columns=split_columns, file_format=name,
       files={split: (_absolute(path) if path else f"{split}.{name}",)
              for split, path in files.items()},
       labels=None if settings.is_regression else (),
       metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"))
+
+
+def _in_language(name, dataset, language):
+  """The data set with the file names of a language, if it has several."""
+  if not dataset.languages:
+    return dataset
+  if language not in dataset.languages:
+    raise UserError(f"--language={language}: task {name} has {', '.join(dataset.languages)}")
+  files = {split: tuple(path.format(language=language) for path in paths)
+           for split, paths in dataset.files.items()}
+  return dataclasses.replace(dataset, files=files, language=language)
 
 
 def _absolute(path):
@@ -172,7 +193,7 @@ def _absolute(path):
 
 
 def _column(text):
-  return int(text) if text.isdecimal() else text
+  return int(text) if text.isdecimal() else text or None
 
 
 def canonical_name(task_name: str) -> str:
@@ -193,108 +214,19 @@ def share_models(name: str, other: str) -> bool:
 
 @dataclasses.dataclass
 class Example:
-  """A raw example: label is a class name, a float (regression), or None (test files)."""
+  """A raw example.
+
+  Attributes:
+    text_a: first or only text.
+    text_b: second text of a pair.
+    label: a class name, a float (regression), or None (test files).
+    weight: factor of the example's loss; the loss of a batch is the weighted mean.
+  """
 
   text_a: str
   text_b: str | None = None
   label: str | float | None = None
-
-
-# ---- Reading files ----------------------------------------------------------------------------
-
-
-def read_text(path: str) -> str:
-  """Text of a UTF-8 file without byte order mark; UserError names the line of a bad byte."""
-  with tf.io.gfile.GFile(path, "rb") as reader:
-    data = reader.read()
-  try:
-    return data.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    line = data.count(b"\n", 0, error.start) + 1
-    raise UserError(f"{path}: line {line} is not UTF-8 (byte {error.start} of the file); "
-                    f"convert the file, e.g. with iconv") from None
-
-
-def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
-  """Yields (1-based line number, cells) of a "csv" or "tsv" file.
-
-  GLUE's files do not quote: a quotation mark in a tsv file is a character like any other. Windows
-  line ends are accepted, and so are empty lines at the end; those elsewhere are one empty cell.
-  """
-  text = read_text(path).rstrip("\r\n")
-  if not text:
-    return
-  if file_format == "csv":
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-      yield from ((reader.line_num, row or [""]) for row in reader)
-    except csv.Error as error:
-      raise UserError(f"{path}: line {reader.line_num}: {error}") from None
-    return
-  # Not splitlines(): it would also break at U+0085 and U+2028, which sentences contain.
-  for number, line in enumerate(text.split("\n"), 1):
-    yield number, line.removesuffix("\r").split("\t")
-
-
-def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
-  """Yields (1-based line number, object) of a file with one JSON object per line."""
-  for number, line in enumerate(read_text(path).split("\n"), 1):
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-    except ValueError as error:
-      raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-      raise UserError(f"{path}: line {number}: not a JSON object but a {type(row).__name__}")
-    yield number, row
-
-
-def read_columns(path: str, columns: Columns, file_format: str = "tsv",
-                 skip_bad_rows: bool = False) -> Iterator[tuple[int, list[str | None]]]:
-  """Yields (line number, [text_a, text_b, label]) of each row; None for a part without a column.
-
-  Raises:
-    UserError: a column is not in the header, or (without skip_bad_rows) a row has too few cells;
-      names file and line.
-  """
-  wanted = [columns.text_a, columns.text_b, columns.label]
-  if file_format == "jsonl":
-    for number, row in read_jsonl(path):
-      missing = [name for name in wanted if name is not None and name not in row]
-      if missing:
-        raise UserError(f"{path}: line {number}: no key {missing[0]!r}; "
-                        f"the keys are {', '.join(map(repr, row))}")
-      yield number, ["" if row.get(name) is None and name is not None else
-                     name and str(row[name]) for name in wanted]
-    return
-  rows = read_rows(path, file_format)
-  if columns.has_header:
-    _, header = next(rows, (0, None))
-    if header is None:
-      raise UserError(f"{path}: the file is empty; a header line is expected")
-    absent = [name for name in wanted if isinstance(name, str) and name not in header]
-    if absent:
-      raise UserError(f"{path}: no column {absent[0]!r} in the header, "
-                      f"which has {', '.join(map(repr, header))}")
-    wanted = [header.index(name) if isinstance(name, str) else name for name in wanted]
-  # Each part becomes the tuple of its columns, whose cells are joined.
-  parts = [part if isinstance(part, tuple) or part is None else (part,) for part in wanted]
-  required = 1 + max(max(part) for part in parts if part is not None)
-  skipped = 0
-  for number, row in rows:
-    if len(row) >= required:
-      yield number, [part and " ".join(filter(None, (row[column] for column in part)))
-                     for part in parts]
-    elif row == [""]:
-      continue  # an empty line; where one column is all there is, it is an empty text
-    elif skip_bad_rows:
-      skipped += 1
-    else:
-      raise UserError(f"{path}: line {number}: {len(row)} columns where at least {required} are "
-                      f"needed; mend the line, or pass --skip_bad_rows to leave such rows out")
-  if skipped:
-    logging.getLogger(__name__).warning("%s: left out %d rows with too few columns", path, skipped)
+  weight: float = 1.0
 
 
 # ---- The task ---------------------------------------------------------------------------------
@@ -311,7 +243,7 @@ class ClassificationTask(base.RawDataTask):
   job = "classification"
 
   def __init__(self, name: str, dataset: Dataset, data_dir: str = "", cls_scope: str | None = None,
-               cls_segment_id: int = 0, skip_bad_rows: bool = False):
+               cls_segment_id: int = 0, skip_bad_rows: bool = False, class_weights: str = ""):
     """Makes the task.
 
     Args:
@@ -320,7 +252,9 @@ class ClassificationTask(base.RawDataTask):
       data_dir: folder of the raw files; may be empty where records are read.
       cls_scope: variable scope of the head; None for the model family's own place.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-      skip_bad_rows: leave out rows with too few columns instead of raising.
+      skip_bad_rows: leave out rows with too few or too many columns instead of raising.
+      class_weights: weights of training examples by their labels: "balanced", or
+        "LABEL:WEIGHT,..." with 1 for labels that are not named.
     """
     self.name = name
     self.head_name = name  # of the task whose head the model has; MNLI's serves AX
@@ -329,6 +263,7 @@ class ClassificationTask(base.RawDataTask):
     self.cls_scope = cls_scope
     self.cls_segment_id = cls_segment_id
     self.skip_bad_rows = skip_bad_rows
+    self.class_weights = class_weights
     self.is_regression = dataset.labels is None
     self.metrics = dataset.metrics
     self._labels = dataset.labels
@@ -338,10 +273,15 @@ class ClassificationTask(base.RawDataTask):
     """Class names in the order of their ids, found in the training file where none are given."""
     if self._labels == ():
       names = set()
-      for place, (_, _, label) in self._rows("train"):
-        if not label:
+      for place, parts in self._rows("train"):
+        if not parts["label"]:
           raise UserError(f"{place}: the label is empty")
-        names.add(label)
+        names.add(parts["label"])
+      doubled = sorted(name for name in names if name.removesuffix(".0") in names - {name})
+      if doubled:
+        raise UserError(f"{self.input_files('train')[0]}: the labels "
+                        f"{doubled[0].removesuffix('.0')!r} and {doubled[0]!r} are the same "
+                        f"number; write all of them in one form")
       self._labels = tuple(sorted(names, key=lambda name: (not _is_int(name), _is_int(name)
                                                            and int(name), name)))
       if len(self._labels) < 2:
@@ -397,32 +337,78 @@ class ClassificationTask(base.RawDataTask):
     return "Point --data_dir at the folder that holds it"
 
   def source_key(self, split):
-    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows]
+    weights = [self.class_weights] if self.class_weights and split == "train" else []
+    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows, self.dataset.language,
+            *weights]
 
   def _columns(self, split):
-    if split.startswith("test"):
-      return self.dataset.test_columns or dataclasses.replace(self.dataset.columns, label=None)
-    return self.dataset.columns
+    kind = split.split("_")[0]
+    columns = self.dataset.split_columns.get(kind, self.dataset.columns)
+    return dataclasses.replace(columns, label=None) if kind == "test" else columns
 
   def _rows(self, split):
-    """Yields (place for messages, [text_a, text_b, label])."""
+    """Yields (place for messages, {name of a part: text}), see readers.read_columns.
+
+    The part "line" is the row's line number; texts that are files of their own do not have it.
+    """
     paths = self.input_files(split)
     if self.dataset.files[split][0].endswith("/"):
       for path in paths:
-        label = None if split == "test" else os.path.basename(os.path.dirname(path))
-        yield path, [read_text(path).replace("<br />", " "), None, label]
+        label = {} if split == "test" else {"label": os.path.basename(os.path.dirname(path))}
+        yield path, {"text_a": read_text(path).replace("<br />", " "), **label}
       return
-    for number, row in read_columns(paths[0], self._columns(split),
-                                    self.dataset.file_format, self.skip_bad_rows):
+    for number, parts in read_columns(paths[0], self._columns(split),
+                                      self.dataset.file_format, self.skip_bad_rows):
+      if parts.get("language", self.dataset.language) != self.dataset.language:
+        continue
       if self.dataset.literal_breaks:
-        row[0] = row[0].replace("\\n", " ").replace('\\"', '"')
-      yield f"{paths[0]}: line {number}", row
+        parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
+      place = f"{paths[0]}: line {number}"
+      if re.search(r"[\t\r\n]", parts.get("id", "")):
+        raise UserError(f"{place}: the id {parts['id']!r} has a tab or a line break in it, which "
+                        f"the file of predictions cannot hold")
+      yield place, {"line": str(number), **parts}
+
+  def origins(self, split: str, count: int) -> list[list[str]]:
+    """Columns that lead from the first `count` predictions back to an own file, header first.
+
+    They are `line`, the 1-based line number, and `id`, the cell of --id_col. Data sets with files
+    of their own have none: their predictions are in the form of the benchmark.
+    """
+    if self.name not in FILE_TASKS:
+      return []
+    names = ["line", "id"] if self._columns(split).id is not None else ["line"]
+    return [names, *([parts[name] for name in names]
+                     for _, parts in itertools.islice(self._rows(split), count))]
 
   def read_examples(self, split):
-    for place, (text_a, text_b, label) in self._rows(split):
+    weights = self._find_class_weights() if self.class_weights and split == "train" else {}
+    for example in self._read_examples(split):
+      example.weight *= weights.get(example.label, 1.0)
+      yield example
+
+  def _read_examples(self, split):
+    for place, parts in self._rows(split):
+      label = parts.get("label")
+      label = self.dataset.label_aliases.get(label, label)
       if label == "-" and self.dataset.labels == NLI_LABELS:
         continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
-      yield Example(text_a, text_b, self._parse_label(label, place))
+      yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place),
+                    _parse_weight(parts.get("weight", "1"), f"{place}: the weight"))
+
+  def _find_class_weights(self):
+    """Label -> weight, as class_weights says."""
+    if self.class_weights == "balanced":
+      counts = collections.Counter(example.label for example in self._read_examples("train"))
+      return {label: counts.total() / (len(counts) * count) for label, count in counts.items()}
+    weights = {}
+    for entry in self.class_weights.split(","):
+      label, colon, weight = entry.strip().rpartition(":")
+      if not colon or label not in self.labels or label in weights:
+        raise UserError(f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
+                        f"{', '.join(map(repr, self.labels))}, each at most once")
+      weights[label] = _parse_weight(weight, f"--class_weights: the weight of {label!r}")
+    return weights
 
   def _parse_label(self, label, place):
     if label is None:
@@ -443,25 +429,26 @@ class ClassificationTask(base.RawDataTask):
   def featurize(self, example, tokenizer, max_seq_length):
     """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]; segment ids 0 for a and its [SEP], 1 for b's.
 
-    Too long a pair loses tokens from the end of whichever text is the longer, one at a time.
+    Too long a pair loses tokens from the end of whichever text is the longer, one at a time. A
+    second text without tokens is none, as in the originals: [CLS] a [SEP].
     """
     tokens_a = tokenizer.convert_text_to_ids(example.text_a)
-    tokens_b = None
-    if example.text_b is None:
-      tokens_a = tokens_a[:max_seq_length - 2]
-    else:
-      tokens_b = tokenizer.convert_text_to_ids(example.text_b)
+    tokens_b = tokenizer.convert_text_to_ids(example.text_b or "")
+    if tokens_b:
       tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
+    else:
+      tokens_a = tokens_a[:max_seq_length - 2]
     input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
     segment_ids = [self.cls_segment_id] + [0] * (len(tokens_a) + 1)
-    if tokens_b is not None:
+    if tokens_b:
       input_ids += [*tokens_b, tokenizer.sep_id]
       segment_ids += [1] * (len(tokens_b) + 1)
     label = 0 if example.label is None else example.label
     if not self.is_regression and example.label is not None:
       label = self.labels.index(label)
+    weight = {} if example.weight == 1 else {"weight": example.weight}
     return {"input_ids": input_ids, "input_mask": [1] * len(input_ids),
-            "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1}
+            "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1, **weight}
 
   def model_settings(self):
     return {} if self.is_regression else {"label_list": list(self.labels)}
@@ -485,8 +472,18 @@ class ClassificationTask(base.RawDataTask):
     return base.TaskOutput({"loss": weights * losses},
                            {"probabilities": tf.nn.softmax(logits), "logits": logits})
 
-  def prediction_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
-    """Rows of a prediction file, header first: index, prediction, probability of each label."""
+  def prediction_rows(self, predictions: dict[str, np.ndarray],
+                      origins: Sequence[list[str]] = ()) -> Iterator[list[str]]:
+    """Rows of a prediction file, header first: index, prediction, probability of each label.
+
+    Args:
+      predictions: name -> [num_examples, ...].
+      origins: further columns, header first, from `origins`.
+    """
+    rows = self._prediction_rows(predictions)
+    return (row + origin for row, origin in zip(rows, origins, strict=True)) if origins else rows
+
+  def _prediction_rows(self, predictions):
     if self.is_regression:
       yield ["index", "prediction"]
       for index, value in enumerate(predictions["prediction"]):
@@ -536,9 +533,23 @@ def make_task(settings, raw_data, cls_scope: str = "",
   """
   name = canonical_name(settings.task_name)
   dataset = dataset_of(name, settings)
+  if settings.class_weights and dataset.labels is None:
+    raise UserError(f"--class_weights: task {name} is a regression, which has no classes; "
+                    f"--weight_col weights examples")
   data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
   return ClassificationTask(name, dataset, data_dir, cls_scope or None, cls_segment_id,
-                            raw_data.skip_bad_rows)
+                            raw_data.skip_bad_rows, settings.class_weights)
+
+
+def _parse_weight(text, name):
+  """A weight as a number; `name` begins the message if it is none."""
+  try:
+    weight = float(text)
+  except ValueError:
+    weight = math.nan
+  if not (math.isfinite(weight) and weight >= 0):
+    raise UserError(f"{name} is {text!r}; it must be a number from 0 on")
+  return weight
 
 
 def _is_int(text):

@@ -13,6 +13,7 @@ import dataclasses
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from errors import UserError
@@ -69,11 +70,23 @@ def io_errors(path: str) -> tuple[type[Exception], ...]:
   return OSError, tf.errors.OpError
 
 
+# First bytes of compressed files.
+_PACKED = {"gzip": rb"\x1f\x8b\x08", "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+           "xz": rb"\xfd7zXZ\0", "zip": rb"PK\x03\x04", "zstd": rb"\x28\xb5\x2f\xfd",
+           "tar": rb"(?s:.{257})ustar"}
+
+
+def packed_format(data: bytes) -> str:
+  """Name of the compression or archive format that a file's first bytes show; "" for none."""
+  return next((name for name, magic in _PACKED.items() if re.match(magic, data)), "")
+
+
 def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
   Raises:
-    UserError: a pattern matches no file, or all files are empty.
+    UserError: a pattern matches no file, all files are empty, or a file is compressed or cannot
+      be read.
   """
   files = {}
   for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -90,7 +103,25 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
     files.update(found)
   if not any(files.values()):
     raise UserError(f"--{flag}={patterns}: the files are empty")
+  for path in files:
+    _check_unpacked(path)
   return [TextFile(path, files[path]) for path in sorted(files)]
+
+
+def _check_unpacked(path):
+  """UserError if a file is compressed, or cannot be read."""
+  try:
+    with open_file(path) as reader:
+      name = packed_format(reader.read(512))
+  except io_errors(path) as error:
+    raise _cannot_read(path, error) from None
+  if name:
+    raise UserError(f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
+                    f"compressed files do not have")
+
+
+def _cannot_read(path, error):
+  return UserError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}")
 
 
 def fingerprint(files: list[TextFile]) -> str:
@@ -223,8 +254,7 @@ def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tupl
         number += begins
         yield number, sentence, num_bytes
     except io_errors(piece.path) as error:
-      reason = getattr(error, "strerror", None) or error
-      raise UserError(f"{piece.path}: cannot read: {reason}") from None
+      raise _cannot_read(piece.path, error) from None
 
 
 def read_windows(sentences: Iterator[tuple[int, str, int]], encode: Callable[[str], list[int]],

@@ -7,7 +7,6 @@ which the encoder turns into one score; the softmax is over a question's scores.
 import dataclasses
 import itertools
 import json
-import logging
 import numbers
 import os
 import re
@@ -20,7 +19,7 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import base, metrics
-from tasks.classification import read_jsonl, read_rows, read_text
+from tasks.readers import find_columns, read_jsonl, read_rows, read_text, scalar_text, whole_rows
 
 LEVELS = ("middle", "high")  # RACE's schools, in the order of is_high_example
 
@@ -97,7 +96,7 @@ def _option_texts(place, options):
   for index, option in enumerate(options):
     if not isinstance(option, str | numbers.Real) or isinstance(option, bool):
       raise UserError(f"{place}: option {option_name(index)} is missing (it is {option!r})")
-  return tuple(map(str, options))
+  return tuple(scalar_text(option, place, "options") for option in options)
 
 
 def _answer_index(place, answer, num_options, required):
@@ -180,7 +179,7 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
     for name, text in (("question", row["question"]), ("article", passage)):
       if not isinstance(text, str):
         raise UserError(f"{place}: the {name} must be a text, not {text!r}")
-    question_id = str(row.get("id", count))
+    question_id = scalar_text(row.get("id"), place, "id") or str(count)
     if re.search(r"[\t\r\n]", question_id):
       raise UserError(f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
                       f"file of predictions cannot hold")
@@ -197,36 +196,24 @@ def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iter
   are not there, startphrase is the passage.
   """
   rows = read_rows(path, "csv")
-  _, header = next(rows, (0, None))
-  header = header or []
+  _, header = next(rows, (0, []))
   endings = [name for name in (f"ending{index}" for index in range(len(header))) if name in header]
   starts = ["sent1", "sent2"] if {"sent1", "sent2"} <= set(header) else ["startphrase"]
-  wanted = [*starts, *(endings or ["ending0"]), *(["label"] if has_answers else [])]
-  for name in wanted:
-    if name not in header:
-      raise UserError(f"{path}: no column {name!r} in the header, which has "
-                      f"{', '.join(map(repr, header)) or 'nothing'}")
-  columns = [header.index(name) for name in [*starts, *endings]]
-  label = header.index("label") if "label" in header else None
-  skipped, count = 0, -1
-  for number, row in rows:
+  labels = ["label"] if has_answers or "label" in header else []
+  columns = find_columns(path, header, [*starts, *(endings or ["ending0"]), *labels], "csv")
+  rows = [(number, row) for number, row in rows if row != [""]]
+  ids = {number: str(count) for count, (number, _) in enumerate(rows)}
+
+  def fault(row):
+    return "" if max(columns) < len(row) <= len(header) else f"the header has {len(header)}"
+
+  for number, row in whole_rows(path, rows, fault, skip_bad_rows):
     place = f"{path}: line {number}"
-    if row == [""]:
-      continue
-    count += 1
-    if len(row) <= max(columns + [label or 0]):
-      if not skip_bad_rows:
-        raise UserError(f"{place}: {len(row)} columns where the header has {len(header)}; mend the "
-                        f"line, or pass --skip_bad_rows to leave such rows out")
-      skipped += 1
-      continue
     cells = [row[column] for column in columns]
+    answer = cells.pop() if labels else None
     start, options = cells[:len(starts)], _option_texts(place, cells[len(starts):])
-    answer = None if label is None else row[label]
-    yield Question(str(count), place, start[0], start[1] if len(start) > 1 else "", options,
+    yield Question(ids[number], place, start[0], start[1] if len(start) > 1 else "", options,
                    _answer_index(place, answer, len(options), has_answers))
-  if skipped:
-    logging.getLogger(__name__).warning("%s: left out %d rows with too few columns", path, skipped)
 
 
 # ---- The task -----------------------------------------------------------------------------------
@@ -258,7 +245,7 @@ class RaceTask(base.RawDataTask):
       num_options: room for this many options in every question; 0 for what the data set needs.
       cls_scope: variable scope of the head; None for the model family's own place.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-      skip_bad_rows: leave out rows of CSV files with too few columns instead of raising.
+      skip_bad_rows: leave out rows of CSV files with too few or too many columns.
       eval_split: "dev" or "test", the split to evaluate.
     """
     self.name = name

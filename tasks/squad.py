@@ -162,7 +162,7 @@ class SquadTask(base.RawDataTask):
             "doc_stride": self.data_settings.doc_stride}
 
   def read_examples(self, split):
-    paragraphs = squad_data.read_squad(self.input_files(split)[0])
+    paragraphs = squad_data.read_squad(self.input_files(split)[0], split != "train")
     if split == "train":
       for question in (q for paragraph in paragraphs for q in paragraph.questions):
         if question.answers is None:

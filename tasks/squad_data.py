@@ -11,6 +11,7 @@ Pieces 4..11 are in two of them; one counts, in which the piece has more context
 
 import dataclasses
 import json
+import logging
 import re
 from bisect import bisect_left, bisect_right
 from typing import Any
@@ -18,6 +19,9 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
+from tasks.readers import read_bytes
+
+log = logging.getLogger(__name__)
 
 FIRST_UNIQUE_ID = 1_000_000_000  # as in the originals
 MAX_WINDOWS = 1000  # per question; unique ids are FIRST_UNIQUE_ID + question * MAX_WINDOWS + window
@@ -65,8 +69,12 @@ class Paragraph:
   is_training: bool = False
 
 
-def read_squad(path: str) -> list[Paragraph]:
+def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
   """Reads a file in the format of SQuAD v1.1 or v2.0.
+
+  Args:
+    path: file; may be compressed, see readers.read_bytes.
+    needs_unique_ids: refuse an id that is there twice; off for training, where it is logged.
 
   Raises:
     UserError: the file is missing or no SQuAD (says which key is missing where), a passage is
@@ -75,35 +83,47 @@ def read_squad(path: str) -> list[Paragraph]:
   if not tf.io.gfile.exists(path):
     raise UserError(f"{path}: no such file; name the SQuAD files with --train_file and "
                     f"--predict_file, or put them into --data_dir")
-  with tf.io.gfile.GFile(path, "rb") as reader:
-    data = reader.read()
   try:
-    top = json.loads(data.decode("utf-8-sig"))
+    top = json.loads(read_bytes(path).decode("utf-8-sig"))
   except UnicodeDecodeError as error:
     raise UserError(f"{path}: not UTF-8 (byte {error.start} of the file)") from None
   except ValueError as error:
     raise UserError(f"{path}: not valid JSON: {error}") from None
 
-  paragraphs, places = [], {}
+  paragraphs, places, num_questions = [], {}, 0
   for i, article in enumerate(_get(top, "data", list, path), 1):
     title = article.get("title", "") if isinstance(article, dict) else ""
     where = f"{path}: article {i}" + (f" ({title})" if title else "")
     for j, values in enumerate(_get(article, "paragraphs", list, where), 1):
       place = f"{where}, paragraph {j}"
-      paragraph = Paragraph(_text(values, "context", place), [], len(places), place)
+      paragraph = Paragraph(_text(values, "context", place), [], num_questions, place)
       if not paragraph.context.strip():
         raise UserError(f"{place}: the context is blank")
       for k, qa in enumerate(_get(values, "qas", list, place), 1):
-        question = _read_question(qa, f"{place}, question {k}", place)
-        if places.setdefault(question.id, question.place) is not question.place:
-          raise UserError(f"{question.place}: this id is also that of {places[question.id]}; ids "
-                          f"are the keys of the predictions and must differ")
+        numbered_place = f"{place}, question {k}"
+        question = _read_question(qa, numbered_place, place)
+        places.setdefault(question.id, []).append(numbered_place)
         paragraph.questions.append(question)
+      num_questions += len(paragraph.questions)
       paragraphs.append(paragraph)
-  if not 0 < len(places) <= MAX_QUESTIONS:
-    raise UserError(f"{path}: {len(places) or 'no'} questions in it"
-                    + (f"; cut it into files of at most {MAX_QUESTIONS}" if places else ""))
+  if not 0 < num_questions <= MAX_QUESTIONS:
+    raise UserError(f"{path}: {num_questions or 'no'} questions in it"
+                    + (f"; cut it into files of at most {MAX_QUESTIONS}" if num_questions else ""))
+  _check_ids(places, needs_unique_ids)
   return paragraphs
+
+
+def _check_ids(places, needs_unique_ids):
+  """Refuses or logs ids of several questions; `places` are id -> those of its questions."""
+  repeated = {key: found for key, found in places.items() if len(found) > 1}
+  if not repeated:
+    return
+  key, (first, second, *_) = next(iter(repeated.items()))
+  message = f"{second}: its id {key!r} is also that of {first}"
+  if needs_unique_ids:
+    raise UserError(f"{message}; ids are the keys of the predictions and must differ")
+  log.warning("%s (%d ids are those of several questions); training uses all of them", message,
+              len(repeated))
 
 
 def _read_question(qa, numbered_place, paragraph_place):

@@ -33,7 +33,7 @@ def write(folder, name, text, encoding="utf-8"):
 
 
 def rows(task, split="train"):
-  return [dataclasses.astuple(example) for example in task.read_examples(split)]
+  return [dataclasses.astuple(example)[:3] for example in task.read_examples(split)]
 
 
 # ---- Native layouts ---------------------------------------------------------------------------
@@ -228,8 +228,14 @@ def test_features_of_texts_and_pairs(tmp_path, tokenizer):
       "is_real_example": 1}
   features = task.featurize(classification.Example("a " * 9, "good film", None), tokenizer, 8)
   assert features["input_ids"] == ids("[CLS]", "a", "a", "a", "[SEP]", "good", "film", "[SEP]")
+  for empty in ("", " ", "\u200b"):  # no token, no second segment, and room for one more token
+    features = task.featurize(classification.Example("a " * 9, empty, None), tokenizer, 8)
+    assert features["input_ids"] == ids("[CLS]", *["a"] * 6, "[SEP]")
+    assert features["segment_ids"] == [0] * 8
   features = task.featurize(classification.Example("", "", None), tokenizer, 8)
-  assert features["input_ids"] == ids("[CLS]", "[SEP]", "[SEP]")
+  assert features["input_ids"] == ids("[CLS]", "[SEP]")
+  features = task.featurize(classification.Example("", "good", None), tokenizer, 8)
+  assert features["input_ids"] == ids("[CLS]", "[SEP]", "good", "[SEP]")
   single = make_task(tmp_path, "cola")
   features = single.featurize(classification.Example("the " * 20, None, "0"), tokenizer, 6)
   assert features["input_ids"] == ids("[CLS]", *["the"] * 4, "[SEP]")

@@ -1,5 +1,6 @@
 """SQuAD files, the way from characters to tokens and back, and windows."""
 
+import gzip
 import json
 import os
 import random
@@ -10,7 +11,9 @@ import tiny
 
 import tokenization
 from errors import UserError
+from tasks import squad as squad_task
 from tasks import squad_data
+from training import config
 
 DATA = os.environ.get("SQUAD_DIR", "")
 SPIECE = os.environ.get("SENTENCEPIECE_MODEL", "")
@@ -281,7 +284,7 @@ def test_reading(tmp_path):
      r"answer 1: not SQuAD: 'answer_start' is a str"),
     (squad(qa(is_impossible="false")), r"question q1: not SQuAD: 'is_impossible' is a str"),
     (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
-    (squad(qa(), qa()), r"paragraph 1, question q1: this id is also that of .*question q1; ids"),
+    (squad(qa(), qa()), r"paragraph 1, question 2: its id 'q1' is also that of .*question 1; ids"),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
 ])
 def test_bad_files(tmp_path, content, message):
@@ -297,3 +300,23 @@ def test_no_such_file_and_not_utf8(tmp_path):
   (tmp_path / "latin.json").write_bytes(b'{"data": "\xe9"}')
   with pytest.raises(UserError, match="latin.json: not UTF-8"):
     squad_data.read_squad(str(tmp_path / "latin.json"))
+
+
+def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
+  path = tmp_path / "train.json"
+  path.write_text(json.dumps(squad(qa(), qa(), qa("q2"))))
+  settings = config.Squad(train_file=str(path), predict_file=str(path))
+  task = squad_task.SquadTask(config.SquadData(), settings)
+  paragraph, = task.read_examples("train")
+  assert [question.id for question in paragraph.questions] == ["q1", "q1", "q2"]
+  assert "question 2: its id 'q1' is also that of" in caplog.text
+  assert "(1 ids are those of several questions); training uses all of them" in caplog.text
+  with pytest.raises(UserError, match="ids are the keys of the predictions"):
+    task.read_examples("predict")
+
+
+def test_compressed_files(tmp_path):
+  path = tmp_path / "train.json.gz"
+  path.write_bytes(gzip.compress(json.dumps(squad(qa())).encode()))
+  paragraph, = squad_data.read_squad(str(path))
+  assert paragraph.context == "a film"

@@ -82,8 +82,8 @@ class RawData:
   data_root: str = option("./data", "folder of the tasks' data folders (glue/CoLA, ...)")
   data_dir: str = option("", "folder of the raw data; default: the task's folder in --data_root",
                          aliases=("input_data_dir",))
-  skip_bad_rows: bool = option(False, "leave out rows with too few columns, and answers that are "
-                               "not where the file says, instead of stopping")
+  skip_bad_rows: bool = option(False, "leave out rows with too few or too many columns, and "
+                               "answers that are not where the file says, instead of stopping")
 
 
 @dataclasses.dataclass
@@ -91,8 +91,12 @@ class Classification:
   """Classification tasks, and the columns of a user's own files."""
 
   task_name: str = option("", "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
-                          "snli, or tsv, csv, jsonl for your own files",
+                          "snli, xnli, paws-x, imdb, ag, dbpedia, yelp2, yelp5, amazon2, amazon5, "
+                          "or tsv, csv, jsonl for your own files",
                           aliases=("classification_task_name",), stored=True)
+  language: str = option("zh", "xnli, paws-x: language of the data, of xnli by default that of "
+                         "the original script", aliases=("xnli_language", "pawsx_language"),
+                         stored=True)
   train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
   eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
   predict_file: str = option("", "own file to predict; default: test.tsv in data_dir")
@@ -100,6 +104,14 @@ class Classification:
                            "from 0", stored=True)
   text_b_col: str = option("", "column of the second text; empty for single texts", stored=True)
   label_col: str = option("label", "column of the label", stored=True)
+  id_col: str = option("", "column of the file to predict that predictions carry along, as id; "
+                       "training and evaluation files need not have it")
+  weight_col: str = option("", "column of the training file with each example's weight in the "
+                           "loss, a number from 0 on; metrics and the loss of evaluation stay "
+                           "unweighted")
+  class_weights: str = option(
+      "", "weights of training examples by label: balanced (inverse to the label's frequency), or "
+      "LABEL:WEIGHT,... with 1 for the others; multiplied with --weight_col")
   has_header: bool = option(True, "the files' first line names the columns", stored=True)
   is_regression: bool = option(False, "labels of own files are numbers to predict", stored=True)
 
