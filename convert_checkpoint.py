@@ -262,7 +262,7 @@ class TFTensors:
     """
     self.source = checkpoints.resolve(path)
     try:
-      self._reader = tf.train.load_checkpoint(self.source)
+      self._reader = checkpoints.open_reader(self.source)
       shapes = self._reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       raise UserError(f"{self.source}: cannot be read as a checkpoint ({error})") from None
@@ -308,22 +308,13 @@ def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
 
 def checkpoint_size(prefix: str) -> int:
   """Bytes of a checkpoint's data and index files."""
-  files = tf.io.gfile.glob([prefix + ".data-*", prefix + ".index"])
-  return sum(tf.io.gfile.stat(path).length for path in files)
+  return sum(tf.io.gfile.stat(path).length for path in checkpoints.files_of(prefix)
+             if not path.endswith(".meta"))
 
 
 def checkpoint_files(name: str) -> list[str]:
-  """Names of the files of a checkpoint that write_checkpoint and write_state leave, in order."""
+  """Names of the files of a checkpoint of write_checkpoint, in order, and of its state file."""
   return [f"{name}.data-00000-of-00001", f"{name}.index", "checkpoint"]
-
-
-def write_state(folder: str, name: str) -> None:
-  """Writes the file by which tf.train.latest_checkpoint finds the checkpoint `name` of a folder.
-
-  The path in it is relative, so the folder can be moved.
-  """
-  with tf.io.gfile.GFile(os.path.join(folder, "checkpoint"), "w") as writer:
-    writer.write(f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
 
 
 # ---- Output -------------------------------------------------------------------------------------
@@ -407,7 +398,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
     records.write_json(os.path.join(folder, config.file_name), config.to_dict())
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     write_checkpoint(os.path.join(folder, name), arrays)
-    write_state(folder, name)
+    checkpoints.write_state(folder, [name])
   groups = {entry.group for entry in found}
   print(_summary(os.path.join(output_dir, name), arrays, groups))
   _print_deviations(family, config, groups)
@@ -509,7 +500,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
     for side in side_files:
       tf.io.gfile.copy(os.path.join(input_dir, side), os.path.join(folder, side))
     write_checkpoint(os.path.join(folder, name), arrays)
-    write_state(folder, name)
+    checkpoints.write_state(folder, [name])
   target = os.path.join(output_dir, name)
   dropped = len(tensors.dropped) + len(tensors.shapes) - len(kept)
   print(f"{target}: {len(arrays)} variables, {dropped} dropped; "

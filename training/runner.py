@@ -23,7 +23,7 @@ import modeling
 import tokenization
 from errors import UserError
 from tasks.base import Task
-from training import checkpoints, config, estimator, hooks, inputs, records
+from training import checkpoints, config, estimator, hooks, inputs, paths, records
 
 log = logging.getLogger(__name__)
 
@@ -260,6 +260,7 @@ class Runner:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
+    checkpoints.check_restorable(experiment.trainer.model_dir)
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
     self.devices = estimator.find_devices(
         experiment.runtime, experiment.trainer.train_batch_size,
@@ -384,6 +385,7 @@ class Runner:
       log.warning("The warm-up of %d steps is as long as the training: the learning rate will not "
                   "reach --learning_rate; lower --warmup_steps", num_warmup_steps)
     self._write_model_files()
+    checkpoints.update_state(trainer.model_dir)
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -421,7 +423,7 @@ class Runner:
       if model.init_global_vars:
         if model.init_checkpoint in ("", "none"):
           raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
-        step = int(tf.train.load_variable(model.init_checkpoint, "global_step"))
+        step = int(checkpoints.open_reader(model.init_checkpoint).get_tensor("global_step"))
         if step >= num_train_steps:
           raise UserError(f"{model.init_checkpoint} is at step {step}: with --init_global_vars "
                           f"training goes on from there, and --train_steps={num_train_steps} is "
@@ -497,8 +499,9 @@ class Runner:
     predictor = estimator.build_estimator(self.experiment, self.devices, model_fn,
                                           predict_batch_size=batch_size)
     input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
-    batches = list(predictor.predict(input_fn, checkpoint_path=checkpoint,
-                                     yield_single_examples=False))
+    batches = list(predictor.predict(
+        input_fn, checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
+        yield_single_examples=False))
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     real = joined["example_index"] >= 0
     order = np.argsort(joined["example_index"][real])
