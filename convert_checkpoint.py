@@ -53,7 +53,7 @@ from absl import flags
 import modeling
 from errors import UserError
 from models.bert import read_json
-from training import checkpoints, conversion, records, runner
+from training import checkpoints, conversion, paths, records, runner
 from training.conversion import FAMILIES, Entry, Family, expand
 
 v1 = tf.compat.v1
@@ -320,8 +320,15 @@ def checkpoint_files(name: str) -> list[str]:
 # ---- Output -------------------------------------------------------------------------------------
 
 
-def check_new(output_dir: str, names: Iterable[str], overwrite: bool) -> None:
-  """UserError when a file to be written is there already, unless it may be overwritten."""
+def check_new(input_dirs: Iterable[str], output_dir: str, names: Iterable[str],
+              overwrite: bool) -> None:
+  """UserError when a file to be written is there already, unless it may be overwritten.
+
+  The files of input_dirs may not be overwritten in any case.
+  """
+  inputs = [os.path.join(folder, name) for folder in input_dirs if tf.io.gfile.isdir(folder)
+            for name in tf.io.gfile.listdir(folder)]
+  paths.check_outputs(inputs, (os.path.join(output_dir, name) for name in names))
   for name in names:
     path = os.path.join(output_dir, name)
     if not overwrite and tf.io.gfile.exists(path):
@@ -385,7 +392,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
   names = [config.file_name, "vocab.txt", *checkpoint_files(name)]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir], output_dir, names, overwrite)
   vocab = _existing(input_dir, "vocab.txt")
   tensors = HFTensors(input_dir)
   actual = canonical_names(family, tensors)
@@ -437,7 +444,7 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
     config = dataclasses.replace(config, truncate_seq=truncate_seq)
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir], output_dir, names, overwrite)
   vocab = _existing(input_dir, (_present(input_dir, runner.VOCAB_NAMES) or runner.VOCAB_NAMES)[0])
   tensors = TFTensors(checkpoint or input_dir)
   shapes = {name: shape for name, shape in tensors.shapes.items()
@@ -489,7 +496,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
   side_files = _present(input_dir, runner.CONFIG_NAMES + runner.VOCAB_NAMES)
   names = [*side_files, *checkpoint_files(name)]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
   size_before = tensors.size()
   kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
   if not kept:

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tokenization
 from errors import UserError
 from tasks import base, classification, squad
-from training import config, flags, hooks, records, runner
+from training import config, flags, hooks, paths, records, runner
 
 
 @dataclasses.dataclass
@@ -85,6 +85,10 @@ def main() -> None:
     if not value:
       raise UserError(f"--{name} is missing")
   task = make_task(experiment, settings)
+  paths.check_outputs(
+      [*records.raw_files(task), experiment.tokenizer.tokenizer_path],
+      [settings.meta_data_file_path, *(path + end for path in outputs.values()
+                                       for end in ("", records.SIDE_TABLE))])
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
   meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
   if is_squad:

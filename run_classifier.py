@@ -100,6 +100,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run.check_before_work()
   if trainer.do_submit:
     check_submission(run)
+  if trainer.do_predict or trainer.do_submit:
+    run.check_outputs(path for source in run.sources("test")
+                      for path in output_files(run.task, source.split, trainer).values())
   if trainer.do_train:
     store_labels(run.task, experiment)
   metrics = run.train_and_evaluate()
@@ -109,18 +112,23 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   return metrics
 
 
+def output_files(task: classification.ClassificationTask, split: str,
+                 trainer: config.Trainer) -> dict[str, str]:
+  """Paths of the predictions of a split and of its GLUE submission, as the --do_ flags say."""
+  names = {}
+  if trainer.do_predict:
+    names["predictions"] = f"predictions.{split}.tsv"
+  if trainer.do_submit:
+    names["submission"] = os.path.join("submit", task.dataset.submission[split])
+  return {kind: os.path.join(trainer.model_dir, name) for kind, name in names.items()}
+
+
 def write_predictions(task: classification.ClassificationTask, split: str,
                       predictions: dict[str, np.ndarray], trainer: config.Trainer) -> None:
   """Writes predictions.SPLIT.tsv and GLUE's submission file, as the --do_ flags say."""
-  files = {}
-  if trainer.do_predict:
-    files[f"predictions.{split}.tsv"] = task.prediction_rows(predictions)
-  if trainer.do_submit:
-    files[os.path.join("submit", task.dataset.submission[split])] = \
-        task.submission_rows(predictions)
-  for name, rows in files.items():
-    path = os.path.join(trainer.model_dir, name)
-    runner.write_tsv(path, rows)
+  rows = {"predictions": task.prediction_rows, "submission": task.submission_rows}
+  for kind, path in output_files(task, split, trainer).items():
+    runner.write_tsv(path, rows[kind](predictions))
     print(f"{task.name} {split}: {path}")
 
 

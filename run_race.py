@@ -50,6 +50,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   run.check_before_work()
+  if trainer.do_predict:
+    run.check_outputs(predictions_path(trainer.model_dir, source.split)
+                      for source in run.sources("test"))
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     for split, predictions in run.predict().items():
@@ -57,11 +60,15 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   return metrics
 
 
+def predictions_path(model_dir: str, split: str) -> str:
+  return os.path.join(model_dir, f"predictions.{split}.tsv")
+
+
 def write_predictions(task: race.RaceTask, split: str, predictions: dict, model_dir: str) -> None:
   """Writes predictions.SPLIT.tsv; prints the accuracy where the answers of all are known."""
   probabilities = predictions["probabilities"]
   questions = task.examples(split, len(probabilities))
-  path = os.path.join(model_dir, f"predictions.{split}.tsv")
+  path = predictions_path(model_dir, split)
   runner.write_tsv(path, task.prediction_rows(questions, probabilities))
   print(f"{task.name} {split}: {path}")
   if all(question.answer is not None for question in questions):

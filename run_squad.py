@@ -109,6 +109,19 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
   print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 
 
+def prediction_files(settings: config.Squad) -> list[str]:
+  """Paths of the predictions, the n-best lists and the odds of no answer."""
+  return [os.path.join(settings.predict_dir, name)
+          for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")]
+
+
+def ensemble_files(settings: config.Squad) -> list[str]:
+  """As prediction_files, for --do_ensemble."""
+  path = settings.ensemble_output_file or os.path.join(settings.predict_dir, "ensemble.json")
+  stem = path.removesuffix(".json")
+  return [path, f"{stem}.nbest.json", f"{stem}.null_odds.json"]
+
+
 def ensemble(run: runner.Runner) -> None:
   """--do_ensemble: the answers of several checkpoints together."""
   settings = run.experiment.squad
@@ -119,10 +132,7 @@ def ensemble(run: runner.Runner) -> None:
     log.info("Predict with %s", checkpoint)
     several.append(run.task.answers(run.predict_all(
         source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
-  path = settings.ensemble_output_file or os.path.join(settings.predict_dir, "ensemble.json")
-  stem = path.removesuffix(".json")
-  write_answers(run, run.task.join(several),
-                (path, f"{stem}.nbest.json", f"{stem}.null_odds.json"))
+  write_answers(run, run.task.join(several), ensemble_files(settings))
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
@@ -133,6 +143,8 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
     return {}
+  run.check_outputs([*(prediction_files(settings) if trainer.do_predict else ()),
+                     *(ensemble_files(settings) if settings.do_ensemble else ())])
   # All data first, so that nothing is missed hours later.
   if trainer.do_train:
     find_data(run, "train")
@@ -145,9 +157,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_predict:
     find_data(run, "test")  # evaluation may have been on another file
     predictions, = run.predict().values()
-    write_answers(run, run.task.answers(predictions), [
-        os.path.join(settings.predict_dir, name)
-        for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")])
+    write_answers(run, run.task.answers(predictions), prediction_files(settings))
   if settings.do_ensemble:
     ensemble(run)
   return metrics

@@ -1,4 +1,7 @@
-"""Paths that the user names: those that TensorFlow would take for patterns."""
+"""Paths that the user names: no output may be an input, and some look like patterns.
+
+Worker processes and small scripts load this file, hence no TensorFlow here.
+"""
 
 import atexit
 import functools
@@ -6,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 
 from errors import UserError
 
@@ -47,3 +51,41 @@ def checkpoint_without_wildcards(prefix: str) -> str:
     raise UserError(f"{prefix}: TensorFlow takes * ? [ and \\ in the name of a checkpoint for a "
                     f"pattern; rename its files")
   return os.path.join(without_wildcards(folder), name)
+
+
+def _identities(path: str) -> set:
+  """Values that two paths share if they are the same file, also through links."""
+  if "://" in path:
+    scheme, rest = path.split("://", 1)
+    return {f"{scheme}://{os.path.normpath(rest)}"}
+  found = {os.path.realpath(path)}
+  if os.path.exists(path):
+    stat = os.stat(path)
+    found.add((stat.st_dev, stat.st_ino))  # hard links
+  return found
+
+
+def is_same(one: str, other: str) -> bool:
+  """Whether two paths are the same file or folder, also through links."""
+  return not _identities(one).isdisjoint(_identities(other))
+
+
+def check_outputs(inputs: Iterable[str], outputs: Iterable[str]) -> None:
+  """Refuses files to write that are also read, before anything is touched.
+
+  Args:
+    inputs: files that are read; they need not exist.
+    outputs: files that will be written or removed.
+
+  Raises:
+    UserError: an output is an input or another output.
+  """
+  taken = {key: (path, "is read by this command: it would be lost")
+           for path in inputs for key in _identities(path)}
+  for output in outputs:
+    keys = _identities(output)
+    for key in keys & taken.keys():
+      path, reason = taken[key]
+      other = "" if path == output else f" is the same file as {path}, which"
+      raise UserError(f"{output}{other} {reason}. Choose another name for the output")
+    taken.update(dict.fromkeys(keys, (output, "is written twice")))
