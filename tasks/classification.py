@@ -197,6 +197,12 @@ class Example:
 # ---- Reading files ----------------------------------------------------------------------------
 
 
+def list_texts(folder: str) -> list[str]:
+  """Text files (*.txt) of a folder, sorted; none if there is no such folder."""
+  names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+  return sorted(os.path.join(folder, name) for name in names if name.endswith(".txt"))
+
+
 def read_text(path: str) -> str:
   """Text of a UTF-8 file without byte order mark; UserError names the line of a bad byte."""
   with tf.io.gfile.GFile(path, "rb") as reader:
@@ -369,7 +375,7 @@ class ClassificationTask(base.RawDataTask):
       found = [path]
       if path.endswith("/"):
         found = [name for label in self.dataset.labels
-                 for name in sorted(tf.io.gfile.glob(os.path.join(path, label, "*.txt")))]
+                 for name in list_texts(os.path.join(path, label))]
       if found and tf.io.gfile.exists(found[0]):
         return found
     raise UserError(f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
