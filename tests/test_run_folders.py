@@ -31,12 +31,15 @@ def state(folder, *paths):
 # ---- Which checkpoint of a folder counts --------------------------------------------------------
 
 
-def test_the_state_file_counts_as_in_tensorflow(tmp_path):
+def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
   """Also if newer files are there: a kill came between them and the state file."""
   touch(tmp_path, "model.ckpt-2", "model.ckpt-10", "model.ckpt-20")
   state(tmp_path, tmp_path / "model.ckpt-2", tmp_path / "model.ckpt-10")
   assert checkpoints.latest(str(tmp_path)) == tf.train.latest_checkpoint(str(tmp_path))
   assert checkpoints.latest(str(tmp_path)) == f"{tmp_path}/model.ckpt-10"
+  warning, = (record.getMessage() for record in caplog.records  # once, though read several times
+              if record.name == "training.checkpoints")
+  assert "names model.ckpt-10: use it, and not model.ckpt-20, which is newer" in warning
   assert checkpoints.latest(str(tmp_path / "none")) is None
 
 

@@ -87,16 +87,19 @@ def latest(folder: str) -> str | None:
   in the folder, it is the complete checkpoint NAME-STEP of the highest step.
   """
   found = _list(folder)
-  stated = _read_state(folder)
-  if stated and found.get(stated[-1]):
-    return os.path.join(folder, stated[-1])
+  stated = (_read_state(folder) or [None])[-1]
   numbered = [name for name in found if _STEP.search(name)]
   newest = next((name for name in reversed(numbered) if found[name]), None)
+  if found.get(stated):
+    if newest and step_of(newest) > step_of(stated):
+      _warn(f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
+            f"newer; training will overwrite that")
+    return os.path.join(folder, stated)
   use = f"use {newest}" if newest else "there is no other"
   if stated:
-    _warn(f"{os.path.join(folder, _STATE)} names {stated[-1]}, which is not completely in this "
-          f"folder: {use}")
-  elif newest and newest != numbered[-1]:
+    _warn(f"{os.path.join(folder, _STATE)} names {stated}, which is not completely in this folder: "
+          f"{use}")
+  elif numbered and newest != numbered[-1]:
     _warn(f"{os.path.join(folder, numbered[-1])} is incomplete: {use}")
   return newest and os.path.join(folder, newest)
 
