@@ -53,7 +53,7 @@ from absl import flags
 import modeling
 from errors import UserError
 from models.bert import read_json
-from training import checkpoints, conversion, model_folder, records, runner
+from training import checkpoints, conversion, model_folder, paths, records, runner
 from training.conversion import FAMILIES, Entry, Family, expand
 
 v1 = tf.compat.v1
@@ -262,7 +262,7 @@ class TFTensors:
     """
     self.source = checkpoints.resolve(path)
     try:
-      self._reader = tf.train.load_checkpoint(self.source)
+      self._reader = checkpoints.open_reader(self.source)
       shapes = self._reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       raise UserError(f"{self.source}: cannot be read as a checkpoint ({error})") from None
@@ -308,29 +308,27 @@ def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
 
 def checkpoint_size(prefix: str) -> int:
   """Bytes of a checkpoint's data and index files."""
-  files = tf.io.gfile.glob([prefix + ".data-*", prefix + ".index"])
-  return sum(tf.io.gfile.stat(path).length for path in files)
+  return sum(tf.io.gfile.stat(path).length for path in checkpoints.files_of(prefix)
+             if not path.endswith(".meta"))
 
 
 def checkpoint_files(name: str) -> list[str]:
-  """Names of the files of a checkpoint that write_checkpoint and write_state leave, in order."""
+  """Names of the files of a checkpoint of write_checkpoint, in order, and of its state file."""
   return [f"{name}.data-00000-of-00001", f"{name}.index", "checkpoint"]
-
-
-def write_state(folder: str, name: str) -> None:
-  """Writes the file by which tf.train.latest_checkpoint finds the checkpoint `name` of a folder.
-
-  The path in it is relative, so the folder can be moved.
-  """
-  with tf.io.gfile.GFile(os.path.join(folder, "checkpoint"), "w") as writer:
-    writer.write(f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
 
 
 # ---- Output -------------------------------------------------------------------------------------
 
 
-def check_new(output_dir: str, names: Iterable[str], overwrite: bool) -> None:
-  """UserError when a file to be written is there already, unless it may be overwritten."""
+def check_new(input_dirs: Iterable[str], output_dir: str, names: Iterable[str],
+              overwrite: bool) -> None:
+  """UserError when a file to be written is there already, unless it may be overwritten.
+
+  The files of input_dirs may not be overwritten in any case.
+  """
+  inputs = [os.path.join(folder, name) for folder in input_dirs if tf.io.gfile.isdir(folder)
+            for name in tf.io.gfile.listdir(folder)]
+  paths.check_outputs(inputs, (os.path.join(output_dir, name) for name in names))
   for name in names:
     path = os.path.join(output_dir, name)
     if not overwrite and tf.io.gfile.exists(path):
@@ -394,7 +392,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
   names = [config.file_name, "vocab.txt", *checkpoint_files(name)]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir], output_dir, names, overwrite)
   vocab = _existing(input_dir, "vocab.txt")
   tensors = HFTensors(input_dir)
   actual = canonical_names(family, tensors)
@@ -407,7 +405,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
     records.write_json(os.path.join(folder, config.file_name), config.to_dict())
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     write_checkpoint(os.path.join(folder, name), arrays)
-    write_state(folder, name)
+    checkpoints.write_state(folder, [name])
   groups = {entry.group for entry in found}
   print(_summary(os.path.join(output_dir, name), arrays, groups))
   _print_deviations(family, config, groups)
@@ -446,7 +444,7 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
     config = dataclasses.replace(config, truncate_seq=truncate_seq)
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir], output_dir, names, overwrite)
   vocab_names = _present(input_dir, model_folder.VOCAB_NAMES) or model_folder.VOCAB_NAMES
   vocab = _existing(input_dir, vocab_names[0])
   tensors = TFTensors(checkpoint or input_dir)
@@ -499,7 +497,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
   side_files = _present(input_dir, model_folder.CONFIG_NAMES + model_folder.VOCAB_NAMES)
   names = [*side_files, *checkpoint_files(name)]
-  check_new(output_dir, names, overwrite)
+  check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
   size_before = tensors.size()
   kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
   if not kept:
@@ -510,7 +508,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
     for side in side_files:
       tf.io.gfile.copy(os.path.join(input_dir, side), os.path.join(folder, side))
     write_checkpoint(os.path.join(folder, name), arrays)
-    write_state(folder, name)
+    checkpoints.write_state(folder, [name])
   target = os.path.join(output_dir, name)
   dropped = len(tensors.dropped) + len(tensors.shapes) - len(kept)
   print(f"{target}: {len(arrays)} variables, {dropped} dropped; "

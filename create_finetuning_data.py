@@ -23,7 +23,7 @@ import tensorflow as tf
 import tokenization
 from errors import UserError
 from tasks import base, classification, squad
-from training import config, flags, hooks, model_folder, records, runner
+from training import config, flags, hooks, model_folder, paths, records, runner
 
 
 @dataclasses.dataclass
@@ -86,6 +86,10 @@ def main() -> None:
     if not value:
       raise UserError(f"--{name} is missing")
   task = make_task(experiment, settings)
+  paths.check_outputs(
+      [*records.raw_files(task), experiment.tokenizer.tokenizer_path],
+      [settings.meta_data_file_path, *(path + end for path in outputs.values()
+                                       for end in ("", records.SIDE_TABLE))])
   vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)
   model_folder.fill_tokenizer(experiment.tokenizer, vocab_folder, given)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))

@@ -187,7 +187,8 @@ def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenize
     meta_path = form.meta_data_file_path or form.output_file.split(",")[0].strip() + ".meta.json"
   else:
     planned = plan_funnel(form, tokenizer.uncased, files)
-  missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data)
+  inputs = [tokenizer.tokenizer_path, *(file.path for file in files)]
+  missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data, inputs)
   if missing and run.runner:
     from training import beam
 

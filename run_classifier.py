@@ -115,6 +115,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run.check_before_work()
   if trainer.do_submit:
     check_submission(run)
+  if trainer.do_predict or trainer.do_submit:
+    run.check_outputs(path for source in run.sources("test")
+                      for path in output_files(run.task, source.split, trainer).values())
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
@@ -125,28 +128,41 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   return metrics
 
 
-def write_predictions(task: classification.ClassificationTask, split: str,
-                      predictions: dict[str, np.ndarray], trainer: config.Trainer,
-                      origins: Sequence[list[str]] = ()) -> None:
-  """Writes predictions and GLUE's submission file, as the --do_ flags say.
+def output_files(task: classification.ClassificationTask, split: str,
+                 trainer: config.Trainer) -> dict[str, str]:
+  """Paths of the files that the --do_ flags ask for.
 
   Predictions are written twice: predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) has a
   header and label names; test_results.tsv (test_results_matched.tsv of test_matched) has BERT's
-  form, the probabilities alone.
+  form, the probabilities alone. "submission" is GLUE's file.
   """
-  files = {}
+  names = {}
   if trainer.do_predict:
-    files[f"predictions.{task.predictions_name(split)}.tsv"] = task.prediction_rows(
-        predictions, origins)
-    values = predictions["prediction" if task.is_regression else "probabilities"]
-    files[split.replace("test", "test_results", 1) + ".tsv"] = (
-        [str(value) for value in np.atleast_1d(row)] for row in values)
+    names["predictions"] = f"predictions.{task.predictions_name(split)}.tsv"
+    names["test_results"] = split.replace("test", "test_results", 1) + ".tsv"
   if trainer.do_submit:
-    files[os.path.join("submit", task.dataset.submission[split])] = \
-        task.submission_rows(predictions)
-  for name, rows in files.items():
-    path = os.path.join(trainer.predict_dir or trainer.model_dir, name)
-    runner.write_tsv(path, rows)
+    names["submission"] = os.path.join("submit", task.dataset.submission[split])
+  folder = trainer.predict_dir or trainer.model_dir
+  return {kind: os.path.join(folder, name) for kind, name in names.items()}
+
+
+def write_predictions(task: classification.ClassificationTask, split: str,
+                      predictions: dict[str, np.ndarray], trainer: config.Trainer,
+                      origins: Sequence[list[str]] = ()) -> None:
+  """Writes the output_files of a split.
+
+  Args:
+    task: the task.
+    split: which of its splits.
+    predictions: name -> [num_examples, ...].
+    trainer: the --do_ flags and folders.
+    origins: further columns of the predictions, header first.
+  """
+  rows = {"predictions": lambda: task.prediction_rows(predictions, origins),
+          "test_results": lambda: task.test_result_rows(predictions),
+          "submission": lambda: task.submission_rows(predictions)}
+  for kind, path in output_files(task, split, trainer).items():
+    runner.write_tsv(path, rows[kind]())
     print(f"{task.name} {split}: {path}")
 
 

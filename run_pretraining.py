@@ -25,6 +25,7 @@ import modeling
 import tokenization
 from errors import UserError
 from tasks import masking, pretraining
+from tasks.corpus import match_files
 from training import checkpoints, config, flags, model_folder, records, runner
 
 SECTIONS = (config.Model, config.Tokenizer, config.Pretraining, config.Data, config.Optimizer,
@@ -55,8 +56,7 @@ def expand(flag: str, names: str) -> list[str]:
   """Files of a comma list of names and globs, each once; UserError where one matches nothing."""
   paths = {}
   for name in filter(None, (part.strip() for part in names.split(","))):
-    found = sorted(path for path in tf.io.gfile.glob(name)
-                   if not path.endswith(".json") and not tf.io.gfile.isdir(path))
+    found = [path for path in match_files(name) if not path.endswith(".json")]
     if not found:
       raise UserError(f"--{flag}: {name} matches no record file; create_pretraining_data.py "
                       f"makes them")
@@ -131,7 +131,8 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
   """
   metas, counts, passes = {}, {}, set()
   for folder in filter(None, (part.strip() for part in folders.split(","))):
-    paths = set(tf.io.gfile.glob(os.path.join(folder, f"meta.{split}.pass-*.json-*")))
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    paths = {os.path.join(folder, name) for name in names if name.startswith(f"meta.{split}.pass-")}
     for path in sorted(paths):
       match = re.search(r"\.pass-(\d+)\.seq-(\d+)\.(cased|uncased)\.json-(\d{5})-of-(\d{5})$",
                         path)

@@ -51,18 +51,25 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   run.check_before_work()
+  if trainer.do_predict:
+    run.check_outputs(predictions_path(task, source.split, trainer)
+                      for source in run.sources("test"))
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     for split, predictions in run.predict().items():
-      write_predictions(task, split, predictions, trainer.predict_dir or trainer.model_dir)
+      write_predictions(task, split, predictions, predictions_path(task, split, trainer))
   return metrics
 
 
-def write_predictions(task: race.RaceTask, split: str, predictions: dict, folder: str) -> None:
-  """Writes the file of predictions to a folder; prints the accuracy if all answers are known."""
+def predictions_path(task: race.RaceTask, split: str, trainer: config.Trainer) -> str:
+  return os.path.join(trainer.predict_dir or trainer.model_dir,
+                      f"predictions.{task.predictions_name(split)}.tsv")
+
+
+def write_predictions(task: race.RaceTask, split: str, predictions: dict, path: str) -> None:
+  """Writes the predictions of a split; prints the accuracy if all answers are known."""
   probabilities = predictions["probabilities"]
   questions = task.examples(split, len(probabilities))
-  path = os.path.join(folder, f"predictions.{task.predictions_name(split)}.tsv")
   runner.write_tsv(path, task.prediction_rows(questions, probabilities))
   print(f"{task.name} {split}: {path}")
   if all(question.answer is not None for question in questions):

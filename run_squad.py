@@ -110,6 +110,20 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
   print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 
 
+def prediction_files(trainer: config.Trainer) -> list[str]:
+  """Paths of the predictions, the n-best lists and the odds of no answer."""
+  return [os.path.join(trainer.predict_dir, name)
+          for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")]
+
+
+def ensemble_files(experiment: config.Experiment) -> list[str]:
+  """As prediction_files, for --do_ensemble."""
+  path = experiment.squad.ensemble_output_file or os.path.join(
+      experiment.trainer.predict_dir, "ensemble.json")
+  stem = path.removesuffix(".json")
+  return [path, f"{stem}.nbest.json", f"{stem}.null_odds.json"]
+
+
 def ensemble(run: runner.Runner) -> None:
   """--do_ensemble: the answers of several checkpoints together."""
   settings = run.experiment.squad
@@ -120,11 +134,7 @@ def ensemble(run: runner.Runner) -> None:
     log.info("Predict with %s", checkpoint)
     several.append(run.task.answers(run.predict_all(
         source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
-  path = settings.ensemble_output_file or os.path.join(
-      run.experiment.trainer.predict_dir, "ensemble.json")
-  stem = path.removesuffix(".json")
-  write_answers(run, run.task.join(several),
-                (path, f"{stem}.nbest.json", f"{stem}.null_odds.json"))
+  write_answers(run, run.task.join(several), ensemble_files(run.experiment))
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
@@ -135,6 +145,8 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
     return {}
+  run.check_outputs([*(prediction_files(trainer) if trainer.do_predict else ()),
+                     *(ensemble_files(experiment) if settings.do_ensemble else ())])
   # All data first, so that nothing is missed hours later.
   if trainer.do_train:
     find_data(run, "train")
@@ -147,9 +159,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_predict:
     find_data(run, "test")  # evaluation may have been on another file
     predictions, = run.predict().values()
-    write_answers(run, run.task.answers(predictions), [
-        os.path.join(trainer.predict_dir, name)
-        for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")])
+    write_answers(run, run.task.answers(predictions), prediction_files(trainer))
   if settings.do_ensemble:
     ensemble(run)
   return metrics

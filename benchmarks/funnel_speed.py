@@ -60,7 +60,7 @@ def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
   task = classification.make_task(
       config.Classification(task_name=arguments.task), config.RawData(data_dir=arguments.data_dir),
       cls_segment_id=model_config.cls_segment_id)
-  path, = glob.glob(os.path.join(records_dir(config_file), "*.train.*.tfrecord"))
+  path, = glob.glob(os.path.join(glob.escape(records_dir(config_file)), "*.train.*.tfrecord"))
   source = inputs.RecordSource(
       [path], min(records.count_records(path), arguments.examples), task, arguments.length,
       model_config.padded_length)

@@ -54,7 +54,7 @@ def draw(output: str) -> None:
 def accuracies(output: str) -> dict[str, list[float]]:
   """run -> best SST-2 accuracy of each seed, in percent."""
   found = collections.defaultdict(list)
-  for folder in sorted(glob.glob(os.path.join(output, "sst2", "*"))):
+  for folder in sorted(glob.glob(os.path.join(glob.escape(output), "sst2", "*"))):
     run = os.path.basename(folder).rsplit(".", 1)[0]
     entries = read_log(folder, "eval")
     found[run].append(100 * max(entry["accuracy"] for entry in entries))

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tokenization
 from errors import UserError
 from tasks import corpus
-from training import config, flags, hooks, records, runner, shards
+from training import config, flags, hooks, paths, records, runner, shards
 
 log = logging.getLogger("scripts.build_vocab")
 
@@ -155,8 +155,9 @@ def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
     raise UserError(f"{path} is there; pass --overwrite_data to replace it, or another name")
   if not 0 < settings.character_coverage <= 1:
     raise UserError(f"--character_coverage={settings.character_coverage}: must be a fraction")
-  records.make_dirs(os.path.dirname(path), "--vocab_file")
   files = corpus.list_files(settings.input_file, "input_file")
+  paths.check_outputs([file.path for file in files], [path])
+  records.make_dirs(os.path.dirname(path), "--vocab_file")
   is_sent_piece = tokenizer_settings.tokenizer_type in ("sent_piece", "SentencePiece")
   train = train_sentence_piece if is_sent_piece else train_word_piece
   vocabulary = train(lambda desc: read_text(settings, files, desc), settings,

@@ -11,6 +11,11 @@ import os
 import random
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from errors import UserError
+from training import paths
+
 
 def write(path, header, rows):
   with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
@@ -21,6 +26,11 @@ def write(path, header, rows):
 
 
 def main(reviews, output_dir, seed="42"):
+  outputs = [os.path.join(output_dir, f"{name}.csv") for name in ("train", "predict", "dev")]
+  try:
+    paths.check_outputs([reviews], [path + end for path in outputs for end in ("", ".tmp")])
+  except UserError as error:
+    sys.exit(f"split_reviews.py: error: {error}")
   with open(reviews, encoding="utf-8", newline="") as file:
     rows = [(row["text"], row["label"]) for row in csv.DictReader(file)
             if row["source"] == "rotten_tomatoes"]
@@ -30,9 +40,9 @@ def main(reviews, output_dir, seed="42"):
   num_dev = len(rows) // 10
   dev, train = rows[:num_dev], rows[num_dev:]
   os.makedirs(output_dir, exist_ok=True)
-  write(os.path.join(output_dir, "train.csv"), ["text", "label"], train)
-  write(os.path.join(output_dir, "predict.csv"), ["text"], [[text] for text, _ in dev[:6]])
-  write(os.path.join(output_dir, "dev.csv"), ["text", "label"], dev)
+  write(outputs[0], ["text", "label"], train)
+  write(outputs[1], ["text"], [[text] for text, _ in dev[:6]])
+  write(outputs[2], ["text", "label"], dev)
   print(f"{output_dir}: {len(train)} training rows, {len(dev)} dev rows")
 
 

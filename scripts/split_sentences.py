@@ -13,6 +13,11 @@ import os
 import re
 import sys
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from errors import UserError
+from training import paths
+
 # The end of a sentence: . ! or ?, perhaps quotes or brackets, white space, then no lower-case
 # letter. A title or an initial ("Mr. Darcy", "J. Smith") ends none.
 _END = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]*[^\Wa-z_])""")
@@ -50,6 +55,10 @@ def main() -> None:
     sys.exit(__doc__)
   output, *inputs = sys.argv[1:]
   temporary = output + ".tmp"
+  try:
+    paths.check_outputs(inputs, [output, temporary])
+  except UserError as error:
+    sys.exit(f"split_sentences.py: error: {error}")
   with open(temporary, "w", encoding="utf-8") as writer:
     for path in inputs:
       for document in documents(path):

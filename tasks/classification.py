@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import base, metrics
-from tasks.readers import Columns, read_columns, read_text
+from tasks.readers import Columns, list_texts, read_columns, read_text
 
 NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
 ENTAILMENT_LABELS = ("entailment", "not_entailment")
@@ -318,7 +318,7 @@ class ClassificationTask(base.RawDataTask):
       found = [path]
       if path.endswith("/"):
         found = [name for label in self.dataset.labels
-                 for name in sorted(tf.io.gfile.glob(os.path.join(path, label, "*.txt")))]
+                 for name in list_texts(os.path.join(path, label))]
       if found and tf.io.gfile.exists(found[0]):
         return found
     raise UserError(f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
@@ -492,6 +492,11 @@ class ClassificationTask(base.RawDataTask):
     yield ["index", "prediction", *(f"probability_{label}" for label in self.labels)]
     for index, row in enumerate(predictions["probabilities"]):
       yield [str(index), self.labels[np.argmax(row)], *(f"{p:.4f}" for p in row)]
+
+  def test_result_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
+    """Rows of BERT's test_results.tsv, without a header: the probabilities (or the number)."""
+    values = predictions["prediction" if self.is_regression else "probabilities"]
+    return ([str(value) for value in np.atleast_1d(row)] for row in values)
 
   def submission_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
     """Rows of GLUE's submission file, header first: index and prediction."""

@@ -81,6 +81,32 @@ def packed_format(data: bytes) -> str:
   return next((name for name, magic in _PACKED.items() if re.match(magic, data)), "")
 
 
+def match_files(pattern: str) -> list[str]:
+  """Files that a name or a glob matches, sorted.
+
+  The longest part of a local pattern that is a file or folder is taken as it is spelled, so that
+  folders may have names such as lr[1e-3].
+  """
+  if "://" in pattern:
+    import tensorflow as tf
+
+    paths = [pattern] if tf.io.gfile.exists(pattern) else tf.io.gfile.glob(pattern)
+    return sorted(path for path in paths if not tf.io.gfile.isdir(path))
+  existing = pattern
+  while existing and not os.path.exists(existing):
+    existing = os.path.dirname(existing)
+  paths = glob.glob(glob.escape(existing) + pattern[len(existing):], recursive=True)
+  return sorted(path for path in paths if os.path.isfile(path))
+
+
+def _size(path):
+  if "://" not in path:
+    return os.path.getsize(path)
+  import tensorflow as tf
+
+  return tf.io.gfile.stat(path).length
+
+
 def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
@@ -90,17 +116,10 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
   """
   files = {}
   for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-    if "://" in pattern:
-      import tensorflow as tf
-
-      found = {path: tf.io.gfile.stat(path).length for path in tf.io.gfile.glob(pattern)
-               if not tf.io.gfile.isdir(path)}
-    else:
-      paths = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
-      found = {path: os.path.getsize(path) for path in paths if os.path.isfile(path)}
+    found = match_files(pattern)
     if not found:
       raise UserError(f"--{flag}: no file matches {pattern}")
-    files.update(found)
+    files.update((path, _size(path)) for path in found)
   if not any(files.values()):
     raise UserError(f"--{flag}={patterns}: the files are empty")
   for path in files:

@@ -19,7 +19,15 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import base, metrics
-from tasks.readers import find_columns, read_jsonl, read_rows, read_text, scalar_text, whole_rows
+from tasks.readers import (
+  find_columns,
+  list_texts,
+  read_jsonl,
+  read_rows,
+  read_text,
+  scalar_text,
+  whole_rows,
+)
 
 LEVELS = ("middle", "high")  # RACE's schools, in the order of is_high_example
 
@@ -292,7 +300,7 @@ class RaceTask(base.RawDataTask):
     if self.dataset.file_format == "race":
       # By their numbers as text, so that the first N of them are of both levels.
       found = sorted((name for level in LEVELS
-                      for name in tf.io.gfile.glob(os.path.join(path, level, "*.txt"))),
+                      for name in list_texts(os.path.join(path, level))),
                      key=lambda name: (os.path.basename(name), name))
       if not found:
         raise UserError(f"{path}: no passages ({' or '.join(LEVELS)}/*.txt), the {split} data of "

@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -78,6 +79,12 @@ def read_text(path: str) -> str:
     line = data.count(b"\n", 0, error.start) + 1
     raise UserError(f"{path}: line {line} is not UTF-8 (byte {error.start} of the file); "
                     f"convert the file, e.g. with iconv") from None
+
+
+def list_texts(folder: str) -> list[str]:
+  """Text files (*.txt) of a folder, sorted; none if there is no such folder."""
+  names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+  return sorted(os.path.join(folder, name) for name in names if name.endswith(".txt"))
 
 
 def _unpack(data, path):

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import tiny
 import modeling
 import optimization
 import run_classifier
+from tasks import classification
 from training import config, runner
 
 v1 = tf.compat.v1
@@ -291,10 +291,10 @@ def test_create_optimizer_without_warm_up():
     ("test", {"prediction": [1.5, 0.25]}, "test_results.tsv", "1.5\n0.25\n"),
     ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n")])
 def test_results_of_the_test_data(tmp_path, split, values, name, text):
-  task = types.SimpleNamespace(name="task", is_regression="prediction" in values,
-                               prediction_rows=lambda predictions: iter([]))
+  dataset = classification.DATASETS["sts-b" if "prediction" in values else "cola"]
   run_classifier.write_predictions(
-      task, split, {key: np.array(value, np.float32) for key, value in values.items()},
+      classification.ClassificationTask("task", dataset), split,
+      {key: np.array(value, np.float32) for key, value in values.items()},
       config.Trainer(do_predict=True, model_dir=str(tmp_path)))
   assert (tmp_path / name).read_text() == text
 

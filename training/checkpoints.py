@@ -1,17 +1,28 @@
-"""Finding, checking and copying checkpoints."""
+"""Finding, checking and copying checkpoints.
 
+A checkpoint PREFIX is the files PREFIX.index and PREFIX.data-0000I-of-0000N. Folders are
+listed, never searched with patterns, and TensorFlow gets paths from training.paths, so that a
+folder may have any name.
+"""
+
+import collections
+import functools
 import logging
 import os
 import re
+from typing import Any
 
 import tensorflow as tf
 
 import optimization
 from errors import UserError
-from training import config, records
+from training import config, paths, records
 
 v1 = tf.compat.v1
 
+_STATE = "checkpoint"
+_FILE = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
+_STEP = re.compile(r"-(\d+)$")
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
 _POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
@@ -21,47 +32,159 @@ _MASKED_WORDS = ((r"^generator_predictions/output_bias$", "cls/predictions/outpu
                  (r"^generator/", "bert/"), (r"^generator/", "model/"))
 
 
+def _is_complete(suffixes: set[str]) -> bool:
+  counts = {int(suffix[-5:]) for suffix in suffixes if suffix.startswith("data-")}
+  return "index" in suffixes and any(
+      suffixes >= {f"data-{shard:05d}-of-{count:05d}" for shard in range(count)}
+      for count in counts)
+
+
+def _list(folder: str) -> dict[str, bool]:
+  """Names of the checkpoints in a folder, sorted by step -> whether all files are there."""
+  suffixes = collections.defaultdict(set)
+  for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
+    if match := _FILE.fullmatch(name):
+      suffixes[match[1]].add(match[2])
+  return {name: _is_complete(suffixes[name])
+          for name in sorted(suffixes, key=lambda name: (step_of(name), name))}
+
+
+def _read_state(folder: str) -> list[str]:
+  """Names in the state file of a folder, the current one last; empty if it is lost or damaged.
+
+  Only the last part of each path is read: earlier versions wrote absolute paths, and folders move.
+  """
+  try:
+    state = v1.train.get_checkpoint_state(folder)
+  except ValueError:  # not text, or it names no checkpoint
+    state = None
+  if state is None:
+    return []
+  current = os.path.basename(state.model_checkpoint_path)
+  return [*(name for name in map(os.path.basename, state.all_model_checkpoint_paths)
+            if name != current), current]
+
+
+def write_state(folder: str, names: list[str]) -> None:
+  """Writes the state file of a folder: names of its checkpoints, the current one last.
+
+  The paths in it are relative, so the folder can be moved.
+  """
+  state = v1.train.generate_checkpoint_state_proto("/", names[-1], list(names))
+  records.write_text(os.path.join(folder, _STATE), str(state))
+
+
+@functools.cache
+def _warn(message: str) -> None:
+  """Logs a warning once, however often the folder is read."""
+  logging.getLogger(__name__).warning(message)
+
+
 def latest(folder: str) -> str | None:
-  """Prefix of the newest checkpoint of a folder, or None."""
-  return tf.train.latest_checkpoint(folder) if tf.io.gfile.isdir(folder) else None
+  """Prefix of the newest checkpoint of a folder, or None.
+
+  It is the one that the state file names. If that file is lost, or names none that is complete and
+  in the folder, it is the complete checkpoint NAME-STEP of the highest step.
+  """
+  found = _list(folder)
+  stated = (_read_state(folder) or [None])[-1]
+  numbered = [name for name in found if _STEP.search(name)]
+  newest = next((name for name in reversed(numbered) if found[name]), None)
+  if found.get(stated):
+    if newest and step_of(newest) > step_of(stated):
+      _warn(f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
+            f"newer; training will overwrite that")
+    return os.path.join(folder, stated)
+  use = f"use {newest}" if newest else "there is no other"
+  if stated:
+    _warn(f"{os.path.join(folder, _STATE)} names {stated}, which is not completely in this folder: "
+          f"{use}")
+  elif numbered and newest != numbered[-1]:
+    _warn(f"{os.path.join(folder, numbered[-1])} is incomplete: {use}")
+  return newest and os.path.join(folder, newest)
 
 
 def step_of(prefix: str) -> int:
   """Global step of a checkpoint of ours, from its name (model.ckpt-120 -> 120)."""
-  match = re.search(r"-(\d+)$", prefix)
+  match = _STEP.search(prefix)
   return int(match[1]) if match else 0
 
 
 def all_of(folder: str) -> list[str]:
-  """Prefixes of all checkpoints model.ckpt-STEP of a folder, by step."""
-  files = tf.io.gfile.glob(os.path.join(folder, "model.ckpt-*.index"))
-  return sorted((name.removesuffix(".index") for name in files), key=step_of)
+  """Prefixes of all complete checkpoints model.ckpt-STEP of a folder, by step."""
+  return [os.path.join(folder, name) for name, is_complete in _list(folder).items()
+          if is_complete and name.startswith("model.ckpt-")]
+
+
+def check_restorable(folder: str) -> None:
+  """UserError if training in this folder would begin at step 0 and overwrite what is left in it.
+
+  Files of step 0 hold nothing trained: a run that was killed while it wrote them begins again.
+  """
+  left = [name for name in _list(folder) if name.startswith("model.ckpt-") and step_of(name)]
+  if left and latest(folder) is None:
+    raise UserError(f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete, and the "
+                    f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
+                    f"remove the files model.ckpt-* to begin at step 0, or choose another "
+                    f"--model_dir")
+
+
+def update_state(folder: str) -> None:
+  """Makes the state file of a folder name its newest checkpoint, by a relative path.
+
+  TensorFlow's Estimator restores what the state file names, and deletes the oldest of those listed
+  in it when it has written new ones. So no other is added to the list.
+  """
+  found, newest = _list(folder), latest(folder)
+  if newest:
+    current = os.path.basename(newest)
+    write_state(folder, [*(name for name in _read_state(folder)[:-1]
+                           if found.get(name) and step_of(name) < step_of(current)), current])
+
+
+def files_of(prefix: str) -> list[str]:
+  """Paths of the files of a checkpoint. The index, which makes it one, is the last."""
+  folder, name = os.path.split(prefix)
+  matches = filter(None, map(_FILE.fullmatch, tf.io.gfile.listdir(folder or ".")))
+  return sorted((os.path.join(folder, match[0]) for match in matches if match[1] == name),
+                key=lambda path: (path.endswith(".index"), path))
 
 
 def resolve(path: str) -> str:
   """Checkpoint prefix from a prefix, one of its files, or a folder (its newest checkpoint).
 
   Raises:
-    UserError: there is none.
+    UserError: there is none, files of it are missing, or a folder has several without a step.
   """
   path = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+  folder, name = os.path.split(path)
   if tf.io.gfile.exists(path + ".index"):
+    if not _list(folder or ".")[name]:
+      raise UserError(f"{path}: the checkpoint is incomplete or damaged: {name}.data-* is missing")
     return path
-  if os.path.basename(path) == "latest":  # as in the original Funnel scripts
-    path = os.path.dirname(path)
+  if name == "latest":  # as in the original Funnel scripts
+    path = folder
   if tf.io.gfile.isdir(path):
-    found = latest(path) or next(
-        (name.removesuffix(".index") for name in sorted(tf.io.gfile.glob(
-            os.path.join(path, "*.index")))), None)
-    if found:
+    if found := latest(path):
       return found
-    raise UserError(f"{path}: no checkpoint (*.index) in this folder")
+    names = [name for name, is_complete in _list(path).items() if is_complete]
+    if len(names) > 1:
+      raise UserError(f"{path}: several checkpoints, and no file {_STATE} that names the newest: "
+                      f"{', '.join(names)}. Name one of them")
+    if names:
+      return os.path.join(path, names[0])
+    raise UserError(f"{path}: no checkpoint (*.index and its *.data-*) in this folder")
   raise UserError(f"{path}: no such checkpoint (neither {path}.index nor a folder of that name)")
+
+
+def open_reader(prefix: str) -> Any:
+  """Reader of a checkpoint's variables, as tf.train.load_checkpoint returns it."""
+  return tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
 
 
 def check(prefix: str) -> None:
   """UserError unless a checkpoint has every weight of the graph, in its shape; names the others."""
-  shapes = dict(tf.train.list_variables(prefix))
+  shapes = open_reader(prefix).get_variable_to_shape_map()
   wrong = []
   for variable in v1.trainable_variables():
     name, shape = optimization.variable_name(variable), variable.shape.as_list()
@@ -87,7 +210,7 @@ def initialize(model: config.Model) -> None:
   if model.init_checkpoint == "none":
     return
   prefix = resolve(model.init_checkpoint)
-  shapes = dict(tf.train.list_variables(prefix))
+  shapes = open_reader(prefix).get_variable_to_shape_map()
   missing, different, new = [], [], []
   mapping, generator = {}, masked_words(shapes)
   for variable in v1.trainable_variables():
@@ -123,11 +246,12 @@ def initialize(model: config.Model) -> None:
                       + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
                       + "; it is no full checkpoint of this run's optimizer, leave the flag out")
     mapping.update(own)
-  v1.train.init_from_checkpoint(prefix, mapping)
+  source = paths.checkpoint_without_wildcards(prefix)
+  v1.train.init_from_checkpoint(source, mapping)
   log = logging.getLogger(__name__)
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
   if generator:
-    v1.train.init_from_checkpoint(prefix, generator)
+    v1.train.init_from_checkpoint(source, generator)
     log.info("The generator starts from its %d variables of masked words", len(generator))
 
 
@@ -159,13 +283,12 @@ def masked_words(shapes: dict[str, list[int]]) -> dict[str, tf.Variable]:
 def copy(prefix: str, folder: str) -> str:
   """Copies a checkpoint's files into a folder, which then holds no other; returns its prefix."""
   tf.io.gfile.makedirs(folder)
-  target = os.path.join(folder, os.path.basename(prefix))
-  old = set(tf.io.gfile.glob(os.path.join(folder, "model.ckpt-*")))
-  files = tf.io.gfile.glob(prefix + ".*")
-  # The index comes last: without it the others are no checkpoint.
-  for path in sorted(files, key=lambda name: name.endswith(".index")):
-    records.copy(path, target + path[len(prefix):])
-  v1.train.update_checkpoint_state(folder, target)
-  for path in old - {target + path[len(prefix):] for path in files}:
-    tf.io.gfile.remove(path)
-  return target
+  name = os.path.basename(prefix)
+  old = {file for file in tf.io.gfile.listdir(folder) if file.startswith("model.ckpt-")}
+  files = files_of(prefix)
+  for path in files:
+    records.copy(path, os.path.join(folder, os.path.basename(path)))
+  write_state(folder, [name])
+  for file in old - set(map(os.path.basename, files)):
+    tf.io.gfile.remove(os.path.join(folder, file))
+  return os.path.join(folder, name)

@@ -24,7 +24,7 @@ import modeling
 import optimization
 from errors import UserError
 from tasks.base import Task, TaskOutput
-from training import accumulation, checkpoints, config, inputs
+from training import accumulation, checkpoints, config, inputs, paths
 
 v1 = tf.compat.v1
 
@@ -333,8 +333,9 @@ def build_estimator(experiment: config.Experiment, devices: Devices, model_fn: C
   session_config = v1.ConfigProto(allow_soft_placement=True)
   session_config.gpu_options.allow_growth = True
   settings = dict(
-      model_dir=trainer.model_dir, tf_random_seed=trainer.seed, save_summary_steps=trainer.log_freq,
-      save_checkpoints_steps=save_steps, save_checkpoints_secs=None, log_step_count_steps=None,
+      model_dir=paths.without_wildcards(trainer.model_dir), tf_random_seed=trainer.seed,
+      save_summary_steps=trainer.log_freq, save_checkpoints_steps=save_steps,
+      save_checkpoints_secs=None, log_step_count_steps=None,
       keep_checkpoint_max=trainer.max_save or None)
   if devices.strategy is not None:
     run_config = library.RunConfig(session_config=session_config,

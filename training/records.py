@@ -146,6 +146,15 @@ def settings(task: RawDataTask, tokenizer, tokenizer_settings,
           "cls_segment_id": task.cls_segment_id}
 
 
+def raw_files(task: RawDataTask) -> list[str]:
+  """Raw files of all splits of a task that are there."""
+  found = []
+  for split in {split for kind in ("train", "dev", "test") for split in task.splits(kind)}:
+    with contextlib.suppress(UserError):
+      found += task.input_files(split)
+  return found
+
+
 def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: dict[str, Any],
                  overwrite: bool, progress, write=write_split) -> tuple[str, int]:
   """Record file of a split of raw data in `folder`, made unless it is there.

@@ -23,7 +23,16 @@ import modeling
 import tokenization
 from errors import UserError
 from tasks.base import Task
-from training import checkpoints, config, estimator, hooks, inputs, model_folder, records
+from training import (
+  checkpoints,
+  config,
+  estimator,
+  hooks,
+  inputs,
+  model_folder,
+  paths,
+  records,
+)
 
 log = logging.getLogger(__name__)
 
@@ -312,6 +321,8 @@ class Runner:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
     records.make_dirs(experiment.trainer.model_dir)
+    if experiment.trainer.do_train:
+      self._check_model_dir()
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
     self.devices = estimator.find_devices(
         experiment.runtime, experiment.trainer.train_batch_size,
@@ -334,6 +345,21 @@ class Runner:
     if tf.io.gfile.exists(own) and records.fingerprint([own]) != records.fingerprint([chosen]):
       raise UserError(f"{own} is another vocabulary than {chosen}: what is in this folder was "
                       f"trained with it; choose another --model_dir")
+
+  def _check_model_dir(self):
+    """UserError if training would overwrite what is left in model_dir, or what it starts from."""
+    model, model_dir = self.experiment.model, self.experiment.trainer.model_dir
+    checkpoints.check_restorable(model_dir)
+    if checkpoints.latest(model_dir):
+      return
+    if paths.is_same(os.path.dirname(model.init_checkpoint), os.path.join(model_dir, "best")):
+      raise UserError(f"{model.init_checkpoint}: training in {model_dir} would replace this "
+                      f"checkpoint, from which it starts; choose another --model_dir")
+    own = os.path.join(model_dir, self.model_config.file_name)
+    if (paths.is_same(own, model.model_config)
+        and modeling.load_config(own).to_dict() != self.model_config.to_dict()):
+      raise UserError(f"{own}: this configuration would be overwritten with the values of "
+                      f"--overwrite_keys; choose another --model_dir")
 
   # -- data --
 
@@ -363,6 +389,14 @@ class Runner:
     if kind not in self._sources:
       self._sources[kind] = self._find_sources(kind)
     return self._sources[kind]
+
+  def check_outputs(self, outputs: Iterable[str]) -> None:
+    """UserError if one of the files that a script is to write is one that the run reads."""
+    model, files = self.experiment.model, self.experiment.record_files
+    inputs = [*records.raw_files(self.task), model.model_config, files.input_meta_data_path,
+              self.experiment.tokenizer.tokenizer_path,
+              *(path for found in self.record_sets.values() for path in found.paths)]
+    paths.check_outputs(filter(None, inputs), outputs)
 
   def check_before_work(self) -> None:
     """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
@@ -436,6 +470,7 @@ class Runner:
       log.warning("The warm-up of %d steps is as long as the training: the learning rate will not "
                   "reach --learning_rate; lower --warmup_steps", num_warmup_steps)
     self._write_model_files()
+    checkpoints.update_state(trainer.model_dir)
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -470,7 +505,8 @@ class Runner:
       records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was made with: this one may not fit it.
     path = os.path.join(model_dir, self.model_config.file_name)
-    if not (checkpoints.latest(model_dir) and tf.io.gfile.exists(path)):
+    if not (paths.is_same(path, self.experiment.model.model_config)
+            or checkpoints.latest(model_dir) and tf.io.gfile.exists(path)):
       records.write_json(path, self.model_config.to_dict())
 
   def _start_step(self, num_train_steps):
@@ -480,7 +516,7 @@ class Runner:
       if model.init_global_vars:
         if model.init_checkpoint in ("", "none"):
           raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
-        step = int(tf.train.load_variable(model.init_checkpoint, "global_step"))
+        step = int(checkpoints.open_reader(model.init_checkpoint).get_tensor("global_step"))
         if step >= num_train_steps:
           raise UserError(f"{model.init_checkpoint} is at step {step}: with --init_global_vars "
                           f"training goes on from there, and --train_steps={num_train_steps} is "
@@ -556,8 +592,9 @@ class Runner:
     predictor = estimator.build_estimator(self.experiment, self.devices, model_fn,
                                           predict_batch_size=batch_size)
     input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
-    batches = list(predictor.predict(input_fn, checkpoint_path=checkpoint,
-                                     yield_single_examples=False))
+    batches = list(predictor.predict(
+        input_fn, checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
+        yield_single_examples=False))
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     real = joined["example_index"] >= 0
     order = np.argsort(joined["example_index"][real])

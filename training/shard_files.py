@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from training import records
+from training import paths, records
 from training.shards import Shard, temporary_prefix
 
 log = logging.getLogger(__name__)
@@ -48,37 +48,46 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
 
 
 def _remove(path: str) -> None:
-  if path and tf.io.gfile.exists(path):
+  if tf.io.gfile.exists(path):
     tf.io.gfile.remove(path)
 
 
-def _clear_folders(planned: list[Shard], meta_path: str, overwrite: bool) -> None:
-  """Makes the output folders and removes what a killed run left unfinished.
+def _outputs(planned: list[Shard], meta_path: str) -> list[str]:
+  """Paths of all files that are written."""
+  return [path for shard in planned for path in (shard.path, shard.marker)] + (
+      [meta_path] if meta_path else [])
 
-  A reader takes all files whose names begin alike, so there must not be files of another number of
-  shards beside the planned ones: with `overwrite` they are removed, else they are an error.
+
+def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> list[str]:
+  """Makes the output folders; returns files there that earlier runs left and that must not stay.
+
+  Those are unfinished files of a killed run. A reader takes all files whose names begin alike, so
+  there must not be files of another number of shards beside the planned ones either: with
+  `overwrite` they are among the leftovers, else they are an error.
   """
-  paths = {path for shard in planned for path in (shard.path, shard.marker)}
-  for folder in sorted({os.path.dirname(path) for path in (*paths, meta_path) if path}):
+  leftovers = []
+  outputs = _outputs(planned, meta_path)
+  for folder in sorted({os.path.dirname(path) for path in outputs}):
     records.make_dirs(folder, "--output_file or --save_dir")
-    here = [path for path in (*paths, meta_path) if path and os.path.dirname(path) == folder]
+    here = [path for path in outputs if os.path.dirname(path) == folder]
     unfinished = tuple(temporary_prefix(path) for path in here)
     # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
     sets = {_SHARD_NAME.sub(r"\2", path) for path in here}
     names = {_SHARD_NAME.sub("", path) for path in here}
     for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
       if path.startswith(unfinished):
-        tf.io.gfile.remove(path)
+        leftovers.append(path)
       elif (_SHARD_NAME.search(path) and _SHARD_NAME.sub("", path) in names
             and _SHARD_NAME.sub(r"\2", path) not in sets):
         if not overwrite:
           raise UserError(f"{path}: record files of another number of shards are here; "
                           f"{_ANOTHER_PLACE}")
-        tf.io.gfile.remove(path)
+        leftovers.append(path)
+  return leftovers
 
 
-def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
-            overwrite: bool) -> list[Shard]:
+def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, overwrite: bool,
+            inputs: list[str]) -> list[Shard]:
   """Makes the folders, removes what a killed run left unfinished, finds what is to be done.
 
   Args:
@@ -86,13 +95,16 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
     settings: of this run, compared with those of what is there.
     meta_path: metadata of all shards together, "" where each shard's marker serves.
     overwrite: remove all output of an earlier run first.
+    inputs: files that the run reads.
 
   Returns:
     The shards that are not there.
 
   Raises:
-    UserError: a folder cannot be written, or the place is taken.
+    UserError: a folder cannot be written, the place is taken, or an input would be lost.
   """
+  outputs = _outputs(planned, meta_path)
+  paths.check_outputs(inputs, outputs)
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
     meta = records.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
@@ -102,10 +114,11 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str,
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
       records.check_num_bytes(shard.path, num_bytes)
     return []
-  _clear_folders(planned, meta_path, overwrite)
-  if overwrite:
-    for path in (meta_path, *(path for shard in planned for path in (shard.marker, shard.path))):
-      _remove(path)
+  leftovers = _find_leftovers(planned, meta_path, overwrite)
+  paths.check_outputs(inputs, leftovers)
+  # The markers go before the files that they declare complete.
+  for path in (*leftovers, *(reversed(outputs) if overwrite else ())):
+    _remove(path)
   missing = [shard for shard in planned if not _is_complete(shard, settings)]
   if len(missing) < len(planned):
     log.info("%d of %d record files are there", len(planned) - len(missing), len(planned))

@@ -1,0 +1,165 @@
+"""No script writes or deletes a file that it reads, under whatever name it is given."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+import convert_checkpoint
+import create_pretraining_data
+import run_squad
+from errors import UserError
+from scripts import build_vocab
+from tasks import classification
+from training import config, paths, records, runner, shards
+
+TEXT = "the film was good\nit was a great story\n\na dull film\nthe story is poor\n" * 30
+
+
+@pytest.fixture()
+def folder(tmp_path):
+  """A corpus, its vocabulary, and links to the corpus."""
+  (tmp_path / "a.txt").write_text(TEXT)
+  (tmp_path / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
+  os.symlink("a.txt", tmp_path / "symbolic.txt")
+  os.link(tmp_path / "a.txt", tmp_path / "hard.txt")
+  os.symlink(tmp_path, tmp_path / "linked")
+  return tmp_path
+
+
+def contents(folder):
+  return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(folder, function, match="is read by this command"):
+  before = contents(folder)
+  with pytest.raises(UserError, match=match):
+    function()
+  assert contents(folder) == before
+
+
+@pytest.mark.parametrize("output", ["a.txt", "./a.txt", "linked/a.txt", "symbolic.txt", "hard.txt",
+                                    "linked/hard.txt"])
+def test_an_output_is_compared_with_the_inputs_through_links(folder, output):
+  with pytest.raises(UserError, match="is read by this command"):
+    paths.check_outputs([f"{folder}/a.txt"], [f"{folder}/new.txt", f"{folder}/{output}"])
+
+
+def test_outputs_that_are_allowed(folder):
+  paths.check_outputs([f"{folder}/a.txt", "gs://b/a.txt"], [f"{folder}/b.txt", "gs://c/a.txt"])
+  with pytest.raises(UserError, match="gs://b/x/../a.txt is the same file as gs://b/a.txt"):
+    paths.check_outputs(["gs://b/a.txt"], ["gs://b/x/../a.txt"])
+  with pytest.raises(UserError, match="new is the same file as .*new, which is written twice"):
+    paths.check_outputs([], [f"{folder}/new", f"{folder}/linked/new"])
+
+
+@pytest.mark.parametrize("flags", [
+    dict(output_file="a.txt"), dict(output_file="hard.txt"), dict(output_file="vocab.txt"),
+    dict(output_file="new", meta_data_file_path="symbolic.txt"),
+    dict(output_file="new", meta_data_file_path="vocab.txt")])
+def test_pretraining_data_keep_their_corpus(folder, flags):
+  form = shards.BertForm(input_file=f"{folder}/a.txt", max_seq_length=32, max_predictions_per_seq=5,
+                         **{name: f"{folder}/{value}" for name, value in flags.items()})
+  assert_refused(folder, lambda: create_pretraining_data.create(
+      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True)))
+
+
+def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
+  """--overwrite_data removes the record files of another number of shards."""
+  for name in ("a-00000-of-00002", "a-00001-of-00002"):
+    (folder / name).write_text(TEXT)
+  form = shards.BertForm(input_file=f"{folder}/a-*", output_file=f"{folder}/a", num_shards=3,
+                         max_seq_length=32, max_predictions_per_seq=5)
+  assert_refused(folder, lambda: create_pretraining_data.create(
+      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True)))
+
+
+@pytest.mark.parametrize("output", ["a.txt", "symbolic.txt", "hard.txt"])
+def test_a_vocabulary_does_not_replace_its_text(folder, output):
+  settings = build_vocab.Vocabulary(input_file=f"{folder}/a.txt", overwrite_data=True)
+  assert_refused(folder, lambda: build_vocab.build(
+      settings, config.Tokenizer(tokenizer_path=f"{folder}/{output}")))
+
+
+def test_finetuning_data_keep_their_files(tmp_path):
+  data = tiny.write_cola(tmp_path / "CoLA")
+  (tmp_path / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
+  os.symlink(f"{data}/dev.tsv", tmp_path / "link.tsv")
+  before = contents(tmp_path)
+  for flags in (["train_data_output_path=x.tf_record", "meta_data_file_path=CoLA/train.tsv"],
+                ["train_data_output_path=link.tsv", "meta_data_file_path=meta"],
+                ["train_data_output_path=x", "eval_data_output_path=y",
+                 "meta_data_file_path=CoLA/../x"]):
+    flags = [f"--{flag.replace('=', f'={tmp_path}/')}" for flag in flags]
+    _, err = tiny.run("create_finetuning_data.py", "--task_name=cola", f"--data_dir={data}",
+                      f"--vocab_file={tmp_path}/vocab.txt", "--max_seq_length=24", *flags, status=1)
+    assert " by this command: " in err or "is written twice" in err, err
+    assert "Traceback" not in err and contents(tmp_path) == before
+
+
+def test_a_model_is_not_converted_onto_itself(tmp_path):
+  folder = tiny.write_encoder(tmp_path / "model")
+  os.symlink(folder, tmp_path / "link")
+  for convert in (convert_checkpoint.strip, convert_checkpoint.tf_to_hf):
+    assert_refused(tmp_path, lambda convert=convert: convert(
+        folder, str(tmp_path / "link"), overwrite=True))
+
+
+def small_runner(tmp_path, **sections):
+  """A runner of own files, train.tsv and dev.tsv, in the folder run."""
+  folder = tiny.write_encoder(tmp_path / "encoder")
+  for name in ("train", "dev"):
+    (tmp_path / f"{name}.tsv").write_text("text\tlabel\ngood\t1\nbad\t0\n")
+  experiment = config.Experiment(**sections)
+  experiment.data.max_seq_length, experiment.trainer.train_batch_size = 16, 2
+  experiment.trainer.model_dir = experiment.trainer.model_dir or str(tmp_path / "run")
+  model, tokenizer = experiment.model, experiment.tokenizer
+  model.model_config = model.model_config or f"{folder}/bert_config.json"
+  tokenizer.tokenizer_path = f"{folder}/vocab.txt"
+  task = classification.make_task(config.Classification(task_name="tsv"),
+                                  config.RawData(data_dir=str(tmp_path)), "", 0)
+  return runner.Runner(experiment, runner.load_model_config(model), task)
+
+
+def test_predictions_do_not_replace_what_is_read(tmp_path):
+  run = small_runner(tmp_path)
+  run.check_outputs([f"{tmp_path}/run/predictions.test.tsv"])
+  for name in ("train.tsv", "run/../dev.tsv", "encoder/vocab.txt", "encoder/bert_config.json"):
+    with pytest.raises(UserError, match="is read by this command"):
+      run.check_outputs([f"{tmp_path}/{name}"])
+  assert sorted(map(os.path.basename, records.raw_files(run.task))) == ["dev.tsv", "train.tsv"]
+
+
+def test_training_does_not_replace_what_it_starts_from(tmp_path):
+  best = tmp_path / "run" / "best"
+  tiny.write_encoder(best)
+  with pytest.raises(UserError, match="bert_model.ckpt: training in .*run would replace this"):
+    small_runner(tmp_path, trainer=config.Trainer(do_train=True),
+                 model=config.Model(init_checkpoint=f"{best}/bert_model.ckpt"))
+
+
+def test_ensembles_name_their_files():
+  experiment = config.Experiment(squad=config.Squad(ensemble_output_file="x/dev.json"),
+                                 trainer=config.Trainer(predict_dir="p"))
+  assert run_squad.ensemble_files(experiment) == ["x/dev.json", "x/dev.nbest.json",
+                                                  "x/dev.null_odds.json"]
+  assert run_squad.prediction_files(experiment.trainer)[0] == "p/predictions.json"
+
+
+def test_small_scripts_keep_their_text(folder):
+  reviews = folder / "train.csv"
+  reviews.write_text("text,label,source\n" + "good,1,rotten_tomatoes\n" * 20)
+  (folder / "a.tmp").write_text(TEXT)  # the name of the unfinished output a
+  before = contents(folder)
+  for script, *arguments in (("split_sentences.py", "symbolic.txt", "a.txt"),
+                             ("split_sentences.py", "a", "a.tmp"),
+                             ("split_reviews.py", "train.csv", ".")):
+    result = subprocess.run([sys.executable, os.path.join(tiny.ROOT, "scripts", script),
+                             *arguments], cwd=folder, text=True, capture_output=True, check=False)
+    assert result.returncode == 1 and "is read by this command" in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
+  assert contents(folder) == before
