@@ -436,21 +436,33 @@ class FullTokenizer(_Tokenizer):
     return not token.startswith("##")
 
 
-def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False) -> str:
-  """Brings text into the form that XLNet's SentencePiece models were trained on.
+# How SentencePiece is used: as in Funnel-Transformer, as in XLNet and ALBERT, or without their
+# additions. "funnel" and "xlnet" encode a number before a comma again without the comma, because
+# the comma changes how it is split; "funnel" also replaces curly quotes.
+SENT_PIECE_FORMS = ("funnel", "xlnet", "plain")
+_ASCII_QUOTES = str.maketrans("“”‘’", "\"\"''")
+
+
+def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False,
+                    ascii_quotes: bool = True) -> str:
+  """Brings text into the form that Funnel's SentencePiece models were trained on.
 
   Returns:
-    `text` with single spaces, with " for the quotation marks `` and '', without accents and
-    compatibility characters ("é" -> "e", "ﬁ" -> "fi") unless keep_accents, lower-cased if `lower`.
+    `text` with single spaces, with " for the quotation marks `` and '', with " and ' for curly
+    quotes if ascii_quotes (not in XLNet and ALBERT), without accents and compatibility characters
+    ("é" -> "e", "ﬁ" -> "fi") unless keep_accents, lower-cased if `lower`.
   """
   text = " ".join(text.split()).replace("``", '"').replace("''", '"')
+  if ascii_quotes:
+    text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
     text = unicodedata.normalize("NFKD", text)
     text = "".join(char for char in text if not unicodedata.combining(char))
   return text.lower() if lower else text
 
 
-def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tuple:
+def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool,
+                             ascii_quotes: bool) -> tuple:
   """The text of preprocess_text, and for each of its characters the index in `text`."""
   spaced, origins = "", []
   for word in re.finditer(r"\S+", text):
@@ -462,6 +474,8 @@ def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tupl
   quotes = {match.start() for match in re.finditer("``|''", spaced)}
   text = re.sub("``|''", '"', spaced)
   origins = [o for i, o in enumerate(origins) if i - 1 not in quotes]
+  if ascii_quotes:
+    text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
     # Combining marks are dropped, so their order is of no importance.
     text, origins = _replace_chars(text, origins, lambda c: "".join(
@@ -469,10 +483,25 @@ def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tupl
   return _lower_with_origins(text, origins) if lower else (text, origins)
 
 
+def _sizes(parts: list[str], num_chars: int) -> list[int]:
+  """Numbers of characters that the parts of a piece cover, of `num_chars` in all."""
+  ends = [min(end, num_chars) for end in itertools.accumulate(
+    len(part.replace(SPIECE_UNDERLINE, "")) for part in parts)]
+  # The model may have normalized the text, so the last part covers what is left.
+  return [end - start for start, end in itertools.pairwise([0, *ends[:-1], num_chars])]
+
+
 class SentencePieceTokenizer(_Tokenizer):
   """A SentencePiece ".model" file with the interface of FullTokenizer."""
 
-  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False):
+  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False,
+               form: str = "funnel"):
+    """Args:
+      model_file: the ".model" file.
+      do_lower_case: lower-case the text.
+      keep_accents: leave accents and compatibility characters as they are.
+      form: one of SENT_PIECE_FORMS; must be as in pretraining.
+    """
     try:
       import sentencepiece
     except ImportError:
@@ -486,33 +515,58 @@ class SentencePieceTokenizer(_Tokenizer):
     # that a missing symbol is noticed.
     pieces = self._model.id_to_piece(list(range(self._model.get_piece_size())))
     super().__init__(model_file, {piece: i for i, piece in enumerate(pieces)}, do_lower_case)
+    if form not in SENT_PIECE_FORMS:
+      raise UserError(f"sent_piece_form must be one of {', '.join(SENT_PIECE_FORMS)}, not {form!r}")
     self._keep_accents = keep_accents
+    self._ascii_quotes = form == "funnel"
+    self._splits_commas = form != "plain"
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
-    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents)
-    return self._model.encode(text, out_type=str)
+    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents,
+                           self._ascii_quotes)
+    pieces = self._model.encode(text, out_type=str)
+    if not self._splits_commas:
+      return pieces
+    split = []
+    for piece in pieces:
+      split.extend(self._split_comma(piece) if piece[-1:] == "," else (piece,))
+    return split
+
+  def _split_comma(self, piece: str) -> list[str]:
+    """Splits a piece that ends in a digit and a comma: "▁1999," -> ["▁1999", ","]."""
+    if not (self._splits_commas and piece.endswith(",") and piece[-2:-1].isdigit()):
+      return [piece]
+    number = self._model.encode(piece[:-1].replace(SPIECE_UNDERLINE, ""), out_type=str)
+    # The model puts "▁" before any text. A number that continues a word has none: "9," -> "9" ",".
+    if not piece.startswith(SPIECE_UNDERLINE) and number[0].startswith(SPIECE_UNDERLINE):
+      number[0] = number[0][1:]
+    return [*filter(None, number), ","]
 
   def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
     """As FullTokenizer's; white space that a piece begins with is no part of text[start:end]."""
     from sentencepiece import sentencepiece_pb2
 
-    normal, origins = _preprocess_with_origins(text, self.lowercases, self._keep_accents)
+    normal, origins = _preprocess_with_origins(
+      text, self.lowercases, self._keep_accents, self._ascii_quotes)
     pieces = sentencepiece_pb2.SentencePieceText.FromString(
       self._model.encode(normal, out_type="serialized_proto")).pieces
     # Offsets of the library count bytes of UTF-8.
     char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
     origins.append(len(text))
-    spans = []
+    tokens, spans = [], []
     for piece in pieces:
       start, end = char_of_byte[piece.begin], char_of_byte[piece.end]
       while start < end and normal[start].isspace():
         start += 1
-      # A piece may be a space alone, or a part of what one character was taken apart into.
-      last = origins[end - 1] + 1 if start < end else origins[start]
-      spans.append((origins[start], last))
-    ids = self.convert_tokens_to_ids(piece.piece for piece in pieces)
-    return ids, *_cover(text, spans)
+      parts = self._split_comma(piece.piece)
+      for size in _sizes(parts, end - start):
+        # A piece may be a space alone, or a part of what one character was taken apart into.
+        last = origins[start + size - 1] + 1 if size else origins[start]
+        spans.append((origins[start], last))
+        start += size
+      tokens += parts
+    return self.convert_tokens_to_ids(tokens), *_cover(text, spans)
 
   def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
     """Returns the ids of `tokens`; a piece that is not in the vocabulary has the id of unk.
@@ -546,7 +600,7 @@ def _flag_value(name: str) -> object:
 
 def get_tokenizer(
   tokenizer_type: str | None = None, tokenizer_path: str | None = None,
-  uncased: bool | None = None, keep_accents: bool = False
+  uncased: bool | None = None, keep_accents: bool = False, sent_piece_form: str = "funnel"
 ) -> FullTokenizer | SentencePieceTokenizer:
   """Makes the tokenizer that a model was trained with.
 
@@ -560,6 +614,7 @@ def get_tokenizer(
     tokenizer_path: the file, local or gs://.
     uncased: whether text is to be lower-cased.
     keep_accents: SentencePiece: leave accents and compatibility characters as they are.
+    sent_piece_form: SentencePiece: one of SENT_PIECE_FORMS.
   """
   tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
@@ -574,7 +629,7 @@ def get_tokenizer(
   if named not in (None, tokenizer_type):
     raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
   if tokenizer_type == "sent_piece":
-    return SentencePieceTokenizer(path, uncased, keep_accents)
+    return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
   if keep_accents:
     raise UserError("--keep_accents is for SentencePiece models; WordPiece strips accents with "
                     "--uncased only: use --nouncased with a cased vocabulary")

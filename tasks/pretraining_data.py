@@ -10,6 +10,7 @@ TensorFlow is not imported: worker processes start quickly without it.
 import itertools
 import random
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tokenization
 from tasks.corpus import Document
@@ -444,9 +445,11 @@ class FunnelExamples:
             "boundary": boundary, "label": [int(is_next)]}
 
 
-def make_encoder(tokenizer_type: str, tokenizer_path: str, uncased: bool,
-                 keep_accents: bool = False) -> Encoder:
-  """Encoder of a vocabulary file; UserError if it lacks a symbol that pretraining needs."""
-  tokenizer = tokenization.get_tokenizer(tokenizer_type, tokenizer_path, uncased, keep_accents)
+def make_encoder(*args: Any, **kwargs: Any) -> Encoder:
+  """Encoder with tokenization.get_tokenizer(*args, **kwargs).
+
+  UserError if the vocabulary lacks a symbol that pretraining needs.
+  """
+  tokenizer = tokenization.get_tokenizer(*args, **kwargs)
   tokenizer.mask_id  # noqa: B018 (raises where there is none)
   return Encoder(tokenizer)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+import tokenization
 from errors import UserError
 
 
@@ -70,6 +71,18 @@ class Tokenizer:
   uncased: bool = option(True, "lower-case the text and strip its accents",
                          aliases=("do_lower_case",))
   keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters")
+  sent_piece_form: str = option(
+      "funnel", "SentencePiece: split numbers from commas and replace curly quotes (funnel), split "
+      "numbers from commas (xlnet, and ALBERT), or neither (plain)", tokenization.SENT_PIECE_FORMS)
+
+  @property
+  def is_sent_piece(self) -> bool:
+    return self.tokenizer_type in ("sent_piece", "SentencePiece")
+
+  def metadata(self) -> dict[str, Any]:
+    """The settings that shape token ids, besides vocabulary and casing, for records' metadata."""
+    form = {"sent_piece_form": self.sent_piece_form} if self.is_sent_piece else {}
+    return {"keep_accents": self.keep_accents, **form}
 
 
 @dataclasses.dataclass
