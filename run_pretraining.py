@@ -161,8 +161,9 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
 
 # What the model must know of the records, or the reader.
 _FOR_MODEL = {"task_type", "max_seq_length", "seq_len", "max_predictions_per_seq", "do_lower_case",
-              "uncased", "keep_accents", "sent_piece_form", "tokenizer_type", "vocab_size",
-              "vocab_sha256", "special_ids", "use_v2_feature_names", "pack_sequences"}
+              "uncased", "keep_accents", "strip_accents", "tokenize_chinese_chars",
+              "sent_piece_form", "tokenizer_type", "vocab_size", "vocab_sha256", "special_ids",
+              "use_v2_feature_names", "pack_sequences"}
 _FOR_READER = _FOR_MODEL | {"gzip_compress"}
 
 

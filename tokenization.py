@@ -114,11 +114,7 @@ _CJK_RANGES = (
 
 
 def _clean(char: str) -> str | None:
-  """Removes what is invisible, unifies spaces, and sets ideographs apart."""
-  # Chinese and Japanese are written without spaces, so each ideograph is a word of its own. Hangul
-  # and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
-  if any(first <= ord(char) <= last for first, last in _CJK_RANGES):
-    return f" {char} "
+  """Removes what is invisible and unifies spaces."""
   if char in "\t\n\r":  # of category Cc as well, hence before the next test
     return " "
   category = unicodedata.category(char)
@@ -127,6 +123,13 @@ def _clean(char: str) -> str | None:
   if char in "\0\ufffd" or category in ("Cc", "Cf"):
     return None
   return " " if category == "Zs" else char
+
+
+def _clean_and_split_ideographs(char: str) -> str | None:
+  """Makes each ideograph a word of its own, as Chinese and Japanese are written without spaces."""
+  # Hangul and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
+  is_ideograph = any(first <= ord(char) <= last for first, last in _CJK_RANGES)
+  return f" {char} " if is_ideograph else _clean(char)
 
 
 def _split_punctuation(char: str) -> str:
@@ -139,6 +142,7 @@ def _split_punctuation(char: str) -> str:
 
 
 _CLEAN = _CharTable(_clean)
+_CLEAN_SPLIT_IDEOGRAPHS = _CharTable(_clean_and_split_ideographs)
 _SPLIT_PUNCTUATION = _CharTable(_split_punctuation)
 _STRIP_ACCENT_SPLIT_PUNCTUATION = _CharTable(
   lambda char: None if unicodedata.category(char) == "Mn" else _split_punctuation(char)
@@ -203,13 +207,20 @@ def _cover(text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int
 class BasicTokenizer:
   """Splits text into words and punctuation as BERT does, before WordPiece."""
 
-  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = ()):
-    """Args:
-      do_lower_case: also lower-case and strip accents ("É" -> "e"); must be as in pretraining.
+  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = (),
+               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
+    """All settings but never_split must be as in pretraining.
+
+    Args:
+      do_lower_case: lower-case the text.
       never_split: symbols to keep whole and unchanged wherever they are in the text. BERT keeps
         none: "[MASK]" in a text is three words, which is right for text from outside.
+      strip_accents: drop combining marks ("é" -> "e"); None, as in BERT: if do_lower_case.
+      tokenize_chinese_chars: make each ideograph a word.
     """
     self.do_lower_case = do_lower_case
+    self.strip_accents = do_lower_case if strip_accents is None else strip_accents
+    self.tokenize_chinese_chars = tokenize_chinese_chars
     # Longest first, since of two alternatives a regular expression takes the first that matches.
     symbols = sorted(never_split, key=len, reverse=True)
     self._never_split = re.compile(f"({'|'.join(map(re.escape, symbols))})") if symbols else None
@@ -229,13 +240,15 @@ class BasicTokenizer:
       text = _ASCII_CONTROL.sub("", text)
       return _ASCII_WORD.findall(text.lower() if self.do_lower_case else text)
 
-    text = text.translate(_CLEAN)
-    if not self.do_lower_case:
+    text = text.translate(_CLEAN_SPLIT_IDEOGRAPHS if self.tokenize_chinese_chars else _CLEAN)
+    if self.do_lower_case:
+      text = text.lower()
+    if not self.strip_accents:
       return whitespace_tokenize(text.translate(_SPLIT_PUNCTUATION))
     # NFD writes "é" as "e" + U+0301, and the combining mark (category Mn) is dropped. Punctuation
     # comes last because NFD can bring it about: U+1FEF becomes "`". The published rules go word by
     # word; neither lower() nor NFD looks across a space, so the whole text at once gives the same.
-    text = unicodedata.normalize("NFD", text.lower())
+    text = unicodedata.normalize("NFD", text)
     return whitespace_tokenize(text.translate(_STRIP_ACCENT_SPLIT_PUNCTUATION))
 
   def tokenize_with_origins(self, text: str) -> Iterator[tuple[str, list[int]]]:
@@ -255,10 +268,12 @@ class BasicTokenizer:
 
   def _split_with_origins(self, text, origins):
     # The same steps as in _split, one character at a time.
+    clean = _CLEAN_SPLIT_IDEOGRAPHS if self.tokenize_chinese_chars else _CLEAN
     final = _SPLIT_PUNCTUATION
-    text, origins = _replace_chars(text, origins, lambda c: _CLEAN[ord(c)] or "")
+    text, origins = _replace_chars(text, origins, lambda c: clean[ord(c)] or "")
     if self.do_lower_case:
       text, origins = _lower_with_origins(text, origins)
+    if self.strip_accents:
       text, origins = _decompose_with_origins(text, origins)
       final = _STRIP_ACCENT_SPLIT_PUNCTUATION
     text, origins = _replace_chars(text, origins, lambda c: final[ord(c)] or "")
@@ -400,11 +415,13 @@ class _Tokenizer:
 
 
 class FullTokenizer(_Tokenizer):
-  """BERT's tokenizer: BasicTokenizer, then WordPiece. `never_split` is BasicTokenizer's."""
+  """BERT's tokenizer: BasicTokenizer, then WordPiece. The settings are BasicTokenizer's."""
 
-  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = ()):
+  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = (),
+               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
     super().__init__(vocab_file, load_vocab(vocab_file), do_lower_case)
-    self.basic_tokenizer = BasicTokenizer(do_lower_case, never_split)
+    self.basic_tokenizer = BasicTokenizer(
+      do_lower_case, never_split, strip_accents, tokenize_chinese_chars)
     self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
 
   def tokenize(self, text: str | bytes) -> list[str]:
@@ -600,7 +617,8 @@ def _flag_value(name: str) -> object:
 
 def get_tokenizer(
   tokenizer_type: str | None = None, tokenizer_path: str | None = None,
-  uncased: bool | None = None, keep_accents: bool = False, sent_piece_form: str = "funnel"
+  uncased: bool | None = None, keep_accents: bool = False, strip_accents: bool | None = None,
+  tokenize_chinese_chars: bool = True, sent_piece_form: str = "funnel"
 ) -> FullTokenizer | SentencePieceTokenizer:
   """Makes the tokenizer that a model was trained with.
 
@@ -614,7 +632,12 @@ def get_tokenizer(
     tokenizer_path: the file, local or gs://.
     uncased: whether text is to be lower-cased.
     keep_accents: SentencePiece: leave accents and compatibility characters as they are.
+    strip_accents: WordPiece: drop accents; None: if uncased.
+    tokenize_chinese_chars: WordPiece: make each ideograph a word.
     sent_piece_form: SentencePiece: one of SENT_PIECE_FORMS.
+
+  Raises:
+    UserError: a file cannot be used, or a setting is for the other tokenizer_type.
   """
   tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
@@ -629,11 +652,16 @@ def get_tokenizer(
   if named not in (None, tokenizer_type):
     raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
   if tokenizer_type == "sent_piece":
+    if strip_accents is not None or not tokenize_chinese_chars:
+      raise UserError("--strip_accents and --tokenize_chinese_chars are for WordPiece; "
+                      "SentencePiece models keep accents with --keep_accents")
     return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
   if keep_accents:
-    raise UserError("--keep_accents is for SentencePiece models; WordPiece strips accents with "
-                    "--uncased only: use --nouncased with a cased vocabulary")
-  return FullTokenizer(path, do_lower_case=uncased)
+    raise UserError("--keep_accents is for SentencePiece models; WordPiece keeps accents with "
+                    "--nostrip_accents")
+  if sent_piece_form != "funnel":
+    raise UserError("--sent_piece_form is for SentencePiece models; leave it out for WordPiece")
+  return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
 
 
 def check_vocab(tokenizer: _Tokenizer, vocab_size: int, config_file: str) -> None:

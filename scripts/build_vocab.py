@@ -83,7 +83,9 @@ def train_word_piece(read: Callable[[str], Iterator[str]], settings: Vocabulary,
     import tokenizers
   except ImportError:
     raise UserError("--tokenizer_type=word_piece needs a package: pip install tokenizers") from None
-  basic = tokenization.BasicTokenizer(tokenizer_settings.uncased)
+  basic = tokenization.BasicTokenizer(
+      tokenizer_settings.uncased, strip_accents=tokenizer_settings.strip_accents,
+      tokenize_chinese_chars=tokenizer_settings.tokenize_chinese_chars)
   first, later = collections.Counter(), collections.Counter()
   for sentence in read("count characters"):
     words = basic.tokenize(sentence)

@@ -2,7 +2,7 @@
 
 Each field is also a flag of the same name (training/flags.py), so name, type, default and help
 stand here and nowhere else. A field whose default is None is filled by the recipe of the task and
-the model family (configs/experiments/) unless the user sets it.
+the model family (configs/experiments/) unless the user sets it or its help states a default.
 """
 
 import dataclasses
@@ -68,8 +68,10 @@ class Tokenizer:
   tokenizer_type: str = option(
       "word_piece", "kind of tokenizer", ("word_piece", "sent_piece", "WordPiece", "SentencePiece"),
       aliases=("tokenization",))
-  uncased: bool = option(True, "lower-case the text and strip its accents",
+  uncased: bool = option(True, "lower-case the text (see --strip_accents, --keep_accents)",
                          aliases=("do_lower_case",))
+  strip_accents: bool = option(None, "WordPiece: strip accents; default: as --uncased", kind=bool)
+  tokenize_chinese_chars: bool = option(True, "WordPiece: make each Chinese character a word")
   keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters")
   sent_piece_form: str = option(
       "funnel", "SentencePiece: split numbers from commas and replace curly quotes (funnel), split "
@@ -81,8 +83,11 @@ class Tokenizer:
 
   def metadata(self) -> dict[str, Any]:
     """The settings that shape token ids, besides vocabulary and casing, for records' metadata."""
-    form = {"sent_piece_form": self.sent_piece_form} if self.is_sent_piece else {}
-    return {"keep_accents": self.keep_accents, **form}
+    if self.is_sent_piece:
+      return {"keep_accents": self.keep_accents, "sent_piece_form": self.sent_piece_form}
+    strips = self.uncased if self.strip_accents is None else self.strip_accents
+    return {"keep_accents": self.keep_accents, "strip_accents": strips,
+            "tokenize_chinese_chars": self.tokenize_chinese_chars}
 
 
 @dataclasses.dataclass

@@ -199,12 +199,16 @@ def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
   """
   if "vocab_sha256" not in meta:
     return meta
-  return {"sent_piece_form": "plain", **meta}
+  strips = meta.get("do_lower_case", meta.get("uncased"))
+  return {"strip_accents": strips, "tokenize_chinese_chars": True, "sent_piece_form": "plain",
+          **meta}
 
 
 # How a setting is called on the command line.
 _FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
             "keep_accents": "--keep_accents", "sent_piece_form": "--sent_piece_form",
+            "strip_accents": "--strip_accents",
+            "tokenize_chinese_chars": "--tokenize_chinese_chars",
             "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
             "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
             "max_query_length": "--max_query_length"}
