@@ -11,7 +11,9 @@ TensorFlow is not imported unless a path such as gs://... has to be read, so tha
 processes which build data files start quickly.
 """
 
+import functools
 import itertools
+import logging
 import os
 import re
 import string
@@ -19,6 +21,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 from errors import UserError
+
+log = logging.getLogger(__name__)
 
 # role -> its spellings, "[CLS]" and "<cls>"; some exist in the second style only.
 SPECIAL_SYMBOLS = {
@@ -64,13 +68,28 @@ def _read_file(path: str) -> bytes:
   return data
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+  log.warning("%s", message)
+
+
 def load_vocab(vocab_file: str) -> dict[str, int]:
   """Reads a UTF-8 file with one token a line into a dict token -> id; the first line has id 0.
 
   Only the line end is taken off a line. Lines end at a newline and nowhere else: characters such as
   U+2028, which str.splitlines() would also split at, may be tokens. A byte order mark, and blank
-  lines at the end of the file, are no part of the vocabulary.
+  lines at the end of the file, are no part of the vocabulary. Ids are line numbers, also if a token
+  is repeated (as in released models): then its last line counts, as in BERT, with a warning.
   """
+  return _to_ids(_read_tokens(vocab_file))
+
+
+def _to_ids(tokens: list[str]) -> dict[str, int]:
+  return {token: i for i, token in enumerate(tokens)}
+
+
+def _read_tokens(vocab_file: str) -> list[str]:
+  """The tokens of a vocabulary file by id; see load_vocab."""
   vocab_file = os.fspath(vocab_file)
   data = _read_file(vocab_file)
   try:
@@ -86,13 +105,13 @@ def load_vocab(vocab_file: str) -> dict[str, int]:
   while lines and not lines[-1]:
     lines.pop()
 
-  vocab, repeated = {}, []
-  for i, token in enumerate(lines):
-    if vocab.setdefault(token, i) != i:
-      repeated.append(f"{token!r} (lines {vocab[token] + 1} and {i + 1})")
+  last = _to_ids(lines)
+  repeated = [f"{token!r} (lines {i + 1} and {last[token] + 1})"
+              for i, token in enumerate(lines) if last[token] != i]
   if repeated:
-    raise UserError(f"{vocab_file}: {len(repeated)} repeated tokens: {', '.join(repeated[:5])}")
-  return vocab
+    _warn_once(f"{vocab_file}: {len(repeated)} repeated tokens, whose last line counts: "
+               f"{', '.join(repeated[:5])}{', ...' if len(repeated) > 5 else ''}")
+  return lines
 
 
 class _CharTable(dict):
@@ -351,18 +370,19 @@ class _Tokenizer:
 
   Attributes:
     vocab_file: the file the tokenizer was made from, for messages.
-    vocab, inv_vocab: dict from token to id, and from id to token.
+    vocab, inv_vocab: dict from token to id, and from id to token. If a token has several ids,
+      vocab has the last one.
     vocab_size: number of ids.
     lowercases: whether text is lower-cased.
     special_tokens: dict from role to the vocabulary's spelling, e.g. {"cls": "[CLS]", ...}.
     special_ids: dict from role to id. Roles which the vocabulary does not have are left out.
   """
 
-  def __init__(self, vocab_file: str, vocab: dict[str, int], do_lower_case: bool):
+  def __init__(self, vocab_file: str, tokens: list[str], do_lower_case: bool):
     self.vocab_file = os.fspath(vocab_file)
-    self.vocab = vocab
-    self.inv_vocab = {i: token for token, i in vocab.items()}
-    self.vocab_size = len(vocab)
+    self.vocab = vocab = _to_ids(tokens)
+    self.inv_vocab = dict(enumerate(tokens))
+    self.vocab_size = len(tokens)
     self.lowercases = bool(do_lower_case)
     # Should a vocabulary hold both "[CLS]" and "<cls>", the style with more of its symbols present
     # is the vocabulary's own. ALBERT mixes them (<unk>, <pad>, [CLS], [SEP], [MASK]), so a symbol
@@ -419,7 +439,7 @@ class FullTokenizer(_Tokenizer):
 
   def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = (),
                strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
-    super().__init__(vocab_file, load_vocab(vocab_file), do_lower_case)
+    super().__init__(vocab_file, _read_tokens(vocab_file), do_lower_case)
     self.basic_tokenizer = BasicTokenizer(
       do_lower_case, never_split, strip_accents, tokenize_chinese_chars)
     self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
@@ -531,7 +551,7 @@ class SentencePieceTokenizer(_Tokenizer):
     # The model gives the id of unk for a symbol it does not have. A dict of its pieces does not, so
     # that a missing symbol is noticed.
     pieces = self._model.id_to_piece(list(range(self._model.get_piece_size())))
-    super().__init__(model_file, {piece: i for i, piece in enumerate(pieces)}, do_lower_case)
+    super().__init__(model_file, pieces, do_lower_case)
     if form not in SENT_PIECE_FORMS:
       raise UserError(f"sent_piece_form must be one of {', '.join(SENT_PIECE_FORMS)}, not {form!r}")
     self._keep_accents = keep_accents

@@ -32,9 +32,10 @@ class Encoder:
     self._eop = tokenizer.special_tokens.get("eop")
     self.is_start = [tokenizer.is_start_token(tokenizer.inv_vocab[i])
                      for i in range(tokenizer.vocab_size)]
-    special = set(tokenizer.special_ids.values())
-    # What a masked token may be replaced with: any but the special symbols.
-    self.ordinary_ids = [i for i in range(tokenizer.vocab_size) if i not in special]
+    # What a masked token may be replaced with: any but the special symbols, and the ids that text
+    # never has because a later line of the vocabulary repeats their token.
+    self.ordinary_ids = sorted(
+        set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
 
   def __call__(self, sentence: str) -> list[int]:
     """Ids of a sentence; "<eop>" (end of paragraph) is one where the vocabulary has it."""

@@ -1,0 +1,57 @@
+"""Vocabularies as people bring them: repeated tokens, blank lines, another casing."""
+
+import pytest
+import tiny
+from test_tokenization import BERT_SYMBOLS, write_vocab
+
+import tokenization
+from tasks.pretraining_data import Encoder, make_encoder
+from tokenization import FullTokenizer
+
+
+@pytest.fixture(autouse=True)
+def warn_again():
+  tokenization._warn_once.cache_clear()
+
+
+def test_repeated_tokens_and_blank_lines(tmp_path, caplog):
+  lines = [*BERT_SYMBOLS, "a", "", "b", "a", "", "c", ""]  # the last one is no token
+  path = write_vocab(tmp_path, lines)
+  tokenizer = FullTokenizer(path)
+  assert tokenizer.vocab_size == 11 and list(tokenizer.inv_vocab) == list(range(11))
+  assert tokenizer.convert_ids_to_tokens(range(11)) == lines[:11]
+  assert tokenizer.convert_text_to_ids("a b c") == [8, 7, 10]  # as in BERT, the last "a" counts
+  assert tokenizer.tokenize_with_offsets("a b c")[0] == [8, 7, 10]
+  assert tokenization.load_vocab(path) == tokenizer.vocab == {
+      **{token: i for i, token in enumerate(BERT_SYMBOLS)}, "b": 7, "a": 8, "": 9, "c": 10}
+  (message,) = [record.getMessage() for record in caplog.records]
+  assert message == (f"{path}: 2 repeated tokens, whose last line counts: 'a' (lines 6 and 9), "
+                     f"'' (lines 7 and 10)")
+
+
+def test_many_repeated_tokens(tmp_path, caplog):
+  tokenization.load_vocab(write_vocab(tmp_path, list("abcdef" * 3)))
+  (record,) = caplog.records
+  assert "12 repeated tokens" in record.message and record.message.endswith(", ...")
+  assert "'a' (lines 1 and 13)" in record.message
+
+
+def test_masked_tokens_are_replaced_with_ids_that_text_has(tmp_path):
+  encoder = make_encoder("word_piece", write_vocab(
+      tmp_path, ["[MASK]", *BERT_SYMBOLS, "a", "b", "a"]), True)
+  assert isinstance(encoder, Encoder) and len(encoder.is_start) == 9
+  assert encoder.ordinary_ids == [7, 8]  # neither the first [MASK] nor the first "a"
+
+
+def test_script_runs_with_a_repeated_token(tmp_path):
+  folder = tiny.write_encoder(tmp_path / "bert")
+  vocab = [*tiny.VOCAB]
+  vocab[vocab.index("quite")] = vocab[vocab.index("very")]
+  with open(f"{folder}/vocab.txt", "w") as writer:
+    writer.write("\n".join(vocab) + "\n")
+  tiny.write_cola(tmp_path / "data", 16, 8, 4)
+  out, err = tiny.run(
+      "run_classifier.py", "--task_name=cola", f"--data_dir={tmp_path / 'data'}", "--do_eval",
+      f"--pretrained={folder}", f"--output_dir={tmp_path / 'out'}", "--max_seq_length=16",
+      "--do_train", "--train_steps=1", "--train_batch_size=8")
+  assert err.count("vocab.txt: 1 repeated tokens, whose last line counts: 'very' (lines ") == 1
