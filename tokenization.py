@@ -114,6 +114,36 @@ def _read_tokens(vocab_file: str) -> list[str]:
   return lines
 
 
+# Symbols such as [CLS], [unused7] and <pad> say nothing about the text of a vocabulary.
+_SYMBOL = re.compile(r"\[.+\]|<.+>")
+
+
+def _share(found: list[bool]) -> float:
+  return sum(found) / max(1, len(found))
+
+
+def vocab_casing(vocab: Iterable[str]) -> str | None:
+  """Returns the casing that the tokens of a vocabulary suggest.
+
+  Returns:
+    "cased" if at least 5% of the tokens with letters have an upper-case letter, "uncased" if none
+    has; None in between, and if no token has a letter with a case (of ideographs, for example).
+    Special symbols are left out.
+  """
+  is_upper = [token != token.lower() for token in vocab
+              if token.upper() != token.lower() and not _SYMBOL.fullmatch(token)]
+  if _share(is_upper) >= 0.05:
+    return "cased"
+  return "uncased" if is_upper and not any(is_upper) else None
+
+
+def _has_accents(vocab: Iterable[str]) -> bool:
+  """Whether at least 1% of the tokens with letters have an accent."""
+  return _share([any(unicodedata.category(char) == "Mn"
+                     for char in unicodedata.normalize("NFD", token))
+                 for token in vocab if token.upper() != token.lower()]) >= 0.01
+
+
 class _CharTable(dict):
   """A table for str.translate (which runs in C) that works out an entry when it is first met."""
 
@@ -402,6 +432,19 @@ class _Tokenizer:
         "that belongs to the model, or add the symbols to it before pretraining"
       )
 
+  def _check_text_settings(self, strips_accents: bool, flag: str) -> None:
+    """Warns if text never has a part of the tokens; `flag` is the one that keeps accents."""
+    casing = vocab_casing(self.vocab)
+    if casing == "cased" and self.lowercases:
+      _warn_once(f"{self.vocab_file}: the vocabulary is cased, but the text is lower-cased, so its "
+                 "tokens with capitals are not used; pass --uncased=False (--do_lower_case=False)")
+    elif casing == "uncased" and not self.lowercases:
+      _warn_once(f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
+                 "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)")
+    if strips_accents and _has_accents(self.vocab):
+      _warn_once(f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
+                 f"text, so its tokens with accents are not used; pass {flag}")
+
   def _special_id(self, role: str) -> int:
     if role not in self.special_ids:
       raise UserError(f"{self.vocab_file}: the vocabulary lacks {_both_spellings(role)}")
@@ -443,6 +486,7 @@ class FullTokenizer(_Tokenizer):
     self.basic_tokenizer = BasicTokenizer(
       do_lower_case, never_split, strip_accents, tokenize_chinese_chars)
     self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
+    self._check_text_settings(self.basic_tokenizer.strip_accents, "--nostrip_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the word pieces of `text`, without adding any special symbol."""
@@ -557,6 +601,7 @@ class SentencePieceTokenizer(_Tokenizer):
     self._keep_accents = keep_accents
     self._ascii_quotes = form == "funnel"
     self._splits_commas = form != "plain"
+    self._check_text_settings(not keep_accents, "--keep_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""

@@ -1,12 +1,14 @@
 """Vocabularies as people bring them: repeated tokens, blank lines, another casing."""
 
+import os
+
 import pytest
 import tiny
 from test_tokenization import BERT_SYMBOLS, write_vocab
 
 import tokenization
 from tasks.pretraining_data import Encoder, make_encoder
-from tokenization import FullTokenizer
+from tokenization import FullTokenizer, get_tokenizer, vocab_casing
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,62 @@ def test_script_runs_with_a_repeated_token(tmp_path):
       f"--pretrained={folder}", f"--output_dir={tmp_path / 'out'}", "--max_seq_length=16",
       "--do_train", "--train_steps=1", "--train_batch_size=8")
   assert err.count("vocab.txt: 1 repeated tokens, whose last line counts: 'very' (lines ") == 1
+
+
+CASED = [*BERT_SYMBOLS, "Mary", "in", "Paris", "##ry", "par", "ma", "."]
+UNCASED = [*BERT_SYMBOLS, "mary", "in", "paris", "##ry", "par", "ma", "."]
+
+
+@pytest.mark.parametrize(("vocab", "casing"), [
+    (CASED, "cased"), (UNCASED, "uncased"), (tiny.VOCAB, "uncased"), (BERT_SYMBOLS, None),
+    ([*BERT_SYMBOLS, "東", "##京", "1", "[unused1]", "カ"], None),
+    (["<unk>", "[CLS]", "▁the", "▁", "s"], "uncased"), (["<unk>", "▁The", "▁the", "s"], "cased"),
+    (["A", "C", "D", "X"], "cased"), (["ABC", *(f"##x{i}" for i in range(100))], None)])
+def test_vocab_casing(vocab, casing):
+  assert vocab_casing(vocab) == vocab_casing({token: 0 for token in vocab}) == casing
+
+
+def warnings(caplog, *args, **kwargs):
+  caplog.clear()
+  get_tokenizer("word_piece", *args, **kwargs)
+  return [record.getMessage() for record in caplog.records]
+
+
+def test_casing_that_contradicts_the_vocabulary_is_logged_once(tmp_path, caplog):
+  cased, uncased = (write_vocab(tmp_path, vocab, f"{len(vocab)}{name}.txt") for name, vocab in (
+      ("cased", CASED), ("uncased", UNCASED)))
+  assert warnings(caplog, cased, False) == warnings(caplog, uncased, True) == []
+  (message,) = warnings(caplog, cased, True)
+  assert f"{cased}: the vocabulary is cased, but the text is lower-cased" in message
+  assert "--uncased=False (--do_lower_case=False)" in message
+  (message,) = warnings(caplog, uncased, False)
+  assert f"{uncased}: the vocabulary is uncased, but the text is not lower-cased" in message
+  assert "--uncased=True (--do_lower_case=True)" in message
+  assert warnings(caplog, cased, True) == warnings(caplog, uncased, False) == []
+
+
+def test_accents_that_are_stripped_are_logged(tmp_path, caplog):
+  path = write_vocab(tmp_path, [*BERT_SYMBOLS, "für", "fur", "und"])
+  (message,) = warnings(caplog, path, True)
+  assert "the vocabulary has accents" in message and "--nostrip_accents" in message
+  assert warnings(caplog, path, True, strip_accents=False) == []
+
+
+def test_script_warns_of_casing_once_with_many_workers(tmp_path):
+  (tmp_path / "text.txt").write_text("Mary in Paris.\nMary\n\nin Paris\nParis\n")
+  _, err = tiny.run(
+      "create_pretraining_data.py", f"--input_file={tmp_path / 'text.txt'}", "--dupe_factor=1",
+      f"--output_file={tmp_path / 'a'},{tmp_path / 'b'}", "--max_seq_length=32",
+      f"--vocab_file={write_vocab(tmp_path, CASED)}", "--num_workers=2")
+  assert err.count("the vocabulary is cased, but the text is lower-cased") == 1
+
+
+@pytest.mark.slow
+def test_real_vocabularies():
+  """Needs BERT_VOCAB_DIR with (un)cased_vocab.txt."""
+  if "BERT_VOCAB_DIR" not in os.environ:
+    pytest.skip("BERT_VOCAB_DIR is not set")
+  for casing in ("cased", "uncased"):
+    vocab = tokenization.load_vocab(f"{os.environ['BERT_VOCAB_DIR']}/{casing}_vocab.txt")
+    assert vocab_casing(vocab) == casing
+    assert tokenization._has_accents(vocab) == (casing == "cased")
