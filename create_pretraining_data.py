@@ -97,7 +97,7 @@ def describe(form: Any, tokenizer_settings: config.Tokenizer, run: Run,
   values = {name: value for name, value in dataclasses.asdict(form).items() if name not in _PLACES}
   return {"task_type": "bert_pretraining" if is_bert else "funnel_pretraining", **values,
           "do_lower_case" if is_bert else "uncased": tokenizer_settings.uncased,
-          "keep_accents": tokenizer_settings.keep_accents,
+          **tokenizer_settings.metadata(),
           "tokenizer_type": tokenizer_settings.tokenizer_type,
           "vocab_size": tokenizer.vocab_size, "special_ids": tokenizer.special_ids,
           "vocab_sha256": records.fingerprint([tokenizer_settings.tokenizer_path]),

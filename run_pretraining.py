@@ -162,8 +162,9 @@ def read_funnel_files(folders: str, split: str, num_passes: int,
 
 # What the model must know of the records, or the reader.
 _FOR_MODEL = {"task_type", "max_seq_length", "seq_len", "max_predictions_per_seq", "do_lower_case",
-              "uncased", "keep_accents", "tokenizer_type", "vocab_size", "vocab_sha256",
-              "special_ids", "use_v2_feature_names", "pack_sequences"}
+              "uncased", "keep_accents", "strip_accents", "tokenize_chinese_chars",
+              "sent_piece_form", "tokenizer_type", "vocab_size", "vocab_sha256", "special_ids",
+              "use_v2_feature_names", "pack_sequences"}
 _FOR_READER = _FOR_MODEL | {"gzip_compress"}
 
 
@@ -172,7 +173,8 @@ def common_meta(metas: dict[str, dict[str, Any]],
   """Metadata of the first file, and its path; UserError where others differ in one of `names`."""
   if not metas:
     return {}, ""
-  (first_path, first), *others = metas.items()
+  (first_path, first), *others = (
+      (path, records.complete_meta(meta)) for path, meta in metas.items())
   for path, meta in others:
     for name in sorted(names):
       if first.get(name) != meta.get(name):
@@ -239,7 +241,7 @@ def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set
   # Setting -> its section and the names under which the metadata of the two forms hold it.
   places = {"max_seq_length": (data, ("max_seq_length", "seq_len")),
             "uncased": (experiment.tokenizer, ("do_lower_case", "uncased")),
-            "keep_accents": (experiment.tokenizer, ("keep_accents",)),
+            **{name: (experiment.tokenizer, (name,)) for name in experiment.tokenizer.metadata()},
             "use_v2_feature_names": (settings, ("use_v2_feature_names",)),
             "pack_sequences": (settings, ("pack_sequences",))}
   if settings.input_file:  # Funnel's form has no masks: how many is free

@@ -11,7 +11,9 @@ TensorFlow is not imported unless a path such as gs://... has to be read, so tha
 processes which build data files start quickly.
 """
 
+import functools
 import itertools
+import logging
 import os
 import re
 import string
@@ -19,6 +21,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 from errors import UserError
+
+log = logging.getLogger(__name__)
 
 # role -> its spellings, "[CLS]" and "<cls>"; some exist in the second style only.
 SPECIAL_SYMBOLS = {
@@ -64,13 +68,28 @@ def _read_file(path: str) -> bytes:
   return data
 
 
+@functools.cache
+def _warn_once(message: str) -> None:
+  log.warning("%s", message)
+
+
 def load_vocab(vocab_file: str) -> dict[str, int]:
   """Reads a UTF-8 file with one token a line into a dict token -> id; the first line has id 0.
 
   Only the line end is taken off a line. Lines end at a newline and nowhere else: characters such as
   U+2028, which str.splitlines() would also split at, may be tokens. A byte order mark, and blank
-  lines at the end of the file, are no part of the vocabulary.
+  lines at the end of the file, are no part of the vocabulary. Ids are line numbers, also if a token
+  is repeated (as in released models): then its last line counts, as in BERT, with a warning.
   """
+  return _to_ids(_read_tokens(vocab_file))
+
+
+def _to_ids(tokens: list[str]) -> dict[str, int]:
+  return {token: i for i, token in enumerate(tokens)}
+
+
+def _read_tokens(vocab_file: str) -> list[str]:
+  """The tokens of a vocabulary file by id; see load_vocab."""
   vocab_file = os.fspath(vocab_file)
   data = _read_file(vocab_file)
   try:
@@ -86,13 +105,43 @@ def load_vocab(vocab_file: str) -> dict[str, int]:
   while lines and not lines[-1]:
     lines.pop()
 
-  vocab, repeated = {}, []
-  for i, token in enumerate(lines):
-    if vocab.setdefault(token, i) != i:
-      repeated.append(f"{token!r} (lines {vocab[token] + 1} and {i + 1})")
+  last = _to_ids(lines)
+  repeated = [f"{token!r} (lines {i + 1} and {last[token] + 1})"
+              for i, token in enumerate(lines) if last[token] != i]
   if repeated:
-    raise UserError(f"{vocab_file}: {len(repeated)} repeated tokens: {', '.join(repeated[:5])}")
-  return vocab
+    _warn_once(f"{vocab_file}: {len(repeated)} repeated tokens, whose last line counts: "
+               f"{', '.join(repeated[:5])}{', ...' if len(repeated) > 5 else ''}")
+  return lines
+
+
+# Symbols such as [CLS], [unused7] and <pad> say nothing about the text of a vocabulary.
+_SYMBOL = re.compile(r"\[.+\]|<.+>")
+
+
+def _share(found: list[bool]) -> float:
+  return sum(found) / max(1, len(found))
+
+
+def vocab_casing(vocab: Iterable[str]) -> str | None:
+  """Returns the casing that the tokens of a vocabulary suggest.
+
+  Returns:
+    "cased" if at least 5% of the tokens with letters have an upper-case letter, "uncased" if none
+    has; None in between, and if no token has a letter with a case (of ideographs, for example).
+    Special symbols are left out.
+  """
+  is_upper = [token != token.lower() for token in vocab
+              if token.upper() != token.lower() and not _SYMBOL.fullmatch(token)]
+  if _share(is_upper) >= 0.05:
+    return "cased"
+  return "uncased" if is_upper and not any(is_upper) else None
+
+
+def _has_accents(vocab: Iterable[str]) -> bool:
+  """Whether at least 1% of the tokens with letters have an accent."""
+  return _share([any(unicodedata.category(char) == "Mn"
+                     for char in unicodedata.normalize("NFD", token))
+                 for token in vocab if token.upper() != token.lower()]) >= 0.01
 
 
 class _CharTable(dict):
@@ -114,11 +163,7 @@ _CJK_RANGES = (
 
 
 def _clean(char: str) -> str | None:
-  """Removes what is invisible, unifies spaces, and sets ideographs apart."""
-  # Chinese and Japanese are written without spaces, so each ideograph is a word of its own. Hangul
-  # and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
-  if any(first <= ord(char) <= last for first, last in _CJK_RANGES):
-    return f" {char} "
+  """Removes what is invisible and unifies spaces."""
   if char in "\t\n\r":  # of category Cc as well, hence before the next test
     return " "
   category = unicodedata.category(char)
@@ -127,6 +172,13 @@ def _clean(char: str) -> str | None:
   if char in "\0\ufffd" or category in ("Cc", "Cf"):
     return None
   return " " if category == "Zs" else char
+
+
+def _clean_and_split_ideographs(char: str) -> str | None:
+  """Makes each ideograph a word of its own, as Chinese and Japanese are written without spaces."""
+  # Hangul and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
+  is_ideograph = any(first <= ord(char) <= last for first, last in _CJK_RANGES)
+  return f" {char} " if is_ideograph else _clean(char)
 
 
 def _split_punctuation(char: str) -> str:
@@ -139,6 +191,7 @@ def _split_punctuation(char: str) -> str:
 
 
 _CLEAN = _CharTable(_clean)
+_CLEAN_SPLIT_IDEOGRAPHS = _CharTable(_clean_and_split_ideographs)
 _SPLIT_PUNCTUATION = _CharTable(_split_punctuation)
 _STRIP_ACCENT_SPLIT_PUNCTUATION = _CharTable(
   lambda char: None if unicodedata.category(char) == "Mn" else _split_punctuation(char)
@@ -203,13 +256,20 @@ def _cover(text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int
 class BasicTokenizer:
   """Splits text into words and punctuation as BERT does, before WordPiece."""
 
-  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = ()):
-    """Args:
-      do_lower_case: also lower-case and strip accents ("É" -> "e"); must be as in pretraining.
+  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = (),
+               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
+    """All settings but never_split must be as in pretraining.
+
+    Args:
+      do_lower_case: lower-case the text.
       never_split: symbols to keep whole and unchanged wherever they are in the text. BERT keeps
         none: "[MASK]" in a text is three words, which is right for text from outside.
+      strip_accents: drop combining marks ("é" -> "e"); None, as in BERT: if do_lower_case.
+      tokenize_chinese_chars: make each ideograph a word.
     """
     self.do_lower_case = do_lower_case
+    self.strip_accents = do_lower_case if strip_accents is None else strip_accents
+    self.tokenize_chinese_chars = tokenize_chinese_chars
     # Longest first, since of two alternatives a regular expression takes the first that matches.
     symbols = sorted(never_split, key=len, reverse=True)
     self._never_split = re.compile(f"({'|'.join(map(re.escape, symbols))})") if symbols else None
@@ -229,13 +289,15 @@ class BasicTokenizer:
       text = _ASCII_CONTROL.sub("", text)
       return _ASCII_WORD.findall(text.lower() if self.do_lower_case else text)
 
-    text = text.translate(_CLEAN)
-    if not self.do_lower_case:
+    text = text.translate(_CLEAN_SPLIT_IDEOGRAPHS if self.tokenize_chinese_chars else _CLEAN)
+    if self.do_lower_case:
+      text = text.lower()
+    if not self.strip_accents:
       return whitespace_tokenize(text.translate(_SPLIT_PUNCTUATION))
     # NFD writes "é" as "e" + U+0301, and the combining mark (category Mn) is dropped. Punctuation
     # comes last because NFD can bring it about: U+1FEF becomes "`". The published rules go word by
     # word; neither lower() nor NFD looks across a space, so the whole text at once gives the same.
-    text = unicodedata.normalize("NFD", text.lower())
+    text = unicodedata.normalize("NFD", text)
     return whitespace_tokenize(text.translate(_STRIP_ACCENT_SPLIT_PUNCTUATION))
 
   def tokenize_with_origins(self, text: str) -> Iterator[tuple[str, list[int]]]:
@@ -255,10 +317,12 @@ class BasicTokenizer:
 
   def _split_with_origins(self, text, origins):
     # The same steps as in _split, one character at a time.
+    clean = _CLEAN_SPLIT_IDEOGRAPHS if self.tokenize_chinese_chars else _CLEAN
     final = _SPLIT_PUNCTUATION
-    text, origins = _replace_chars(text, origins, lambda c: _CLEAN[ord(c)] or "")
+    text, origins = _replace_chars(text, origins, lambda c: clean[ord(c)] or "")
     if self.do_lower_case:
       text, origins = _lower_with_origins(text, origins)
+    if self.strip_accents:
       text, origins = _decompose_with_origins(text, origins)
       final = _STRIP_ACCENT_SPLIT_PUNCTUATION
     text, origins = _replace_chars(text, origins, lambda c: final[ord(c)] or "")
@@ -336,18 +400,19 @@ class _Tokenizer:
 
   Attributes:
     vocab_file: the file the tokenizer was made from, for messages.
-    vocab, inv_vocab: dict from token to id, and from id to token.
+    vocab, inv_vocab: dict from token to id, and from id to token. If a token has several ids,
+      vocab has the last one.
     vocab_size: number of ids.
     lowercases: whether text is lower-cased.
     special_tokens: dict from role to the vocabulary's spelling, e.g. {"cls": "[CLS]", ...}.
     special_ids: dict from role to id. Roles which the vocabulary does not have are left out.
   """
 
-  def __init__(self, vocab_file: str, vocab: dict[str, int], do_lower_case: bool):
+  def __init__(self, vocab_file: str, tokens: list[str], do_lower_case: bool):
     self.vocab_file = os.fspath(vocab_file)
-    self.vocab = vocab
-    self.inv_vocab = {i: token for token, i in vocab.items()}
-    self.vocab_size = len(vocab)
+    self.vocab = vocab = _to_ids(tokens)
+    self.inv_vocab = dict(enumerate(tokens))
+    self.vocab_size = len(tokens)
     self.lowercases = bool(do_lower_case)
     # Should a vocabulary hold both "[CLS]" and "<cls>", the style with more of its symbols present
     # is the vocabulary's own. ALBERT mixes them (<unk>, <pad>, [CLS], [SEP], [MASK]), so a symbol
@@ -366,6 +431,19 @@ class _Tokenizer:
         f"{self.vocab_file}: the vocabulary lacks {', '.join(missing)}; use the vocabulary file "
         "that belongs to the model, or add the symbols to it before pretraining"
       )
+
+  def _check_text_settings(self, strips_accents: bool, flag: str) -> None:
+    """Warns if text never has a part of the tokens; `flag` is the one that keeps accents."""
+    casing = vocab_casing(self.vocab)
+    if casing == "cased" and self.lowercases:
+      _warn_once(f"{self.vocab_file}: the vocabulary is cased, but the text is lower-cased, so its "
+                 "tokens with capitals are not used; pass --uncased=False (--do_lower_case=False)")
+    elif casing == "uncased" and not self.lowercases:
+      _warn_once(f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
+                 "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)")
+    if strips_accents and _has_accents(self.vocab):
+      _warn_once(f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
+                 f"text, so its tokens with accents are not used; pass {flag}")
 
   def _special_id(self, role: str) -> int:
     if role not in self.special_ids:
@@ -400,12 +478,15 @@ class _Tokenizer:
 
 
 class FullTokenizer(_Tokenizer):
-  """BERT's tokenizer: BasicTokenizer, then WordPiece. `never_split` is BasicTokenizer's."""
+  """BERT's tokenizer: BasicTokenizer, then WordPiece. The settings are BasicTokenizer's."""
 
-  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = ()):
-    super().__init__(vocab_file, load_vocab(vocab_file), do_lower_case)
-    self.basic_tokenizer = BasicTokenizer(do_lower_case, never_split)
+  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = (),
+               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
+    super().__init__(vocab_file, _read_tokens(vocab_file), do_lower_case)
+    self.basic_tokenizer = BasicTokenizer(
+      do_lower_case, never_split, strip_accents, tokenize_chinese_chars)
     self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
+    self._check_text_settings(self.basic_tokenizer.strip_accents, "--nostrip_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the word pieces of `text`, without adding any special symbol."""
@@ -436,21 +517,33 @@ class FullTokenizer(_Tokenizer):
     return not token.startswith("##")
 
 
-def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False) -> str:
-  """Brings text into the form that XLNet's SentencePiece models were trained on.
+# How SentencePiece is used: as in Funnel-Transformer, as in XLNet and ALBERT, or without their
+# additions. "funnel" and "xlnet" encode a number before a comma again without the comma, because
+# the comma changes how it is split; "funnel" also replaces curly quotes.
+SENT_PIECE_FORMS = ("funnel", "xlnet", "plain")
+_ASCII_QUOTES = str.maketrans("“”‘’", "\"\"''")
+
+
+def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False,
+                    ascii_quotes: bool = True) -> str:
+  """Brings text into the form that Funnel's SentencePiece models were trained on.
 
   Returns:
-    `text` with single spaces, with " for the quotation marks `` and '', without accents and
-    compatibility characters ("é" -> "e", "ﬁ" -> "fi") unless keep_accents, lower-cased if `lower`.
+    `text` with single spaces, with " for the quotation marks `` and '', with " and ' for curly
+    quotes if ascii_quotes (not in XLNet and ALBERT), without accents and compatibility characters
+    ("é" -> "e", "ﬁ" -> "fi") unless keep_accents, lower-cased if `lower`.
   """
   text = " ".join(text.split()).replace("``", '"').replace("''", '"')
+  if ascii_quotes:
+    text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
     text = unicodedata.normalize("NFKD", text)
     text = "".join(char for char in text if not unicodedata.combining(char))
   return text.lower() if lower else text
 
 
-def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tuple:
+def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool,
+                             ascii_quotes: bool) -> tuple:
   """The text of preprocess_text, and for each of its characters the index in `text`."""
   spaced, origins = "", []
   for word in re.finditer(r"\S+", text):
@@ -462,6 +555,8 @@ def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tupl
   quotes = {match.start() for match in re.finditer("``|''", spaced)}
   text = re.sub("``|''", '"', spaced)
   origins = [o for i, o in enumerate(origins) if i - 1 not in quotes]
+  if ascii_quotes:
+    text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
     # Combining marks are dropped, so their order is of no importance.
     text, origins = _replace_chars(text, origins, lambda c: "".join(
@@ -469,10 +564,25 @@ def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool) -> tupl
   return _lower_with_origins(text, origins) if lower else (text, origins)
 
 
+def _sizes(parts: list[str], num_chars: int) -> list[int]:
+  """Numbers of characters that the parts of a piece cover, of `num_chars` in all."""
+  ends = [min(end, num_chars) for end in itertools.accumulate(
+    len(part.replace(SPIECE_UNDERLINE, "")) for part in parts)]
+  # The model may have normalized the text, so the last part covers what is left.
+  return [end - start for start, end in itertools.pairwise([0, *ends[:-1], num_chars])]
+
+
 class SentencePieceTokenizer(_Tokenizer):
   """A SentencePiece ".model" file with the interface of FullTokenizer."""
 
-  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False):
+  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False,
+               form: str = "funnel"):
+    """Args:
+      model_file: the ".model" file.
+      do_lower_case: lower-case the text.
+      keep_accents: leave accents and compatibility characters as they are.
+      form: one of SENT_PIECE_FORMS; must be as in pretraining.
+    """
     try:
       import sentencepiece
     except ImportError:
@@ -485,34 +595,60 @@ class SentencePieceTokenizer(_Tokenizer):
     # The model gives the id of unk for a symbol it does not have. A dict of its pieces does not, so
     # that a missing symbol is noticed.
     pieces = self._model.id_to_piece(list(range(self._model.get_piece_size())))
-    super().__init__(model_file, {piece: i for i, piece in enumerate(pieces)}, do_lower_case)
+    super().__init__(model_file, pieces, do_lower_case)
+    if form not in SENT_PIECE_FORMS:
+      raise UserError(f"sent_piece_form must be one of {', '.join(SENT_PIECE_FORMS)}, not {form!r}")
     self._keep_accents = keep_accents
+    self._ascii_quotes = form == "funnel"
+    self._splits_commas = form != "plain"
+    self._check_text_settings(not keep_accents, "--keep_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
-    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents)
-    return self._model.encode(text, out_type=str)
+    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents,
+                           self._ascii_quotes)
+    pieces = self._model.encode(text, out_type=str)
+    if not self._splits_commas:
+      return pieces
+    split = []
+    for piece in pieces:
+      split.extend(self._split_comma(piece) if piece[-1:] == "," else (piece,))
+    return split
+
+  def _split_comma(self, piece: str) -> list[str]:
+    """Splits a piece that ends in a digit and a comma: "▁1999," -> ["▁1999", ","]."""
+    if not (self._splits_commas and piece.endswith(",") and piece[-2:-1].isdigit()):
+      return [piece]
+    number = self._model.encode(piece[:-1].replace(SPIECE_UNDERLINE, ""), out_type=str)
+    # The model puts "▁" before any text. A number that continues a word has none: "9," -> "9" ",".
+    if not piece.startswith(SPIECE_UNDERLINE) and number[0].startswith(SPIECE_UNDERLINE):
+      number[0] = number[0][1:]
+    return [*filter(None, number), ","]
 
   def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
     """As FullTokenizer's; white space that a piece begins with is no part of text[start:end]."""
     from sentencepiece import sentencepiece_pb2
 
-    normal, origins = _preprocess_with_origins(text, self.lowercases, self._keep_accents)
+    normal, origins = _preprocess_with_origins(
+      text, self.lowercases, self._keep_accents, self._ascii_quotes)
     pieces = sentencepiece_pb2.SentencePieceText.FromString(
       self._model.encode(normal, out_type="serialized_proto")).pieces
     # Offsets of the library count bytes of UTF-8.
     char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
     origins.append(len(text))
-    spans = []
+    tokens, spans = [], []
     for piece in pieces:
       start, end = char_of_byte[piece.begin], char_of_byte[piece.end]
       while start < end and normal[start].isspace():
         start += 1
-      # A piece may be a space alone, or a part of what one character was taken apart into.
-      last = origins[end - 1] + 1 if start < end else origins[start]
-      spans.append((origins[start], last))
-    ids = self.convert_tokens_to_ids(piece.piece for piece in pieces)
-    return ids, *_cover(text, spans)
+      parts = self._split_comma(piece.piece)
+      for size in _sizes(parts, end - start):
+        # A piece may be a space alone, or a part of what one character was taken apart into.
+        last = origins[start + size - 1] + 1 if size else origins[start]
+        spans.append((origins[start], last))
+        start += size
+      tokens += parts
+    return self.convert_tokens_to_ids(tokens), *_cover(text, spans)
 
   def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
     """Returns the ids of `tokens`; a piece that is not in the vocabulary has the id of unk.
@@ -546,7 +682,8 @@ def _flag_value(name: str) -> object:
 
 def get_tokenizer(
   tokenizer_type: str | None = None, tokenizer_path: str | None = None,
-  uncased: bool | None = None, keep_accents: bool = False
+  uncased: bool | None = None, keep_accents: bool = False, strip_accents: bool | None = None,
+  tokenize_chinese_chars: bool = True, sent_piece_form: str = "funnel"
 ) -> FullTokenizer | SentencePieceTokenizer:
   """Makes the tokenizer that a model was trained with.
 
@@ -560,6 +697,12 @@ def get_tokenizer(
     tokenizer_path: the file, local or gs://.
     uncased: whether text is to be lower-cased.
     keep_accents: SentencePiece: leave accents and compatibility characters as they are.
+    strip_accents: WordPiece: drop accents; None: if uncased.
+    tokenize_chinese_chars: WordPiece: make each ideograph a word.
+    sent_piece_form: SentencePiece: one of SENT_PIECE_FORMS.
+
+  Raises:
+    UserError: a file cannot be used, or a setting is for the other tokenizer_type.
   """
   tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
@@ -574,11 +717,16 @@ def get_tokenizer(
   if named not in (None, tokenizer_type):
     raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
   if tokenizer_type == "sent_piece":
-    return SentencePieceTokenizer(path, uncased, keep_accents)
+    if strip_accents is not None or not tokenize_chinese_chars:
+      raise UserError("--strip_accents and --tokenize_chinese_chars are for WordPiece; "
+                      "SentencePiece models keep accents with --keep_accents")
+    return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
   if keep_accents:
-    raise UserError("--keep_accents is for SentencePiece models; WordPiece strips accents with "
-                    "--uncased only: use --nouncased with a cased vocabulary")
-  return FullTokenizer(path, do_lower_case=uncased)
+    raise UserError("--keep_accents is for SentencePiece models; WordPiece keeps accents with "
+                    "--nostrip_accents")
+  if sent_piece_form != "funnel":
+    raise UserError("--sent_piece_form is for SentencePiece models; leave it out for WordPiece")
+  return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
 
 
 def check_vocab(tokenizer: _Tokenizer, vocab_size: int, config_file: str) -> None:

@@ -71,19 +71,21 @@ def read_text(settings: Vocabulary, files: list[corpus.TextFile], desc: str) -> 
 
 
 def train_word_piece(read: Callable[[str], Iterator[str]], settings: Vocabulary,
-                     uncased: bool) -> bytes:
+                     tokenizer_settings: config.Tokenizer) -> bytes:
   """Trains WordPiece on the words of our own BasicTokenizer; returns the vocabulary file.
 
   Args:
     read: description of the progress bar -> sentences.
     settings: of the script.
-    uncased: lower-case the text and strip its accents.
+    tokenizer_settings: how the text is prepared.
   """
   try:
     import tokenizers
   except ImportError:
     raise UserError("--tokenizer_type=word_piece needs a package: pip install tokenizers") from None
-  basic = tokenization.BasicTokenizer(uncased)
+  basic = tokenization.BasicTokenizer(
+      tokenizer_settings.uncased, strip_accents=tokenizer_settings.strip_accents,
+      tokenize_chinese_chars=tokenizer_settings.tokenize_chinese_chars)
   first, later = collections.Counter(), collections.Counter()
   for sentence in read("count characters"):
     words = basic.tokenize(sentence)
@@ -116,7 +118,7 @@ def train_word_piece(read: Callable[[str], Iterator[str]], settings: Vocabulary,
 
 
 def train_sentence_piece(read: Callable[[str], Iterator[str]], settings: Vocabulary,
-                         uncased: bool) -> bytes:
+                         tokenizer_settings: config.Tokenizer) -> bytes:
   """Trains a unigram SentencePiece model on the text as our tokenizer prepares it.
 
   Args and result are as of train_word_piece; the result is the model file.
@@ -132,8 +134,9 @@ def train_sentence_piece(read: Callable[[str], Iterator[str]], settings: Vocabul
   model = io.BytesIO()
   try:
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(tokenization.preprocess_text(sentence, uncased)
-                           for sentence in read("read text")),
+        sentence_iterator=(tokenization.preprocess_text(
+            sentence, tokenizer_settings.uncased, tokenizer_settings.keep_accents,
+            tokenizer_settings.sent_piece_form == "funnel") for sentence in read("read text")),
         model_writer=model, vocab_size=settings.vocab_size, model_type="unigram",
         character_coverage=settings.character_coverage, control_symbols=control,
         user_defined_symbols=["<eop>"] if "<eop>" in symbols else [], pad_piece=symbols[0],
@@ -158,10 +161,8 @@ def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
   files = corpus.list_files(settings.input_file, "input_file")
   paths.check_outputs([file.path for file in files], [path])
   records.make_dirs(os.path.dirname(path), "--vocab_file")
-  is_sent_piece = tokenizer_settings.tokenizer_type in ("sent_piece", "SentencePiece")
-  train = train_sentence_piece if is_sent_piece else train_word_piece
-  vocabulary = train(lambda desc: read_text(settings, files, desc), settings,
-                     tokenizer_settings.uncased)
+  train = train_sentence_piece if tokenizer_settings.is_sent_piece else train_word_piece
+  vocabulary = train(lambda desc: read_text(settings, files, desc), settings, tokenizer_settings)
   temporary = shards.temporary_name(path)
   with corpus.open_file(temporary, "wb") as writer:
     writer.write(vocabulary)

@@ -10,6 +10,7 @@ TensorFlow is not imported: worker processes start quickly without it.
 import itertools
 import random
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tokenization
 from tasks.corpus import Document
@@ -31,9 +32,10 @@ class Encoder:
     self._eop = tokenizer.special_tokens.get("eop")
     self.is_start = [tokenizer.is_start_token(tokenizer.inv_vocab[i])
                      for i in range(tokenizer.vocab_size)]
-    special = set(tokenizer.special_ids.values())
-    # What a masked token may be replaced with: any but the special symbols.
-    self.ordinary_ids = [i for i in range(tokenizer.vocab_size) if i not in special]
+    # What a masked token may be replaced with: any but the special symbols, and the ids that text
+    # never has because a later line of the vocabulary repeats their token.
+    self.ordinary_ids = sorted(
+        set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
 
   def __call__(self, sentence: str) -> list[int]:
     """Ids of a sentence; "<eop>" (end of paragraph) is one where the vocabulary has it."""
@@ -444,9 +446,11 @@ class FunnelExamples:
             "boundary": boundary, "label": [int(is_next)]}
 
 
-def make_encoder(tokenizer_type: str, tokenizer_path: str, uncased: bool,
-                 keep_accents: bool = False) -> Encoder:
-  """Encoder of a vocabulary file; UserError if it lacks a symbol that pretraining needs."""
-  tokenizer = tokenization.get_tokenizer(tokenizer_type, tokenizer_path, uncased, keep_accents)
+def make_encoder(*args: Any, **kwargs: Any) -> Encoder:
+  """Encoder with tokenization.get_tokenizer(*args, **kwargs).
+
+  UserError if the vocabulary lacks a symbol that pretraining needs.
+  """
+  tokenizer = tokenization.get_tokenizer(*args, **kwargs)
   tokenizer.mask_id  # noqa: B018 (raises where there is none)
   return Encoder(tokenizer)

@@ -853,7 +853,8 @@ def test_vocabularies_serve_and_are_deterministic(tmp_path, prose, tokenizer_typ
   files = corpus.list_files(prose, "input_file")
   train = {"word_piece": build_vocab.train_word_piece,
            "sent_piece": build_vocab.train_sentence_piece}[tokenizer_type]
-  vocabularies = [train(lambda desc: build_vocab.read_text(settings, files, desc), settings, True)
+  vocabularies = [train(lambda desc: build_vocab.read_text(settings, files, desc), settings,
+                        config.Tokenizer())
                   for _ in range(3)]
   assert len(set(vocabularies)) == 1
   path = tmp_path / ("vocab.txt" if tokenizer_type == "word_piece" else "spiece.model")
@@ -888,9 +889,11 @@ def test_vocabulary_sizes_that_cannot_be(prose):
   files = corpus.list_files(prose, "input_file")
   read = lambda desc: build_vocab.read_text(build_vocab.Vocabulary(), files, desc)
   with pytest.raises(UserError, match="--vocab_size=20 is less than the"):
-    build_vocab.train_word_piece(read, build_vocab.Vocabulary(vocab_size=20), True)
+    build_vocab.train_word_piece(read, build_vocab.Vocabulary(vocab_size=20),
+                                 config.Tokenizer())
   with pytest.raises(UserError, match="Vocabulary size too high"):
-    build_vocab.train_sentence_piece(read, build_vocab.Vocabulary(vocab_size=50000), True)
+    build_vocab.train_sentence_piece(read, build_vocab.Vocabulary(vocab_size=50000),
+                                     config.Tokenizer())
 
 
 def test_large_corpus_is_sampled(prose):

@@ -199,8 +199,6 @@ def test_load_vocab_errors(tmp_path):
     fails("empty.txt.*is empty", tokenization.load_vocab, path)
   (path := tmp_path / "latin.txt").write_bytes("ab\nc\ncaf\u00e9\n".encode("latin-1"))
   fails(r"latin.txt: not UTF-8 at line 3 \(byte 8 ", tokenization.load_vocab, str(path))
-  with pytest.raises(UserError, match=r"2 repeated.*'a' \(lines 1 and 3\), 'b' \(lines 2 and 4\)"):
-    tokenization.load_vocab(write_vocab(tmp_path, ["a", "b", "a", "b", "c"]))
 
 
 def train_sentencepiece(folder, name, **options):

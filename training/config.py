@@ -2,7 +2,7 @@
 
 Each field is also a flag of the same name (training/flags.py), so name, type, default and help
 stand here and nowhere else. A field whose default is None is filled by the recipe of the task and
-the model family (configs/experiments/) unless the user sets it.
+the model family (configs/experiments/) unless the user sets it or its help states a default.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+import tokenization
 from errors import UserError
 
 
@@ -69,10 +70,30 @@ class Tokenizer:
   tokenizer_type: str = option(
       "word_piece", "kind of tokenizer", ("word_piece", "sent_piece", "WordPiece", "SentencePiece"),
       aliases=("tokenization",), stored=True)
-  uncased: bool = option(True, "lower-case the text and strip its accents",
+  uncased: bool = option(True, "lower-case the text (see --strip_accents, --keep_accents)",
                          aliases=("do_lower_case",), stored=True)
+  strip_accents: bool = option(None, "WordPiece: strip accents; default: as --uncased", kind=bool,
+                               stored=True)
+  tokenize_chinese_chars: bool = option(
+      True, "WordPiece: make each Chinese character a word", stored=True)
   keep_accents: bool = option(False, "SentencePiece: keep accents and compatibility characters",
                               stored=True)
+  sent_piece_form: str = option(
+      "funnel", "SentencePiece: split numbers from commas and replace curly quotes (funnel), split "
+      "numbers from commas (xlnet, and ALBERT), or neither (plain)", tokenization.SENT_PIECE_FORMS,
+      stored=True)
+
+  @property
+  def is_sent_piece(self) -> bool:
+    return self.tokenizer_type in ("sent_piece", "SentencePiece")
+
+  def metadata(self) -> dict[str, Any]:
+    """The settings that shape token ids, besides vocabulary and casing, for records' metadata."""
+    if self.is_sent_piece:
+      return {"keep_accents": self.keep_accents, "sent_piece_form": self.sent_piece_form}
+    strips = self.uncased if self.strip_accents is None else self.strip_accents
+    return {"keep_accents": self.keep_accents, "strip_accents": strips,
+            "tokenize_chinese_chars": self.tokenize_chinese_chars}
 
 
 @dataclasses.dataclass

@@ -24,7 +24,7 @@ def define(*sections: type) -> None:
     for field in dataclasses.fields(section):
       metadata = field.metadata
       help_text = metadata["help"]
-      if field.default is None:
+      if field.default is None and "default:" not in help_text:
         help_text += " (default: the task's recipe)"
       if metadata["choices"]:
         flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)

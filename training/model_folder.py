@@ -19,6 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 import modeling
+import tokenization
 from errors import UserError
 from training import checkpoints, config, records
 
@@ -145,7 +146,8 @@ def _tokenizer_names():
 def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) -> None:
   """Fills the tokenizer's settings that the user did not give from the pretrained model.
 
-  Search order: 1. model_settings.json of the folder, 2. its tokenizer_config.json.
+  Search order: 1. model_settings.json of the folder, 2. its tokenizer_config.json, 3. the casing of
+  the vocabulary itself.
 
   Args:
     tokenizer: changed in place.
@@ -154,6 +156,11 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) ->
   """
   settings = {**read_tokenizer_config(folder), **read_settings(folder)}
   found = {name: settings[name] for name in _tokenizer_names() if name in settings}
+  is_sent_piece = dataclasses.replace(tokenizer, **found).is_sent_piece
+  if "uncased" not in found and not is_sent_piece:
+    casing = tokenization.vocab_casing(tokenization.load_vocab(tokenizer.tokenizer_path))
+    if casing:
+      found["uncased"] = casing == "uncased"
   for name, value in found.items():
     if name not in given and getattr(tokenizer, name) != value:
       setattr(tokenizer, name, value)

@@ -4,6 +4,7 @@ Only this module and what the work needs is loaded in the processes, hence no Te
 """
 
 import concurrent.futures
+import logging
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,7 @@ def _start(make_worker, arguments):
 
   threading.Thread(target=end_with_parent, daemon=True).start()
   _make_worker = lambda: make_worker(*arguments)
+  logging.getLogger("tokenization").setLevel(logging.ERROR)  # the parent logs its warnings
 
 
 def _work(item):

@@ -140,8 +140,8 @@ def settings(task: RawDataTask, tokenizer, tokenizer_settings,
              max_seq_length: int) -> dict[str, Any]:
   """What shapes the records of a task besides its raw files; becomes part of their metadata."""
   return {**task.metadata(), "max_seq_length": max_seq_length,
-          "do_lower_case": tokenizer_settings.uncased,
-          "keep_accents": tokenizer_settings.keep_accents, "vocab_size": tokenizer.vocab_size,
+          "do_lower_case": tokenizer_settings.uncased, **tokenizer_settings.metadata(),
+          "vocab_size": tokenizer.vocab_size,
           "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
           "cls_segment_id": task.cls_segment_id}
 
@@ -201,9 +201,23 @@ def read_json(path: str) -> dict[str, Any]:
       raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
+def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
+  """Adds the tokenizer settings that earlier versions used but did not write.
+
+  Metadata of other programs, which lack vocab_sha256, are returned as they are.
+  """
+  if "vocab_sha256" not in meta:
+    return meta
+  strips = meta.get("do_lower_case", meta.get("uncased"))
+  return {"strip_accents": strips, "tokenize_chinese_chars": True, "sent_piece_form": "plain",
+          **meta}
+
+
 # How a setting is called on the command line.
 _FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
-            "keep_accents": "--keep_accents",
+            "keep_accents": "--keep_accents", "sent_piece_form": "--sent_piece_form",
+            "strip_accents": "--strip_accents",
+            "tokenize_chinese_chars": "--tokenize_chinese_chars",
             "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
             "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
             "max_query_length": "--max_query_length"}
@@ -215,6 +229,7 @@ def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> 
   A setting that the file does not hold (records of other programs) is not compared.
   """
   different = []
+  meta = complete_meta(meta)
   for name, value in wanted.items():
     if name in meta and meta[name] != value:
       flag = _FLAG_OF.get(name, "")

@@ -20,6 +20,7 @@ _ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another pla
 
 def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
   """UserError unless the settings in a JSON file of an earlier run are those of this one."""
+  found = records.complete_meta(found)
   different = [f"{name} {found.get(name)!r} there, {value!r} now"
                for name, value in settings.items() if found.get(name) != value]
   if different:
