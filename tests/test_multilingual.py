@@ -38,7 +38,8 @@ def test_xnli(tmp_path, evaluation, training):
   """Labels, columns and languages as run_classifier.py of BERT reads them."""
   root = tmp_path / "XNLI"
   write(root / training / "multinli.train.zh.tsv", ["premise", "hypo", "label"],
-        ['概念 "上', "产品 。", "neutral"], ["甲", "乙", "contradictory"], ["丙", "丁", "entailment"])
+        ['概念 "上', "产品 。", "neutral"], ["甲", "乙", "contradictory"],
+        ["丙", "丁", "entailment"])
   write(root / training / "multinli.train.en.tsv", ["premise", "hypo", "label"],
         ["A", "B", "contradictory"])
   for split in ("dev", "test"):
