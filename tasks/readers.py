@@ -60,10 +60,14 @@ def read_bytes(path: str) -> bytes:
   """Contents of a file, unpacked if gzip or bzip2 compressed it.
 
   Raises:
-    UserError: the file is damaged, or compressed by another program.
+    UserError: the file cannot be read, is damaged, or compressed by another program.
   """
-  with tf.io.gfile.GFile(path, "rb") as reader:
-    return _unpack(reader.read(), path)
+  try:
+    with tf.io.gfile.GFile(path, "rb") as reader:
+      data = reader.read()
+  except tf.errors.OpError as error:
+    raise UserError(f"{path}: cannot read this file ({error.message})") from None
+  return _unpack(data, path)
 
 
 def read_text(path: str) -> str:

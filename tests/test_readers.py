@@ -231,6 +231,11 @@ def test_other_compressed_files_are_named(tmp_path, make, kind):
     rows(make_task(tmp_path))
 
 
+def test_folders_are_no_files(tmp_path):
+  with pytest.raises(UserError, match="cannot read this file .*irectory"):
+    rows(make_task(tmp_path, train_file=str(tmp_path)))
+
+
 def test_corpora_must_be_unpacked(tmp_path):
   (tmp_path / "plain.txt").write_text("BZh is no magic number\n")
   assert len(corpus.list_files(str(tmp_path / "*.txt"), "input_file")) == 1
