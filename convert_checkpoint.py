@@ -52,6 +52,7 @@ from absl import flags
 
 import modeling
 from errors import UserError
+from models import config_keys
 from models.bert import read_json
 from training import checkpoints, conversion, records, runner
 from training.conversion import FAMILIES, Entry, Family, expand
@@ -205,31 +206,24 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
     UserError: the file is missing, of another family, or says something we cannot represent.
   """
   values = read_json(path)
-  name = values.get("model_type")
+  name = config_keys.hugging_face_type(values)
+  if name is None:
+    raise UserError(f'{path}: the key model_type is missing; add "model_type": "bert" or '
+                    f'"model_type": "funnel"')
   if name not in FAMILIES:
     raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
-  family = FAMILIES[name]
-  for key, same in family.fixed.items():
-    if values.get(key, same[0]) not in same:
-      raise UserError(f"{path}: {key} is {values[key]!r}; the model cannot be represented here, "
-                      f"where it is always {same[0]!r}")
-  known = {key: values.get(key, default) for key, default in family.keys.items()}
-  if known["hidden_act"] not in family.activations:
-    raise UserError(f"{path}: hidden_act {known['hidden_act']!r} cannot be represented here; known "
-                    f"are {', '.join(family.activations)}")
-  known["hidden_act"] = family.activations[known["hidden_act"]]
-  return family, family.from_hf(known, path)
+  return FAMILIES[name], FAMILIES[name].from_hf(values, path)
 
 
 def to_hf_config(family: Family, config: Any, arrays: dict[str, np.ndarray],
                  groups: set[str]) -> dict[str, Any]:
   """Contents of config.json for our configuration and the tensors of these groups."""
   known = family.to_hf(config)
-  activation = next(theirs for theirs, name in family.activations.items()
+  activation = next(theirs for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
                     if name == known["hidden_act"])
   architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
   values = {"architectures": [architecture], "model_type": family.model_type, **known,
-            "hidden_act": activation, **{key: same[0] for key, same in family.fixed.items()}}
+            "hidden_act": activation}
   if "classifier" in groups:  # the only place where the library looks for the number of labels
     labels = [f"LABEL_{i}" for i in range(len(arrays[family.label_bias]))]
     values["id2label"] = {str(i): label for i, label in enumerate(labels)}
