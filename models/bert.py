@@ -78,6 +78,11 @@ class BertConfig:
       raise UserError(f"hidden_act {self.hidden_act!r} is unknown; "
                       f"use one of {', '.join(sorted(layers.ACTIVATIONS))}")
 
+  @property
+  def num_stored_layers(self) -> int:
+    """Layers with weights of their own."""
+    return self.num_hidden_layers
+
   @classmethod
   def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
     """Builds a config from `values`.

@@ -113,6 +113,11 @@ class ModelConfig:
     return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
 
   @property
+  def num_stored_layers(self) -> int:
+    """Layers with weights of their own."""
+    return sum(count for count, _ in self.blocks) + self.decoder[0]
+
+  @property
   def total_pooling(self) -> int:
     """How many tokens of the input one token of the last block stands for."""
     return self.pooling_size ** (len(self.blocks) - 1)
