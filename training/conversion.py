@@ -394,6 +394,39 @@ FUNNEL = Family(
 FAMILIES = {family.model_type: family for family in (BERT, FUNNEL)}
 
 
+# ---- Labels -------------------------------------------------------------------------------------
+
+
+def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str] | None:
+  """Returns the labels of a config.json (id2label) by id; None if it has none but LABEL_0, ...
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = {i: str(name) for i, name in (values.get("id2label") or {}).items()}
+  if all(name == f"LABEL_{i}" for i, name in names.items()):
+    return None
+  ids = [str(i) for i in range(num_labels)]
+  if names.keys() != set(ids) or len(set(names.values())) < num_labels:
+    raise UserError(f"{source}: id2label is {names}, but the classifier has {num_labels} labels; "
+                    f"give each of 0 to {num_labels - 1} a name of its own, or remove id2label")
+  return [names[i] for i in ids]
+
+
+def id2label(names: list[str] | None, num_labels: int, source: str) -> dict[str, dict]:
+  """Returns id2label and label2id of config.json; LABEL_0, ... are the names if there are none.
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = names or [f"LABEL_{i}" for i in range(num_labels)]
+  if len(names) != num_labels:
+    raise UserError(f"{source}: the labels are {', '.join(names)}, but the classifier has "
+                    f"{num_labels}; are they those of this checkpoint?")
+  return {"id2label": {str(i): name for i, name in enumerate(names)},
+          "label2id": {name: i for i, name in enumerate(names)}}
+
+
 # ---- TensorFlow's variables ---------------------------------------------------------------------
 
 OPTIMIZER = re.compile(  # ours and the originals' (adam_m), tf.train.AdamOptimizer's (Adam)

@@ -34,6 +34,12 @@ def read_settings(folder: str) -> dict[str, Any]:
   return {}
 
 
+def names_of(settings: dict[str, Any]) -> list[str]:
+  """Returns the names of the files that write_settings writes; none if there are no settings."""
+  names = [SETTINGS_NAME] if settings else []
+  return names + [LABELS_NAME] * (not settings.keys().isdisjoint(("task_name", "label_list")))
+
+
 def write_settings(folder: str, settings: dict[str, Any]) -> None:
   """Writes model_settings.json, and labels.json if the settings name a task or labels."""
   records.write_json(os.path.join(folder, SETTINGS_NAME), settings)
