@@ -414,3 +414,41 @@ def test_shards_elsewhere_are_not_read(tmp_path, shard):
   write(tmp_path / "hf" / "model.safetensors.index.json", {"weight_map": [shard]})
   with pytest.raises(UserError, match="index.json: no index of shards, it lacks weight_map"):
     to_tf(tmp_path)
+
+
+# ---- Folders that the Hugging Face library writes -----------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [
+    {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False},
+    {"do_lower_case": False, "strip_accents": True}, {"tokenize_chinese_chars": False}])
+def test_a_folder_of_the_library_there_and_back(tmp_path, options):
+  """Weights, labels, vocabulary and tokenizer settings of a classifier with two added tokens."""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "été", "ete", "É", "e", "##t", "##é",
+           "##e", "中", "中国", "##国", "国", "Mary", "mary"]
+  (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+  tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), **options)
+  tokenizer.add_tokens(["[A]", "[B]"], special_tokens=True)
+  model = transformers.BertForSequenceClassification(transformers.BertConfig(
+      vocab_size=len(words) + 2, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+      intermediate_size=12, max_position_embeddings=16, **ID2LABEL))
+  model.save_pretrained(tmp_path / "hf")
+  tokenizer.save_pretrained(tmp_path / "hf")
+  folder = to_tf(tmp_path)
+  assert (folder / "vocab.txt").read_text().split() == [*words, "[A]", "[B]"]
+  settings = model_folder.read_settings(str(folder))
+  assert settings.pop("label_list") == LABELS
+  expected = {"do_lower_case": True, "tokenize_chinese_chars": True} | options
+  assert hf_tokenizer.to_config(settings) == expected
+
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "back")
+  assert [back.config.id2label[i] for i in range(5)] == LABELS
+  for name, tensor in model.state_dict().items():
+    assert torch.equal(tensor, back.state_dict()[name]), name
+  again = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+  for text in ("Été É été", "Mary 中国", "ETE Mary"):
+    assert again.tokenize(text) == tokenizer.tokenize(text)

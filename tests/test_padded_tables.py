@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
+from test_config_keys import POOLER
 
 import create_pretraining_data
 import modeling
@@ -16,9 +17,6 @@ from training import checkpoints, config, records, shards
 v1 = tf.compat.v1
 ROWS = 32  # for the 27 tokens of tiny.VOCAB
 TABLE = "bert/embeddings/word_embeddings"
-POOLER = {"directionality": "bidi", "pooler_fc_size": 768, "pooler_num_attention_heads": 12,
-          "pooler_num_fc_layers": 3, "pooler_size_per_head": 128,
-          "pooler_type": "first_token_transform"}
 
 
 @pytest.mark.parametrize("num_tokens, num_rows, expected", [

@@ -43,10 +43,22 @@ def _word_pieces(path: str) -> dict[int, str]:
   return {number: token for token, number in model["vocab"].items()}
 
 
-def vocab_lines(folder: str, num_rows: int) -> bytes:
-  """Returns the contents of vocab.txt: the folder's vocabulary, ids being line numbers.
+def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
+  """Lines of a vocabulary file for tokens with the ids `first`, first + 1, ..."""
+  missing = sorted(set(range(first, first + len(tokens))) - tokens.keys())
+  if missing:
+    raise UserError(f"{path}: no token has the id {missing[0]}, but the ids go up to "
+                    f"{max(tokens)}; a vocabulary file has a token for each id")
+  bad = next((token for token in tokens.values() if re.search(r"\n|\r$|^$", token)), None)
+  if bad is not None:
+    raise UserError(f"{path}: the token {bad!r} cannot be a line of a vocabulary file")
+  return "".join(f"{tokens[i]}\n" for i in sorted(tokens)).encode()
 
-  It is that of vocab.txt, or else of tokenizer.json. Tokens that were added follow, as far as the
+
+def vocab_lines(folder: str, num_rows: int) -> bytes:
+  """Returns the folder's vocabulary as the contents of vocab.txt: ids are line numbers.
+
+  It is read from vocab.txt, or else from tokenizer.json. Tokens that were added follow, if the
   embedding table has rows for them.
 
   Args:
@@ -54,32 +66,21 @@ def vocab_lines(folder: str, num_rows: int) -> bytes:
     num_rows: rows of the embedding table.
 
   Raises:
-    UserError: there is no vocabulary, or it is not of WordPiece, lacks ids or has a line end in a
+    UserError: there is no vocabulary; or it is not of WordPiece, lacks ids or has a line end in a
       token.
   """
-  own, path = (os.path.join(folder, name) for name in ("vocab.txt", "tokenizer.json"))
+  own, other = (os.path.join(folder, name) for name in ("vocab.txt", "tokenizer.json"))
   added = {i: token for i, token in _added_tokens(folder).items() if i < num_rows}
   if os.path.exists(own):
     with open(own, "rb") as reader:
       data = reader.read()
     size = max(tokenization.load_vocab(own).values()) + 1 if added else 0
-    tokens, path = {i: token for i, token in added.items() if i >= size}, own
-    if not tokens:
-      return data
-    data = data.rstrip(b"\r\n") + b"\n"
-  elif os.path.exists(path):
-    data, size, tokens = b"", 0, added | _word_pieces(path)
-  else:
-    raise UserError(f"{own}: no such file, and no tokenizer.json either; copy one of them there "
-                    f"from the model that this one started from")
-  missing = sorted(set(range(size, size + len(tokens))) - tokens.keys())
-  if missing:
-    raise UserError(f"{path}: no token has the id {missing[0]}, but the ids go up to "
-                    f"{max(tokens)}; a vocabulary file has a token for each id")
-  bad = next((token for token in tokens.values() if re.search(r"\n|\r$|^$", token)), None)
-  if bad is not None:
-    raise UserError(f"{path}: the token {bad!r} cannot be a line of a vocabulary file")
-  return data + "".join(f"{tokens[i]}\n" for i in sorted(tokens)).encode()
+    new = {i: token for i, token in added.items() if i >= size}
+    return data.rstrip(b"\r\n") + b"\n" + _to_lines(new, size, own) if new else data
+  if os.path.exists(other):
+    return _to_lines(added | _word_pieces(other), 0, other)
+  raise UserError(f"{own}: no such file, and no tokenizer.json either; copy one of them there from "
+                  f"the model that this one started from")
 
 
 def read_settings(folder: str) -> dict[str, bool]:
