@@ -7,13 +7,16 @@
   python convert_checkpoint.py --direction=strip --input_dir=runs/cola --output_dir=cola-slim
   python convert_checkpoint.py --direction=core_only --input_dir=runs/electra --output_dir=core
 
-hf_to_tf reads model.safetensors (or its shards), config.json and vocab.txt, and writes what the
-run_*.py scripts take as --pretrained: bert_config.json, vocab.txt, bert_model.ckpt, or for
-Funnel-Transformer net_config.json, vocab.txt, model.ckpt. Heads come along. BERT: masked words,
-next sentence, classifier (output_weights), question answering (cls/squad). Funnel: classifier
-(model/sequnece_summary and model/SCOPE/logit, SCOPE being --cls_scope), ELECTRA's discriminator.
+hf_to_tf reads model.safetensors (or its shards), config.json and vocab.txt or tokenizer.json, and
+writes what the run_*.py scripts take as --pretrained: bert_config.json, vocab.txt, bert_model.ckpt,
+or for Funnel-Transformer net_config.json, vocab.txt, model.ckpt. The tokenizer's settings and the
+labels become model_settings.json and labels.json, and tf_to_hf writes them back. Heads come along.
+BERT: masked words, next sentence, classifier (output_weights), question answering (cls/squad).
+Funnel: classifier (model/sequnece_summary and model/SCOPE/logit, SCOPE being --cls_scope),
+ELECTRA's discriminator.
 
-tf_to_hf is the way back, and also writes tokenizer_config.json. Encoder tensors are called
+tf_to_hf is the way back, and also writes tokenizer_config.json. It takes the best checkpoint of a
+training run (input_dir/best) if there is one, as strip and core_only do. Encoder tensors are called
 "bert.*" when there is a head beside the encoder, and have no prefix when there is none, as in the
 models of the Hugging Face library; "funnel.*" likewise. Both ways there and back again give the
 same bits. A Funnel model without decoder becomes a FunnelBaseModel; ELECTRA's generator, which is a
@@ -45,15 +48,25 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 import tensorflow as tf
 from absl import flags
 
 import modeling
+import tokenization
 from errors import UserError
+from models import config_keys
 from models.bert import read_json
-from training import checkpoints, conversion, model_folder, paths, records, runner
+from training import (
+  checkpoints,
+  conversion,
+  hf_tensors,
+  hf_tokenizer,
+  model_folder,
+  paths,
+  records,
+  runner,
+)
 from training.conversion import FAMILIES, Entry, Family, expand
 
 v1 = tf.compat.v1
@@ -113,89 +126,7 @@ def _listed(names: Iterable[str]) -> str:
   return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-# ---- Hugging Face's files -----------------------------------------------------------------------
-
-
-class HFTensors:
-  """The tensors of model.safetensors or its shards; read one by one, as float32.
-
-  Example:
-    tensors = HFTensors("all-MiniLM-L6-v2")
-    table = tensors.read("embeddings.word_embeddings.weight")
-  """
-
-  def __init__(self, folder: str):
-    """Opens the files; UserError when there are none or one of them is damaged."""
-    self.source, paths = self._find(folder)
-    self._stored = {}  # name -> (file, type, shape)
-    for path in paths:
-      try:
-        with safetensors.safe_open(path, framework="np") as opened:
-          for name in opened.keys():
-            part = opened.get_slice(name)
-            self._stored[name] = path, part.get_dtype(), tuple(part.get_shape())
-      except FileNotFoundError:
-        raise UserError(f"{path}: no such file, but {self.source} lists it") from None
-      except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or cut off ({error})") from None
-
-  def _find(self, folder):
-    single = os.path.join(folder, "model.safetensors")
-    index = single + ".index.json"
-    if os.path.exists(single):
-      return single, [single]
-    if os.path.exists(index):
-      files = records.read_json(index).get("weight_map", {}).values()
-      return index, [os.path.join(folder, name) for name in sorted(set(files))]
-    if os.path.exists(os.path.join(folder, "pytorch_model.bin")):
-      raise UserError(f"{folder}: has only pytorch_model.bin, a format that can run any code when "
-                      f"it is read. Save the model as safetensors: load it with the transformers "
-                      f"library and call model.save_pretrained(folder)")
-    raise UserError(f"{folder}: no model.safetensors in it; --input_dir is the folder of a "
-                    f"Hugging Face model")
-
-  def names(self) -> list[str]:
-    return list(self._stored)
-
-  def shape(self, name: str) -> tuple[int, ...]:
-    return self._stored[name][2]
-
-  def read(self, name: str) -> np.ndarray:
-    """A tensor as float32; UserError when it is neither F32 nor of half precision."""
-    path, dtype, _ = self._stored[name]
-    if dtype not in ("F32", "F16", "BF16"):
-      raise UserError(f"{path}: tensor {name} is of type {dtype}; only F32, F16 and BF16 can be "
-                      f"converted")
-    # Opened anew for each: the whole file would stay mapped and count as the script's memory.
-    with safetensors.safe_open(path, framework="np") as opened:
-      return opened.get_tensor(name).astype(np.float32, copy=False)
-
-
-def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
-  """Name without prefix, in today's spelling -> name in the file; buffers and copies left out.
-
-  Raises:
-    UserError: two tensors have the same name then, or a copy differs from what it is a copy of.
-  """
-  actual = {}
-  for name in tensors.names():
-    canonical = name.removeprefix(family.prefix)
-    for pattern, replacement in family.aliases:
-      canonical = re.sub(pattern, replacement, canonical)
-    if canonical in actual:
-      raise UserError(f"{tensors.source}: {actual[canonical]} and {name} are names of the same "
-                      f"tensor; remove one of them")
-    if canonical not in family.ignored:
-      actual[canonical] = name
-  for copy, original in family.tied.items():
-    if copy in actual:
-      copy_name = actual.pop(copy)
-      if original not in actual:  # a file may hold it under either name
-        actual[original] = copy_name
-      elif not np.array_equal(tensors.read(copy_name), tensors.read(actual[original])):
-        raise UserError(f"{tensors.source}: {copy_name} differs from {actual[original]}; a model "
-                        f"that does not share them cannot be represented here")
-  return actual
+# ---- Hugging Face's configuration ---------------------------------------------------------------
 
 
 def from_hf_config(path: str) -> tuple[Family, Any]:
@@ -205,35 +136,36 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
     UserError: the file is missing, of another family, or says something we cannot represent.
   """
   values = read_json(path)
-  name = values.get("model_type")
+  name = config_keys.hugging_face_type(values)
+  if name is None:
+    raise UserError(f'{path}: the key model_type is missing; add "model_type": "bert" or '
+                    f'"model_type": "funnel"')
   if name not in FAMILIES:
     raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
-  family = FAMILIES[name]
-  for key, same in family.fixed.items():
-    if values.get(key, same[0]) not in same:
-      raise UserError(f"{path}: {key} is {values[key]!r}; the model cannot be represented here, "
-                      f"where it is always {same[0]!r}")
-  known = {key: values.get(key, default) for key, default in family.keys.items()}
-  if known["hidden_act"] not in family.activations:
-    raise UserError(f"{path}: hidden_act {known['hidden_act']!r} cannot be represented here; known "
-                    f"are {', '.join(family.activations)}")
-  known["hidden_act"] = family.activations[known["hidden_act"]]
-  return family, family.from_hf(known, path)
+  return FAMILIES[name], FAMILIES[name].from_hf(values, path)
 
 
 def to_hf_config(family: Family, config: Any, arrays: dict[str, np.ndarray],
-                 groups: set[str]) -> dict[str, Any]:
-  """Contents of config.json for our configuration and the tensors of these groups."""
+                 groups: set[str], labels: list[str] | None = None,
+                 source: str = "") -> dict[str, Any]:
+  """Contents of config.json for our configuration and the tensors of these groups.
+
+  Args:
+    family: the model's.
+    config: our configuration.
+    arrays: the tensors.
+    groups: those that the checkpoint has.
+    labels: names of the classifier's labels; LABEL_0, ... when None.
+    source: the labels' folder, for messages.
+  """
   known = family.to_hf(config)
-  activation = next(theirs for theirs, name in family.activations.items()
+  activation = next(theirs for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
                     if name == known["hidden_act"])
   architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
   values = {"architectures": [architecture], "model_type": family.model_type, **known,
-            "hidden_act": activation, **{key: same[0] for key, same in family.fixed.items()}}
+            "hidden_act": activation}
   if "classifier" in groups:  # the only place where the library looks for the number of labels
-    labels = [f"LABEL_{i}" for i in range(len(arrays[family.label_bias]))]
-    values["id2label"] = {str(i): label for i, label in enumerate(labels)}
-    values["label2id"] = {label: i for i, label in enumerate(labels)}
+    values |= conversion.id2label(labels, len(arrays[family.label_bias]), source)
   return values
 
 
@@ -292,6 +224,22 @@ class TFTensors:
     return checkpoint_size(self.source)
 
 
+def find_checkpoint(input_dir: str, checkpoint: str) -> str:
+  """The checkpoint to convert: `checkpoint`, or the best one of a folder, or its newest."""
+  best = os.path.join(input_dir, "best")
+  return checkpoint or (best if checkpoints.latest(best) else input_dir)
+
+
+def find_settings(input_dir: str, prefix: str) -> dict[str, Any]:
+  """Settings of the model of a checkpoint, from its folder.
+
+  The tokenizer's may also be those of input_dir, whose vocabulary is used.
+  """
+  shared = model_folder.read_settings(input_dir)
+  return {name: value for name, value in shared.items() if name in hf_tokenizer.SETTINGS} | \
+      model_folder.read_settings(os.path.dirname(prefix))
+
+
 def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
   """Writes a TF1 (V2 format) checkpoint of named variables.
 
@@ -334,6 +282,15 @@ def check_new(input_dirs: Iterable[str], output_dir: str, names: Iterable[str],
     if not overwrite and tf.io.gfile.exists(path):
       raise UserError(f"{path}: the file is there already; pass --overwrite to replace it, or "
                       f"choose another --output_dir")
+
+
+def check_settings(output_dir: str, names: Iterable[str]) -> None:
+  """UserError when output_dir keeps settings that are not of the model to be written."""
+  for name in set(model_folder.SETTINGS_NAMES).difference(names):
+    path = os.path.join(output_dir, name)
+    if tf.io.gfile.exists(path):
+      raise UserError(f"{path}: the settings of another model, which the new one does not have; "
+                      f"remove the file, or choose another --output_dir")
 
 
 @contextlib.contextmanager
@@ -379,9 +336,9 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   """Converts a Hugging Face model to configuration, vocabulary and TF1 checkpoint.
 
   Args:
-    input_dir: folder with model.safetensors (or shards), config.json, vocab.txt.
+    input_dir: folder with model.safetensors (or shards), config.json, vocab.txt or tokenizer.json.
     output_dir: folder for bert_config.json, vocab.txt, bert_model.ckpt; or net_config.json,
-      vocab.txt, model.ckpt.
+      vocab.txt, model.ckpt. Tokenizer settings and labels become model_settings.json.
     overwrite: whether files of these names may be replaced.
     cls_scope: scope of a Funnel classifier's variables, model/SCOPE/logit; "cls" when empty.
 
@@ -391,47 +348,59 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   config_file = os.path.join(input_dir, "config.json")
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
-  names = [config.file_name, "vocab.txt", *checkpoint_files(name)]
-  check_new([input_dir], output_dir, names, overwrite)
-  vocab = _existing(input_dir, "vocab.txt")
-  tensors = HFTensors(input_dir)
-  actual = canonical_names(family, tensors)
+  vocab = hf_tokenizer.vocab_lines(input_dir, config.vocab_size)
+  tensors = hf_tensors.HFTensors(input_dir)
+  actual = hf_tensors.canonical_names(family, tensors)
   shapes = {canonical: tensors.shape(stored) for canonical, stored in actual.items()}
+  config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
   found = match(family, expand(family, config, cls_scope or "cls"), shapes, "hf", tensors.source,
                 config_file, actual)
+  groups = {entry.group for entry in found}
+  settings = hf_tokenizer.read_settings(input_dir)
+  if "classifier" in groups and (labels := conversion.label_list(
+      read_json(config_file), shapes[family.label_bias][0], config_file)):
+    settings["label_list"] = labels
+  if not getattr(config, "truncate_seq", True):
+    settings["truncate_seq"] = False  # net_config.json does not hold it
+  names = [config.file_name, "vocab.txt", *model_folder.names_of(settings), *checkpoint_files(name)]
+  check_new([input_dir], output_dir, names, overwrite)
+  check_settings(output_dir, names)
   arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
             for entry in found}
   with staged(output_dir, names) as folder:
     records.write_json(os.path.join(folder, config.file_name), config.to_dict())
-    tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
+    with tf.io.gfile.GFile(os.path.join(folder, "vocab.txt"), "wb") as writer:
+      writer.write(vocab)
+    if settings:
+      model_folder.write_settings(folder, settings)
     write_checkpoint(os.path.join(folder, name), arrays)
     checkpoints.write_state(folder, [name])
-  groups = {entry.group for entry in found}
   print(_summary(os.path.join(output_dir, name), arrays, groups))
   _print_deviations(family, config, groups)
   if "pooler" in family.core and "pooler" not in groups:
     print("The model has no pooler: fine-tune it with --noinit_pooler")
-  if not getattr(config, "truncate_seq", True):
-    print(f"{config_file}: truncate_seq is false, which {config.file_name} does not "
-          f"hold; use the model with --notruncate_seq --overwrite_keys=truncate_seq")
-  tokenizer_config = os.path.join(input_dir, "tokenizer_config.json")
-  if tf.io.gfile.exists(tokenizer_config):
-    if records.read_json(tokenizer_config).get("do_lower_case") is False:
-      print(f"{tokenizer_config}: the model is cased; use it with --nouncased")
+  if settings:
+    print(f"{model_folder.SETTINGS_NAME}: "
+          + ", ".join(f"{key} {value}" for key, value in settings.items()))
+  for deviation in hf_tokenizer.deviations(input_dir):
+    print(f"The tokenizer here splits text in another way than {input_dir}'s: {deviation}")
 
 
 def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "",
-             uncased: bool = True, cls_scope: str = "", truncate_seq: bool = True) -> None:
+             uncased: bool | None = None, cls_scope: str = "",
+             truncate_seq: bool | None = None) -> None:
   """Converts a TF1 checkpoint to a Hugging Face model.
 
   Args:
     input_dir: folder with bert_config.json or net_config.json, vocabulary and a checkpoint.
     output_dir: folder for model.safetensors, config.json, vocab.txt, tokenizer_config.json.
     overwrite: whether files of these names may be replaced.
-    checkpoint: prefix or folder of the checkpoint; input_dir's newest when empty.
-    uncased: whether the model's text is lower-cased; tokenizer_config.json says so.
+    checkpoint: prefix or folder of the checkpoint; when empty input_dir's best, or its newest.
+    uncased: whether the model's text is lower-cased, for tokenizer_config.json. When None as the
+      model's settings say, or else the vocabulary.
     cls_scope: scope of a Funnel classifier's variables; the checkpoint's own when empty.
-    truncate_seq: of a Funnel model, as net_config.json does not hold it.
+    truncate_seq: of a Funnel model, as net_config.json does not hold it. When None as the model's
+      settings say, or else True.
 
   Raises:
     UserError: a file is missing or damaged, or a variable has no place in the other form.
@@ -441,22 +410,32 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   config = modeling.load_config(config_file)
   family = FAMILIES[config.family]
   if family is conversion.FUNNEL:
-    config = dataclasses.replace(config, truncate_seq=truncate_seq)
+    stored = model_folder.read_settings(input_dir).get("truncate_seq", True)
+    config = dataclasses.replace(
+        config, truncate_seq=stored if truncate_seq is None else truncate_seq)
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
   check_new([input_dir], output_dir, names, overwrite)
   vocab_names = _present(input_dir, model_folder.VOCAB_NAMES) or model_folder.VOCAB_NAMES
   vocab = _existing(input_dir, vocab_names[0])
-  tensors = TFTensors(checkpoint or input_dir)
+  tensors = TFTensors(find_checkpoint(input_dir, checkpoint))
+  settings = find_settings(input_dir, tensors.source)
+  if uncased not in (None, settings.get("uncased", uncased)):
+    raise UserError(f"--uncased={uncased}, but the settings of {tensors.source} have uncased "
+                    f"{settings['uncased']}; leave the flag out")
+  is_cased = tokenization.vocab_casing(tokenization.load_vocab(vocab)) == "cased"
+  settings.setdefault("uncased", not is_cased if uncased is None else uncased)
   shapes = {name: shape for name, shape in tensors.shapes.items()
             if not name.startswith(family.not_converted)}
+  config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
   scopes = [found[1] for found in map(conversion.CLASSIFIER.search, shapes) if found]
   found = match(family, expand(family, config, cls_scope or (scopes or ["cls"])[0]), shapes, "tf",
                 tensors.source, config_file)
   groups = {entry.group for entry in found}
   arrays = {entry.hf_name: entry.convert(
       tensors.read(entry.tf_name).astype(np.float32, copy=False), to="hf") for entry in found}
-  hf_config = to_hf_config(family, config, arrays, groups)
+  hf_config = to_hf_config(family, config, arrays, groups, settings.get("label_list"),
+                           tensors.source)
   if groups - set(family.core):
     arrays = {family.prefix * (entry.group in family.core) + entry.hf_name: arrays[entry.hf_name]
               for entry in found}
@@ -464,12 +443,13 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
     records.write_json(os.path.join(folder, "config.json"), hf_config)
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
     records.write_json(os.path.join(folder, "tokenizer_config.json"), {
-        "tokenizer_class": family.tokenizer_class, "do_lower_case": uncased,
+        "tokenizer_class": family.tokenizer_class, **hf_tokenizer.to_config(settings),
         "model_max_length": family.max_length(config)})
     path = os.path.join(folder, "model.safetensors")
     safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers insist on it
     shutil.copymode(os.path.join(folder, "config.json"), path)  # not for the owner's eyes only
   print(_summary(os.path.join(output_dir, "model.safetensors"), arrays, groups))
+  print(f"Converted checkpoint: {tensors.source}")
   _print_deviations(family, config, groups)
   if len(shapes) < len(tensors.shapes):
     print(f"Left out: {len(tensors.shapes) - len(shapes)} tensors of the generator")
@@ -480,24 +460,28 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   """Copies a checkpoint without the optimizer's variables and the global step.
 
   The copy's name has no step (model.ckpt-1200 becomes model.ckpt): it is something to start from,
-  not a training run to go on with. Configuration and vocabulary come along if they are there.
+  not a training run to go on with. Configuration, vocabulary and settings come along if they are
+  there; without heads, no labels.
 
   Args:
-    input_dir: folder with a checkpoint, and perhaps configuration and vocabulary.
+    input_dir: folder with a checkpoint, and perhaps configuration, vocabulary and settings.
     output_dir: folder for the copy.
     overwrite: whether files of the same names may be replaced.
-    checkpoint: prefix or folder of the checkpoint; input_dir's newest when empty.
+    checkpoint: prefix or folder of the checkpoint; when empty input_dir's best, or its newest.
     core_only: leave out also ELECTRA's generator and all heads.
 
   Raises:
     UserError: there is no checkpoint, it is damaged or has no encoder to keep, or files are there
       already.
   """
-  tensors = TFTensors(checkpoint or input_dir)
+  tensors = TFTensors(find_checkpoint(input_dir, checkpoint))
+  settings = {name: value for name, value in find_settings(input_dir, tensors.source).items()
+              if not core_only or name in model_folder.ENCODER_SETTINGS}
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
   side_files = _present(input_dir, model_folder.CONFIG_NAMES + model_folder.VOCAB_NAMES)
-  names = [*side_files, *checkpoint_files(name)]
+  names = [*side_files, *model_folder.names_of(settings), *checkpoint_files(name)]
   check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
+  check_settings(output_dir, names)
   size_before = tensors.size()
   kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
   if not kept:
@@ -507,12 +491,15 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   with staged(output_dir, names) as folder:
     for side in side_files:
       tf.io.gfile.copy(os.path.join(input_dir, side), os.path.join(folder, side))
+    if settings:
+      model_folder.write_settings(folder, settings)
     write_checkpoint(os.path.join(folder, name), arrays)
     checkpoints.write_state(folder, [name])
   target = os.path.join(output_dir, name)
   dropped = len(tensors.dropped) + len(tensors.shapes) - len(kept)
   print(f"{target}: {len(arrays)} variables, {dropped} dropped; "
         f"{size_before / 1e6:.1f} MB before, {checkpoint_size(target) / 1e6:.1f} MB after")
+  print(f"Copied checkpoint: {tensors.source}")
 
 
 # ---- The script ---------------------------------------------------------------------------------
@@ -529,22 +516,26 @@ def define_flags() -> None:
       "as --direction=strip; tf_to_hf does so in any case")
   flags.DEFINE_string(
       "input_dir", "", "folder to convert. Hugging Face: model.safetensors, config.json, "
-      "vocab.txt. TensorFlow: bert_config.json or net_config.json, vocabulary, checkpoint")
+      "vocab.txt or tokenizer.json. TensorFlow: bert_config.json or net_config.json, vocabulary, "
+      "checkpoint")
   flags.DEFINE_string("output_dir", "", "folder to write to; made where there is none")
   flags.DEFINE_string(
       "checkpoint", "", "TensorFlow checkpoint (prefix, or folder for its newest) to take instead "
-      "of input_dir's newest, e.g. a fine-tuned one, whose configuration stands elsewhere")
+      "of input_dir's best (input_dir/best) or newest, e.g. a fine-tuned one, whose configuration "
+      "is elsewhere")
   flags.DEFINE_bool("overwrite", False, "replace files that are in output_dir already")
-  flags.DEFINE_bool("uncased", True, "tf_to_hf: the model's text is lower-cased; becomes "
-                    "do_lower_case of tokenizer_config.json")
+  flags.DEFINE_bool("uncased", None, "tf_to_hf: the model's text is lower-cased; becomes "
+                    "do_lower_case of tokenizer_config.json. Default: as model_settings.json of "
+                    "the folder says, else the vocabulary")
   flags.DEFINE_alias("do_lower_case", "uncased")
   flags.DEFINE_string(
       "cls_scope", "", "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf calls "
       "it cls, tf_to_hf finds it in the checkpoint. run_classifier.py looks where its own "
       "--cls_scope says")
   flags.DEFINE_bool(
-      "truncate_seq", True, "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
-      "net_config.json does not hold")
+      "truncate_seq", None, "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
+      "net_config.json does not hold. Default: as model_settings.json of the folder says, else "
+      "true")
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
   """Reads a model configuration and tells its family by its keys.
 
   A file with `hidden_size` is a BERT configuration, one with `block_size` a Funnel configuration.
+  Keys that no number depends on are passed over; see models.config_keys.
 
   Args:
     json_file: bert_config.json or net_config.json.
@@ -87,6 +88,10 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
                     f"configuration; change the file itself")
   if "hidden_size" in values:
     return BertConfig.from_dict(values, json_file)
+  if "block_sizes" in values:
+    raise UserError(f"{json_file}: a Funnel configuration of Hugging Face; convert the folder it "
+                    f"is from with convert_checkpoint.py --direction=hf_to_tf --input_dir=FOLDER "
+                    f"--output_dir=PRETRAINED")
   raise UserError(f"{json_file}: not a model configuration: it has neither the key hidden_size "
                   f"(BERT) nor block_size (Funnel)")
 

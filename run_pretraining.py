@@ -305,7 +305,7 @@ def find_model_config(experiment: config.Experiment, vocab_size: int) -> modelin
   else:
     raise UserError("no model: give --model_config (--bert_config_file), or the flags of a "
                     "Funnel-Transformer (--block_size=4_4_4 --d_model=768 ...)")
-  if model_config.vocab_size != vocab_size:
+  if not tokenization.fits_table(vocab_size, model_config.vocab_size, model.model_config):
     raise UserError(f"vocab_size is {model_config.vocab_size} in {model.model_config}, but "
                     f"{vocab_size} in the records' vocabulary; change the model's")
   return model_config
@@ -319,11 +319,12 @@ def choose_loss(settings: config.Pretraining, family: str) -> str:
 
 
 def make_task(experiment: config.Experiment, model_config: modeling.Config, corpus: Corpus,
-              special_ids: dict[str, int], loss_type: str) -> pretraining.PretrainingTask:
+              special_ids: dict[str, int], vocab_size: int,
+              loss_type: str) -> pretraining.PretrainingTask:
   """The task on the form of records at hand."""
   settings = experiment.pretraining
   sequences = pretraining.Sequences(
-      experiment.data.max_seq_length, special_ids, model_config.vocab_size,
+      experiment.data.max_seq_length, special_ids, vocab_size,
       model_config.cls_segment_id, model_config.reserved_positions)
   if settings.input_file:
     form = pretraining.BertRecords(
@@ -365,7 +366,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
   if settings.pack_sequences and (model_config.family != "bert" or loss_type == "electra"):
     raise UserError("records with --pack_sequences serve --loss_type=bert and mlm of a BERT "
                     "configuration; make records without it")
-  task = make_task(experiment, model_config, corpus, special_ids, loss_type)
+  task = make_task(experiment, model_config, corpus, special_ids, vocab_size, loss_type)
   runner.take_recipe(experiment, given, model_config.family, "pretraining", loss_type)
   if experiment.model.init_checkpoint not in ("", "none"):
     experiment.model.init_checkpoint = checkpoints.resolve(experiment.model.init_checkpoint)

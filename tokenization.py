@@ -729,14 +729,40 @@ def get_tokenizer(
   return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
 
 
+def is_padded(num_tokens: int, num_rows: int) -> bool:
+  """Whether an embedding table of num_rows is one of num_tokens, padded to 8, 64 or 128 rows.
+
+  NVIDIA's and other programs round the size of the table up to a multiple of these.
+  """
+  return num_rows > num_tokens and any(
+    num_rows == -(-num_tokens // multiple) * multiple for multiple in (8, 64, 128))
+
+
+def fits_table(num_tokens: int, vocab_size: int, config_file: str) -> bool:
+  """Whether a vocabulary has a token for each row of the embedding table that is no padding.
+
+  Args:
+    num_tokens: size of the vocabulary.
+    vocab_size: rows of the table.
+    config_file: the model configuration, for the note that is logged if the table is padded.
+  """
+  if is_padded(num_tokens, vocab_size):
+    logging.getLogger(__name__).info(
+      "%s: the vocab_size %d is that of the vocabulary, %d, and padding; no token uses the rows "
+      "above it", config_file, vocab_size, num_tokens)
+    return True
+  return num_tokens == vocab_size
+
+
 def check_vocab(tokenizer: _Tokenizer, vocab_size: int, config_file: str) -> None:
   """Raises UserError unless the tokenizer has exactly the ids that the model has embeddings for.
 
   With more tokens, ids would be out of range of the embedding table. With fewer, training would
-  run, but the model was made with another vocabulary and its embeddings belong to other words.
+  run, but the model was made with another vocabulary and its embeddings belong to other words;
+  unless the surplus rows are padding.
   `config_file` is where the model's vocab_size was read, for the message.
   """
-  if tokenizer.vocab_size != vocab_size:
+  if not fits_table(tokenizer.vocab_size, vocab_size, config_file):
     relation = "more" if tokenizer.vocab_size > vocab_size else "fewer"
     raise UserError(
       f"{tokenizer.vocab_file} has {tokenizer.vocab_size} tokens, {relation} than the vocab_size "

@@ -17,7 +17,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from errors import UserError
-from models import layers
+from models import config_keys, layers
 
 v1 = tf.compat.v1
 
@@ -67,6 +67,11 @@ class BertConfig:
   embedding_size: int | None = None
 
   def __post_init__(self):
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
+                "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+      value = getattr(self, key)
+      if not isinstance(value, int) or value < 1:
+        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
     if self.hidden_size % self.num_attention_heads:
       raise UserError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
                       f"{self.num_attention_heads}; change one of them")
@@ -74,21 +79,39 @@ class BertConfig:
       raise UserError(f"hidden_act {self.hidden_act!r} is unknown; "
                       f"use one of {', '.join(sorted(layers.ACTIVATIONS))}")
 
+  @property
+  def num_stored_layers(self) -> int:
+    """Layers with weights of their own."""
+    return self.num_hidden_layers
+
   @classmethod
   def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
-    """Builds a config from `values`; UserError names unknown or missing keys and `source`."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
-                      f"the keys are {', '.join(sorted(known))}")
+    """Builds a config from `values`.
+
+    Keys that no number depends on are passed over; see models.config_keys. A dict with Hugging
+    Face's keys (model_type, architectures, transformers_version) has Hugging Face's defaults and
+    activations: "gelu" is the exact form there.
+
+    Raises:
+      UserError: names `source` and a key that is unknown or missing, or has a value that the model
+        cannot have.
+    """
+    values = config_keys.rename_model_garden_keys(values, source)
+    fixed = config_keys.BERT_FIXED | {
+        "classifier_dropout": (values.get("hidden_dropout_prob", cls.hidden_dropout_prob),)}
+    if config_keys.is_hugging_face(values):
+      values = {**values, "model_type": config_keys.hugging_face_type(values)}
+      values = config_keys.hugging_face_values(values, _HUGGING_FACE_DEFAULTS, fixed, source)
+    else:
+      known = {field.name for field in dataclasses.fields(cls)}
+      values = config_keys.own_values(values, known, fixed, source)
     if "vocab_size" not in values:
       raise UserError(f"{source}: the key vocab_size is missing")
     return cls(**values)
 
   @classmethod
   def from_json_file(cls, json_file: str) -> "BertConfig":
-    """Reads bert_config.json; UserError when it is missing, not JSON, or has unknown keys."""
+    """Reads bert_config.json; UserError when it is missing or not JSON, and as in from_dict."""
     return cls.from_dict(read_json(json_file), source=json_file)
 
   def to_dict(self) -> dict:
@@ -107,6 +130,9 @@ class BertConfig:
 
   def to_json_string(self) -> str:
     return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+_HUGGING_FACE_DEFAULTS = BertConfig(vocab_size=30522, type_vocab_size=2).to_dict()
 
 
 def read_json(json_file: str) -> dict:

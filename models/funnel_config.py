@@ -8,7 +8,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from errors import UserError
-from models import layers
+from models import config_keys, layers
 from models.bert import read_json
 
 v1 = tf.compat.v1
@@ -113,6 +113,11 @@ class ModelConfig:
     return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
 
   @property
+  def num_stored_layers(self) -> int:
+    """Layers with weights of their own."""
+    return sum(count for count, _ in self.blocks) + self.decoder[0]
+
+  @property
   def total_pooling(self) -> int:
     """How many tokens of the input one token of the last block stands for."""
     return self.pooling_size ** (len(self.blocks) - 1)
@@ -159,11 +164,8 @@ class ModelConfig:
                 overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
     """Builds a config from `values`; see init_from_json."""
     fields = [field.name for field in dataclasses.fields(cls)]
-    known = sorted(set(fields) - set(NOT_IN_JSON))
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-      raise UserError(f"{source}: unknown keys {', '.join(unknown)}; "
-                      f"the keys are {', '.join(known)}")
+    values = config_keys.own_values(values, set(fields) - set(NOT_IN_JSON),
+                                    config_keys.FUNNEL_FIXED, source)
     wrong = sorted(set(overwrite_keys) - set(fields))
     if wrong:
       raise UserError(f"overwrite_keys: unknown keys {', '.join(wrong)}; "
@@ -185,7 +187,8 @@ class ModelConfig:
         file, as for another dropout in fine-tuning. Without them no flag is read.
 
     Raises:
-      UserError: the file is missing, malformed, or has unknown keys or values.
+      UserError: the file is missing, malformed, or has unknown keys or values. Keys that no number
+        depends on are passed over; see models.config_keys.
     """
     return cls.from_dict(read_json(path), source=path, overwrite_keys=overwrite_keys)
 

@@ -184,9 +184,9 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
                     HF_CONFIG | {"truncate_seq": False, "separate_cls": False})
   cc.hf_to_tf(folder, str(tmp_path / "tf"))
   printed = capsys.readouterr().out
-  assert "truncate_seq is false, which net_config.json does not hold" in printed
+  assert "model_settings.json: truncate_seq False" in printed
   assert "library computes other numbers from these weights: with separate_cls false" in printed
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), truncate_seq=False)
+  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   config = json.loads((tmp_path / "back" / "config.json").read_text())
   assert config["truncate_seq"] is False and config["separate_cls"] is False
 

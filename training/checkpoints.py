@@ -6,15 +6,19 @@ folder may have any name.
 """
 
 import collections
+import dataclasses
 import functools
 import logging
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+import modeling
 import optimization
+import tokenization
 from errors import UserError
 from training import config, paths, records
 
@@ -25,6 +29,9 @@ _FILE = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _STEP = re.compile(r"-(\d+)$")
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
+# The word embedding table: BERT's, Funnel's, and the one of Hugging Face's models.
+_WORD_TABLES = ("bert/embeddings/word_embeddings", "model/input/word_embedding/lookup_table",
+                "embeddings.word_embeddings.weight")
 _POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
 # A weight of ELECTRA's generator -> what it is called where it learned masked words on its own.
 _MASKED_WORDS = ((r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
@@ -195,6 +202,36 @@ def check(prefix: str) -> None:
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     raise UserError(f"{prefix}: not a checkpoint of this model and task: {', '.join(wrong[:3])}"
                     f"{more}; name the right --model_dir or --model_config")
+
+
+def fit_config(model_config: modeling.Config, shapes: Mapping[str, Sequence[int]], source: str,
+               config_file: str) -> modeling.Config:
+  """Returns a model's configuration with as many words as its checkpoint's embedding table.
+
+  The two differ in models whose table was padded to a multiple of 8, 64 or 128 rows, and the
+  configuration not, or the other way round. Any other difference is left as it is.
+
+  Args:
+    model_config: the configuration.
+    shapes: name -> shape of the checkpoint's tensors.
+    source: the checkpoint, for messages.
+    config_file: the configuration's file, for messages.
+
+  Raises:
+    UserError: there are fewer tensors than layers. Nothing of the size of the model is built
+      before this is known.
+  """
+  if model_config.num_stored_layers > len(shapes):
+    raise UserError(f"{config_file}: the model has {model_config.num_stored_layers} layers, but "
+                    f"{source} only {len(shapes)} tensors; give the configuration that belongs to "
+                    f"it")
+  rows = next((shapes[name][0] for name in _WORD_TABLES if shapes.get(name)), None)
+  if rows is None or not tokenization.is_padded(*sorted((rows, model_config.vocab_size))):
+    return model_config
+  logging.getLogger(__name__).info(
+      "%s: vocab_size is %d, but %s has %d embeddings: one of the two is padded; use %d",
+      config_file, model_config.vocab_size, source, rows, rows)
+  return dataclasses.replace(model_config, vocab_size=rows)
 
 
 def initialize(model: config.Model) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 import modeling
 from errors import UserError
-from models import funnel
+from models import bert, config_keys, funnel
 
 # ---- How a layer is stored on either side -------------------------------------------------------
 
@@ -113,13 +113,8 @@ class Family:
     tied: Hugging Face tensors that must equal another, and so are not stored twice.
     not_converted: what the names of TensorFlow variables begin with that tf_to_hf leaves out.
     homeless: (pattern, reason) pairs for tensors of either side that have no place on the other.
-    keys: key of config.json -> Hugging Face's default.
-    fixed: config.json keys that cannot vary here -> values that mean the same (the default too);
-      the first is written.
-    activations: hidden_act in Hugging Face -> here; of several that mean the same the first is
-      written.
-    from_hf: (values of `keys`, with our hidden_act; file name) -> our configuration.
-    to_hf: our configuration -> values of `keys`, with our hidden_act. UserError when the Hugging
+    from_hf: (contents of config.json, file name) -> our configuration.
+    to_hf: our configuration -> keys of config.json, with our hidden_act. UserError when the Hugging
       Face model cannot be like that.
     deviations: (configuration, groups) -> where the Hugging Face library computes something else.
     label_bias: Hugging Face tensor that has an element per label.
@@ -133,9 +128,6 @@ class Family:
   groups: Callable[[Any, str], dict[str, list[tuple[str, str, str, tuple]]]]
   core: tuple[str, ...]
   prefix: str
-  keys: dict[str, Any]
-  fixed: dict[str, tuple]
-  activations: dict[str, str]
   from_hf: Callable[[dict[str, Any], str], Any]
   to_hf: Callable[[Any], dict[str, Any]]
   label_bias: str
@@ -158,10 +150,6 @@ def expand(family: Family, config: Any, cls_scope: str = "") -> list[Entry]:
       for tf_suffix, hf_suffix, rank, change in _KINDS[kind]:
         entries.append(Entry(group, tf_name + tf_suffix, hf_name + hf_suffix, dims[:rank], change))
   return entries
-
-
-_ACTIVATIONS = {"gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu",
-                "gelu_fast": "gelu", "relu": "relu", "tanh": "tanh", "linear": "linear"}
 
 
 # ---- BERT ---------------------------------------------------------------------------------------
@@ -231,15 +219,11 @@ BERT = Family(
     ignored=("embeddings.position_ids",),
     tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
           "cls.predictions.decoder.bias": "cls.predictions.bias"},
-    keys={"vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12,
-          "num_attention_heads": 12, "intermediate_size": 3072, "hidden_act": "gelu",
-          "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
-          "max_position_embeddings": 512, "type_vocab_size": 2, "initializer_range": 0.02},
-    fixed={"layer_norm_eps": (1e-12,), "position_embedding_type": ("absolute",),
-           "is_decoder": (False,), "add_cross_attention": (False,)},
-    activations=_ACTIVATIONS,
-    from_hf=lambda values, path: modeling.BertConfig.from_dict(values, source=path),
-    to_hf=lambda config: config.to_dict(),
+    from_hf=lambda values, path: modeling.BertConfig.from_dict(
+        {**values, "model_type": "bert"}, source=path),
+    to_hf=lambda config: {
+        **config.to_dict(), "layer_norm_eps": bert.LAYER_NORM_EPSILON,
+        "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
     label_bias="classifier.bias",
     architectures=(
         (("masked_lm", "next_sentence"), "BertForPreTraining"),
@@ -296,6 +280,13 @@ _FUNNEL_KEYS = {  # of net_config.json -> of config.json, where the value is the
     "init_range": "initializer_range", "init_std": "initializer_std",
 }
 _FUNNEL_ATTENTION = {"rel_shift": "relative_shift", "factorized": "factorized"}
+_FUNNEL_DEFAULTS = {  # of config.json
+    "vocab_size": 30522, "block_sizes": [4, 4, 4], "block_repeats": None, "num_decoder_layers": 2,
+    "d_model": 768, "n_head": 12, "d_head": 64, "d_inner": 3072, "hidden_act": "gelu_new",
+    "hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.0,
+    "initializer_range": 0.1, "initializer_std": None, "pooling_type": "mean",
+    "attention_type": "relative_shift", "separate_cls": True, "truncate_seq": True,
+    "pool_q_only": True}
 
 
 def _funnel_groups(config, cls_scope):
@@ -318,6 +309,8 @@ def _funnel_groups(config, cls_scope):
 
 def _funnel_from_hf(values, source):
   """The configuration; decoder_size is "0" for a single block, which has nothing to decode."""
+  values = config_keys.hugging_face_values(
+      {**values, "model_type": "funnel"}, _FUNNEL_DEFAULTS, config_keys.FUNNEL_FIXED, source)
   sizes, repeats = values["block_sizes"], values["block_repeats"]
   if repeats is None and isinstance(sizes, list):
     repeats = [1] * len(sizes)
@@ -353,7 +346,7 @@ def _funnel_to_hf(config):
           "block_repeats": [repeat for _, repeat in config.blocks],
           "num_decoder_layers": config.decoder[0],
           "attention_type": _FUNNEL_ATTENTION[config.rel_attn_type],
-          "truncate_seq": config.truncate_seq}
+          "truncate_seq": config.truncate_seq, "layer_norm_eps": funnel.LAYER_NORM_EPSILON}
 
 
 def _funnel_deviations(config, groups):
@@ -387,15 +380,6 @@ FUNNEL = Family(
          "gelu) makes them equal"),
         (r"^decoder\.layers\.", "config.json has too few num_decoder_layers, or there is a single "
          "block, which has no decoder here")),
-    keys={"vocab_size": 30522, "block_sizes": [4, 4, 4], "block_repeats": None,
-          "num_decoder_layers": 2, "d_model": 768, "n_head": 12, "d_head": 64, "d_inner": 3072,
-          "hidden_act": "gelu_new", "hidden_dropout": 0.1, "attention_dropout": 0.1,
-          "activation_dropout": 0.0, "initializer_range": 0.1, "initializer_std": None,
-          "pooling_type": "mean", "attention_type": "relative_shift", "separate_cls": True,
-          "truncate_seq": True, "pool_q_only": True},
-    # Both are far below the variances they are added to.
-    fixed={"layer_norm_eps": (funnel.LAYER_NORM_EPSILON, 1e-9)},
-    activations=_ACTIVATIONS,
     from_hf=_funnel_from_hf,
     to_hf=_funnel_to_hf,
     deviations=_funnel_deviations,
@@ -408,6 +392,39 @@ FUNNEL = Family(
 )
 
 FAMILIES = {family.model_type: family for family in (BERT, FUNNEL)}
+
+
+# ---- Labels -------------------------------------------------------------------------------------
+
+
+def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str] | None:
+  """Returns the labels of a config.json (id2label) by id; None if it has none but LABEL_0, ...
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = {i: str(name) for i, name in (values.get("id2label") or {}).items()}
+  if all(name == f"LABEL_{i}" for i, name in names.items()):
+    return None
+  ids = [str(i) for i in range(num_labels)]
+  if names.keys() != set(ids) or len(set(names.values())) < num_labels:
+    raise UserError(f"{source}: id2label is {names}, but the classifier has {num_labels} labels; "
+                    f"give each of 0 to {num_labels - 1} a name of its own, or remove id2label")
+  return [names[i] for i in ids]
+
+
+def id2label(names: list[str] | None, num_labels: int, source: str) -> dict[str, dict]:
+  """Returns id2label and label2id of config.json; LABEL_0, ... are the names if there are none.
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = names or [f"LABEL_{i}" for i in range(num_labels)]
+  if len(names) != num_labels:
+    raise UserError(f"{source}: the labels are {', '.join(names)}, but the classifier has "
+                    f"{num_labels}; are they those of this checkpoint?")
+  return {"id2label": {str(i): name for i, name in enumerate(names)},
+          "label2id": {name: i for i, name in enumerate(names)}}
 
 
 # ---- TensorFlow's variables ---------------------------------------------------------------------

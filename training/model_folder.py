@@ -21,7 +21,7 @@ import tensorflow as tf
 import modeling
 import tokenization
 from errors import UserError
-from training import checkpoints, config, records
+from training import checkpoints, config, hf_tokenizer, records
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 SETTINGS_NAME = "model_settings.json"
 LABELS_NAME = "labels.json"
 SETTINGS_NAMES = (SETTINGS_NAME, LABELS_NAME)
+# Names of the settings that belong to the vocabulary, and to an encoder without heads.
+TOKENIZER_SETTINGS = tuple(field.name for field in dataclasses.fields(config.Tokenizer)
+                           if field.metadata["stored"])
+ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
 
 
 def find_in(folder: str, names: Iterable[str]) -> str | None:
@@ -53,24 +57,18 @@ def read_settings(folder: str | None) -> dict[str, Any]:
   return records.read_json(path) if path else {}
 
 
+def names_of(settings: dict[str, Any]) -> list[str]:
+  """Returns the names of the files that write_settings writes; none if there are no settings."""
+  names = [SETTINGS_NAME] if settings else []
+  return names + [LABELS_NAME] * (not settings.keys().isdisjoint(("task_name", "label_list")))
+
+
 def write_settings(folder: str, settings: dict[str, Any]) -> None:
   """Writes model_settings.json, and labels.json if the settings name a task or labels."""
   records.write_json(os.path.join(folder, SETTINGS_NAME), settings)
   labels = {name: settings[name] for name in ("task_name", "label_list") if name in settings}
   if labels:
     records.write_json(os.path.join(folder, LABELS_NAME), labels)
-
-
-# Key of Hugging Face's tokenizer_config.json -> name here.
-TOKENIZER_KEYS = {"do_lower_case": "uncased", "strip_accents": "strip_accents",
-                  "tokenize_chinese_chars": "tokenize_chinese_chars"}
-
-
-def read_tokenizer_config(folder: str) -> dict[str, Any]:
-  """Returns the tokenizer's settings in tokenizer_config.json; empty if the folder has none."""
-  path = find_in(folder, ["tokenizer_config.json"])
-  values = records.read_json(path) if path else {}
-  return {name: values[key] for key, name in TOKENIZER_KEYS.items() if key in values}
 
 
 def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
@@ -120,7 +118,7 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
     if folder == experiment.trainer.model_dir:
       raise UserError(f"{folder}: this folder holds a model of another job ({settings['job']}); "
                       f"use another --model_dir")
-    fields = {name: fields[name] for name in _tokenizer_names()}
+    fields = {name: fields[name] for name in TOKENIZER_SETTINGS}
   taken = {}
   for name in fields.keys() & settings.keys():
     section, stored = fields[name], settings[name]
@@ -139,23 +137,19 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
              ", ".join(f"{name}={value}" for name, value in sorted(taken.items())))
 
 
-def _tokenizer_names():
-  return [field.name for field in dataclasses.fields(config.Tokenizer) if field.metadata["stored"]]
-
-
 def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) -> None:
   """Fills the tokenizer's settings that the user did not give from the pretrained model.
 
-  Search order: 1. model_settings.json of the folder, 2. its tokenizer_config.json, 3. the casing of
-  the vocabulary itself.
+  Search order: 1. model_settings.json of the folder, 2. Hugging Face's tokenizer_config.json and
+  tokenizer.json, 3. the casing of the vocabulary itself.
 
   Args:
     tokenizer: changed in place.
     folder: the pretrained model's.
     given: names of the settings that the user gave.
   """
-  settings = {**read_tokenizer_config(folder), **read_settings(folder)}
-  found = {name: settings[name] for name in _tokenizer_names() if name in settings}
+  settings = {**hf_tokenizer.read_settings(folder), **read_settings(folder)}
+  found = {name: settings[name] for name in TOKENIZER_SETTINGS if name in settings}
   is_sent_piece = dataclasses.replace(tokenizer, **found).is_sent_piece
   if "uncased" not in found and not is_sent_piece:
     casing = tokenization.vocab_casing(tokenization.load_vocab(tokenizer.tokenizer_path))

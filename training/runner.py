@@ -309,7 +309,7 @@ class Runner:
     self.task = task
     self.record_sets = record_sets or {}
     self.write_split = write_split
-    self.model_config = model_config
+    self.model_config = self._fit_config(model_config)
     self.tokenizer = None  # finished records can do without one
     if experiment.tokenizer.tokenizer_path:
       self.tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
@@ -331,6 +331,15 @@ class Runner:
     self._sources: dict[str, list[Source]] = {}
     self._evaluated: dict[str, dict[str, float]] = {}
     self._is_training = False
+
+  def _fit_config(self, model_config):
+    """The configuration with the size of the embedding table of the checkpoint to start from."""
+    model = self.experiment.model
+    prefix = checkpoints.latest(self.experiment.trainer.model_dir)
+    if prefix is None and model.init_checkpoint not in ("", "none"):
+      prefix = checkpoints.resolve(model.init_checkpoint)
+    return model_config if prefix is None else checkpoints.fit_config(
+        model_config, dict(tf.train.list_variables(prefix)), prefix, model.model_config)
 
   def _own_vocab_path(self):
     """Where model_dir has the vocabulary that its model was trained with."""

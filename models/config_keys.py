@@ -1,0 +1,146 @@
+"""Keys of model configurations that other programs write.
+
+bert_config.json and net_config.json come with more keys than the models here read. A key that no
+number depends on is passed over and logged. A key that changes the model is accepted if its value
+is the one that is computed here, otherwise refused by name.
+"""
+
+import functools
+import logging
+import re
+from collections.abc import Set
+from typing import Any
+
+from errors import UserError
+
+log = logging.getLogger(__name__)
+
+# Any of these keys makes a file one of Hugging Face's, whose values have other meanings.
+_HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
+
+# Hugging Face's hidden_act -> activation here; of several equal ones the first is written.
+HUGGING_FACE_ACTIVATIONS = {
+    "gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu",
+    "relu": "relu", "tanh": "tanh", "linear": "linear"}
+
+# Keys of Model Garden's BERT encoder -> keys here. Its "gelu" is the tanh form, as here.
+MODEL_GARDEN_NAMES = {
+    "num_layers": "num_hidden_layers", "hidden_activation": "hidden_act",
+    "dropout_rate": "hidden_dropout_prob", "attention_dropout_rate": "attention_probs_dropout_prob"}
+
+# Key -> the values of the models here; null is always one of them.
+_FIXED = {
+    "auto_map": ({},),  # classes of the folder's own code
+    "is_encoder_decoder": (False,), "norm_first": (False,), "output_range": (None,),
+    "pruned_heads": ({},), "quantization_config": ({},)}
+BERT_FIXED = _FIXED | {
+    "add_cross_attention": (False,), "is_decoder": (False,), "layer_norm_eps": (1e-12,),
+    "model_type": ("bert",), "position_embedding_type": ("absolute",),
+    "tie_word_embeddings": (True,)}
+FUNNEL_FIXED = _FIXED | {
+    "model_type": ("funnel",),
+    "layer_norm_eps": (1e-8, 1e-9)}  # both are far below the variances they are added to
+
+# No number of a model depends on these.
+_IGNORED = frozenset("""
+    directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
+    pooler_size_per_head pooler_type
+
+    backward_compatible return_all_encoder_outputs return_attention_scores
+
+    _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path _num_labels
+    architectures attn_implementation bos_token_id chunk_size_feed_forward cls_token_id
+    decoder_start_token_id dtype eos_token_id finetuning_task gradient_checkpointing id2label
+    label2id language mask_token_id max_length name num_labels output_attentions
+    output_hidden_states output_past pad_token_id prefix problem_type return_dict sep_token_id
+    summary_activation summary_first_dropout summary_last_dropout summary_proj_to_labels
+    summary_type summary_use_proj task_specific_params tokenizer_class torch_dtype torchscript
+    transformers_version use_bfloat16 use_cache use_return_dict xla_device""".split())
+
+
+def is_hugging_face(values: dict[str, Any]) -> bool:
+  """Whether a configuration is in the form of Hugging Face's config.json."""
+  return not _HUGGING_FACE_KEYS.isdisjoint(values)
+
+
+def hugging_face_type(values: dict[str, Any]) -> str | None:
+  """The model_type of a Hugging Face configuration; files without that key are read by others."""
+  if values.get("model_type"):
+    return values["model_type"]
+  for architecture in values.get("architectures") or ():
+    family = re.match(r"(Bert|Funnel)(?=Model|Base|For|LMHead)", str(architecture))
+    return family[1].lower() if family else architecture
+  return "funnel" if "block_sizes" in values else "bert" if "hidden_size" in values else None
+
+
+def own_values(values: dict[str, Any], own: Set[str], fixed: dict[str, tuple],
+               source: str) -> dict[str, Any]:
+  """Returns the values of the keys that a configuration here has.
+
+  Args:
+    values: contents of the file.
+    own: keys to return.
+    fixed: key -> values that are computed here, BERT_FIXED or FUNNEL_FIXED.
+    source: the file, for messages.
+
+  Raises:
+    UserError: a key of `fixed` has another value; or a key is unknown, and the file is not one of
+      Hugging Face's, whose models do not read it either.
+  """
+  for key, same in fixed.items():
+    if values.get(key) is not None and values[key] not in same:
+      raise UserError(f"{source}: {key} is {values[key]!r}; the model cannot be represented here, "
+                      f"where it is always {same[0]!r}")
+  others = sorted(values.keys() - own - fixed.keys())
+  unknown = [key for key in others if key not in _IGNORED]
+  if unknown and not is_hugging_face(values):
+    raise UserError(f"{source}: unknown keys {', '.join(unknown)}; the keys are "
+                    f"{', '.join(sorted(own))}. Remove a key from the file if no number of the "
+                    f"model depends on it")
+  if others:
+    _log_once(f"{source}: passed over {', '.join(others)}; no number depends on these keys")
+  return {key: value for key, value in values.items() if key in own}
+
+
+def hugging_face_values(values: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, tuple],
+                        source: str) -> dict[str, Any]:
+  """Returns the values of a Hugging Face configuration, with hidden_act under its name here.
+
+  Args:
+    values: contents of config.json.
+    defaults: the keys to return -> Hugging Face's default.
+    fixed: as in own_values.
+    source: the file, for messages.
+
+  Raises:
+    UserError: as in own_values; or the activation does not exist here.
+  """
+  known = {**defaults, **own_values(values, defaults.keys(), fixed, source)}
+  theirs = known["hidden_act"]
+  if theirs not in HUGGING_FACE_ACTIVATIONS:
+    raise UserError(f"{source}: hidden_act {theirs!r} cannot be represented here; known are "
+                    f"{', '.join(HUGGING_FACE_ACTIVATIONS)}")
+  known["hidden_act"] = HUGGING_FACE_ACTIVATIONS[theirs]
+  if known["hidden_act"] != theirs:
+    _log_once(f"{source}: hidden_act {theirs} of Hugging Face is {known['hidden_act']} here")
+  return known
+
+
+def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
+  """Returns a BERT configuration under the keys of bert_config.json.
+
+  Raises:
+    UserError: a key is there under both names, with different values.
+  """
+  renamed = {}
+  for key, value in values.items():
+    name = MODEL_GARDEN_NAMES.get(key, key)
+    if renamed.setdefault(name, value) != value:
+      raise UserError(f"{source}: {key} and another key for {name} have different values, "
+                      f"{value!r} and {renamed[name]!r}; remove one of them")
+  return renamed
+
+
+@functools.cache
+def _log_once(message):
+  log.info("%s", message)  # scripts read a configuration more than once

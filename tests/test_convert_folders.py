@@ -1,0 +1,454 @@
+"""Folders as people bring them: what they hold besides a checkpoint, and what they lack."""
+
+import ast
+import json
+import os
+import shlex
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import test_convert_checkpoint
+import test_convert_funnel
+from test_convert_checkpoint import (
+  HEADS,
+  HF_CONFIG,
+  OTHER_HEADS,
+  assert_same,
+  draw,
+  hf_shapes,
+  read_hf,
+  read_tf,
+  run_script,
+  write_hf,
+  write_tf,
+)
+
+import convert_checkpoint as cc
+import modeling
+from errors import UserError
+from training import conversion, hf_tokenizer, model_folder
+
+CLASSIFIER = {name: shape for name, shape in OTHER_HEADS.items() if name.startswith("classifier")}
+LABELS = ["bad", "poor", "fair", "good", "great"]
+ID2LABEL = {"id2label": {str(i): label for i, label in enumerate(LABELS)},
+            "label2id": {label: i for i, label in enumerate(LABELS)}}
+TOKENS = [f"[PAD]{i}" for i in range(31)]  # of write_hf
+SETTINGS = {"uncased": False, "strip_accents": False, "tokenize_chinese_chars": False}
+TOKENIZER_CONFIG = {"do_lower_case": False, "strip_accents": False, "tokenize_chinese_chars": False}
+
+
+def write(path, values):
+  path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+
+
+def read(path):
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
+def tokenizer_json(tokens, added=(), **changes):
+  """The file that the tokenizers library writes for a BERT, without what nobody reads."""
+  return {"version": "1.0", "added_tokens": [
+      {"id": i, "content": token, "special": True, "normalized": False} for i, token in added],
+      "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": False,
+                     "strip_accents": False, "lowercase": False},
+      "pre_tokenizer": {"type": "BertPreTokenizer"},
+      "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": {token: i for i, token in enumerate(tokens)}} | changes}
+
+
+def to_tf(tmp_path, tensors=None, config=None, name="tf", **options):
+  """Converts tmp_path/hf, written before if tensors are given."""
+  if tensors is not None:
+    write_hf(tmp_path / "hf", tensors, config)
+  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / name), **options)
+  return tmp_path / name
+
+
+# ---- Vocabulary and tokenizer -------------------------------------------------------------------
+
+
+def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
+  tensors = draw(hf_shapes())
+  write_hf(tmp_path / "hf", tensors)
+  (tmp_path / "hf" / "vocab.txt").unlink()
+  tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "é", "##ß", "中", "\u2028",
+            *map(str, range(20))]
+  added = [(0, "[PAD]"), (29, "[NEW]"), (30, "[OTHER]"), (31, "[NO ROW]")]
+  write(tmp_path / "hf" / "tokenizer.json", tokenizer_json(tokens, added))
+  folder = to_tf(tmp_path)
+  vocab = (folder / "vocab.txt").read_bytes().decode()
+  assert vocab == "".join(f"{token}\n" for token in [*tokens, "[NEW]", "[OTHER]"])
+  assert model_folder.read_settings(str(folder)) == SETTINGS
+  assert ("model_settings.json: uncased False, strip_accents False, tokenize_chinese_chars False"
+          in capsys.readouterr().out)
+
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  assert TOKENIZER_CONFIG.items() <= read(tmp_path / "back" / "tokenizer_config.json").items()
+  assert (tmp_path / "back" / "vocab.txt").read_bytes().decode() == vocab
+  assert_same(read_hf(tmp_path / "back"), tensors)
+
+
+@pytest.mark.parametrize("model, message", [
+    ({"type": "BPE", "vocab": {"a": 0}, "merges": []}, "a model of type BPE.* only WordPiece"),
+    ({"type": "Unigram", "vocab": [["a", 0.5]]}, "a model of type Unigram"),
+    (None, "a model of type None"),
+    ({"type": "WordPiece", "continuing_subword_prefix": "@@", "vocab": {}},
+     "a model of type WordPiece, prefix '@@'"),
+    ({"type": "WordPiece", "vocab": {"a": 0, "b": 2}}, "no token has the id 1, but the ids go up "),
+    ({"type": "WordPiece", "vocab": {"a": 1, "b": 1}}, "no token has the id 0"),
+    ({"type": "WordPiece", "vocab": {"a": 0, "b\nc": 1}}, r"the token 'b\\nc' cannot be a line")])
+def test_vocabularies_that_are_refused(tmp_path, model, message):
+  write_hf(tmp_path / "hf", draw(hf_shapes()))
+  (tmp_path / "hf" / "vocab.txt").unlink()
+  write(tmp_path / "hf" / "tokenizer.json", tokenizer_json([]) | {"model": model})
+  with pytest.raises(UserError, match=f"tokenizer.json: {message}"):
+    to_tf(tmp_path)
+  assert not (tmp_path / "tf").exists()
+
+
+def test_added_tokens_follow_vocab_txt(tmp_path):
+  write_hf(tmp_path / "hf", draw(hf_shapes()))
+  vocab, new = tmp_path / "hf" / "vocab.txt", tmp_path / "hf" / "added_tokens.json"
+  vocab.write_text("\r\n".join(TOKENS[:29]))
+  assert hf_tokenizer.vocab_lines(str(tmp_path / "hf"), 31) == vocab.read_bytes()
+  write(new, {"[A]": 29})
+  write(tmp_path / "hf" / "tokenizer_config.json", {"added_tokens_decoder": {
+      "0": {"content": "[PAD]0"}, "30": {"content": "[B]"}}})
+  assert (to_tf(tmp_path) / "vocab.txt").read_bytes() == vocab.read_bytes() + b"\n[A]\n[B]\n"
+  new.unlink()
+  with pytest.raises(UserError, match="vocab.txt: no token has the id 29"):
+    to_tf(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("config, normalizer, expected", [
+    (TOKENIZER_CONFIG, None, SETTINGS),
+    ({"do_lower_case": True}, None, {"uncased": True}),
+    ({"do_lower_case": False, "strip_accents": None}, None, {"uncased": False}),
+    ({}, {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True},
+     {"uncased": True, "tokenize_chinese_chars": True}),
+    ({"do_lower_case": True, "strip_accents": None},  # it comes before tokenizer.json
+     {"lowercase": False, "strip_accents": True, "handle_chinese_chars": False},
+     {"uncased": True, "tokenize_chinese_chars": False}),
+    ({}, None, {})])
+def test_tokenizer_settings(tmp_path, config, normalizer, expected):
+  write(tmp_path / "tokenizer_config.json", config)
+  if normalizer is not None:
+    write(tmp_path / "tokenizer.json", {"normalizer": {"type": "BertNormalizer", **normalizer}})
+  assert hf_tokenizer.read_settings(str(tmp_path)) == expected
+  assert hf_tokenizer.to_config(expected) == {
+      {"uncased": "do_lower_case"}.get(name, name): value for name, value in expected.items()}
+
+
+def test_tokenizers_that_split_otherwise(tmp_path):
+  assert hf_tokenizer.deviations(str(tmp_path)) == []
+  write(tmp_path / "tokenizer.json", tokenizer_json([]))
+  assert hf_tokenizer.deviations(str(tmp_path)) == []
+  write(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer",
+                                             "do_basic_tokenize": False})
+  write(tmp_path / "tokenizer.json", {"normalizer": {"type": "Lowercase"}, "pre_tokenizer": None})
+  assert hf_tokenizer.deviations(str(tmp_path)) == [
+      "tokenizer_class is BertJapaneseTokenizer", "do_basic_tokenize is false",
+      "the normalizer of tokenizer.json is Lowercase, not BertNormalizer",
+      "the pre_tokenizer of tokenizer.json is None, not BertPreTokenizer"]
+
+
+def test_an_uncased_flag_that_contradicts_the_folder(tmp_path):
+  write_hf(tmp_path / "hf", draw(hf_shapes()))
+  write(tmp_path / "hf" / "tokenizer_config.json", TOKENIZER_CONFIG)
+  folder = to_tf(tmp_path)
+  convert = lambda *more: run_script("--direction=tf_to_hf", f"--input_dir={folder}",
+                                     f"--output_dir={tmp_path / 'back'}", *more)
+  refused = convert("--uncased")
+  assert refused.returncode == 1 and "Traceback" not in refused.stderr
+  assert "error: --uncased=True, but the settings of " in refused.stderr
+  assert not (tmp_path / "back").exists()
+  assert convert("--nouncased").returncode == 0
+  assert read(tmp_path / "back" / "tokenizer_config.json")["do_lower_case"] is False
+
+
+# ---- Configurations and names of tensors --------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"architectures": ["BertForMaskedLM"]}])
+def test_folders_without_model_type(tmp_path, more):
+  config = {name: value for name, value in HF_CONFIG.items()
+            if name not in ("model_type", "architectures")} | more
+  folder = to_tf(tmp_path, draw(hf_shapes()), config)
+  assert modeling.load_config(str(folder / "bert_config.json")).hidden_act == "gelu_erf"
+
+
+def test_funnel_folder_without_model_type(tmp_path):
+  config = {name: value for name, value in test_convert_funnel.HF_CONFIG.items()
+            if name != "model_type"}
+  folder = to_tf(tmp_path, draw(test_convert_funnel.hf_shapes()), config)
+  assert (folder / "net_config.json").exists()
+
+
+@pytest.mark.parametrize("config, message", [
+    ({"architectures": ["RobertaModel"], "hidden_size": 8}, "model_type is 'RobertaModel'; only "),
+    ({"dim": 8}, "model_type is missing; add \"model_type\": \"bert\" or \"model_type\": \"fun"),
+    ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is ")])
+def test_other_models_without_model_type(tmp_path, config, message):
+  with pytest.raises(UserError, match=message):
+    to_tf(tmp_path, draw(hf_shapes()), config)
+
+
+@pytest.mark.parametrize("before", ["", "module.", "model.", "_orig_mod.module.", "0.auto_model."])
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_names_with_a_prefix(tmp_path, before, prefix):
+  tensors = draw(hf_shapes(prefix, HEADS if prefix else None))
+  expected = read_tf(to_tf(tmp_path, tensors))
+  named = {before + name: array for name, array in tensors.items()}
+  named[before + prefix + "embeddings.position_ids"] = np.arange(10)[None]
+  assert_same(read_tf(to_tf(tmp_path, named, name="other")), expected)
+
+
+def test_several_encoders_in_a_file(tmp_path):
+  tensors = draw(hf_shapes("question.bert.") | hf_shapes("context.bert."))
+  with pytest.raises(UserError, match="several encoders, .* 'context.', 'question.'; keep those"):
+    to_tf(tmp_path, tensors)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin"])
+def test_pickled_weights_are_not_read(tmp_path, name):
+  write_hf(tmp_path / "hf", draw(hf_shapes()))
+  (tmp_path / "hf" / "model.safetensors").rename(tmp_path / "hf" / name)
+  with pytest.raises(UserError, match="only pytorch_model.bin, .*in that folder.* run ") as caught:
+    to_tf(tmp_path)
+  command = shlex.split(str(caught.value).split(" run ")[-1])
+  assert command[:2] == ["python", "-c"] and len(command) == 3
+  ast.parse(command[2])
+  assert "weights_only=True" in command[2] and "'model.safetensors'" in command[2]
+
+
+@pytest.mark.slow
+def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
+  torch = pytest.importorskip("torch")
+  tensors = draw(hf_shapes("bert.", HEADS))
+  write_hf(tmp_path / "hf", tensors)
+  os.remove(tmp_path / "hf" / "model.safetensors")
+  torch.save({name: torch.from_numpy(array) for name, array in tensors.items()},
+             tmp_path / "hf" / "pytorch_model.bin")
+  with pytest.raises(UserError) as caught:
+    to_tf(tmp_path)
+  monkeypatch.chdir(tmp_path / "hf")
+  exec(shlex.split(str(caught.value).split(" run ")[-1])[2], {})
+  assert_same(read_hf(tmp_path / "hf"), tensors)
+
+
+# ---- Labels -------------------------------------------------------------------------------------
+
+
+def test_labels_there_and_back(tmp_path):
+  tensors = draw(hf_shapes("bert.", CLASSIFIER))
+  folder = to_tf(tmp_path, tensors, HF_CONFIG | ID2LABEL)
+  assert read(folder / "labels.json") == {"label_list": LABELS}
+  assert model_folder.read_settings(str(folder)) == {"label_list": LABELS}
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
+  (folder / "model_settings.json").unlink()  # as earlier versions leave folders
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
+  assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
+  write(folder / "labels.json", {"label_list": LABELS[:2]})
+  with pytest.raises(UserError, match="model.ckpt: the labels are bad, poor, but the classifier "
+                     "has 5"):
+    cc.tf_to_hf(str(folder), str(tmp_path / "again"))
+
+
+@pytest.mark.parametrize("labels, expected", [
+    ({}, None), ({"0": "LABEL_0", "1": "LABEL_1"}, None), (None, None),
+    ({"1": "b", "0": "a"}, ["a", "b"]), ({"0": 0, "1": 1}, ["0", "1"])])
+def test_names_of_labels(labels, expected):
+  assert conversion.label_list({"id2label": labels}, 2, "config.json") == expected
+
+
+@pytest.mark.parametrize("labels", [{"0": "a"}, {"0": "a", "2": "b"}, {"0": "a", "1": "a"},
+                                    {"0": "a", "1": "b", "2": "c"}])
+def test_labels_that_do_not_fit_the_classifier(labels):
+  with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
+    conversion.label_list({"id2label": labels}, 2, "config.json")
+
+
+def test_labels_of_an_encoder_alone_are_left(tmp_path):
+  folder = to_tf(tmp_path, draw(hf_shapes()), HF_CONFIG | ID2LABEL)
+  assert not (folder / "labels.json").exists()
+
+
+def test_settings_of_another_model_do_not_stay(tmp_path):
+  folder = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), HF_CONFIG | ID2LABEL)
+  with pytest.raises(UserError, match="labels.json: the settings of another model|model_settings"):
+    to_tf(tmp_path, draw(hf_shapes()), overwrite=True)
+  assert read(folder / "labels.json") == {"label_list": LABELS}
+
+
+# ---- Trained folders ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path):
+  """A run with checkpoints 10 (the best) and 20, as training leaves it."""
+  run = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), name="run")
+  weights = read_tf(run)
+  for path in run.glob("bert_model.ckpt*"):
+    path.unlink()
+  write_tf(run / "model.ckpt-20", weights)
+  (run / "best").mkdir()
+  best = {name: array + 1 for name, array in weights.items()}
+  write_tf(run / "best" / "model.ckpt-10", best | {"global_step": np.int64(10)})
+  settings = {"task_name": "tsv", "label_list": LABELS, "max_seq_length": 48, **SETTINGS}
+  model_folder.write_settings(str(run), settings)
+  return run, weights, best, settings
+
+
+def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+  run, weights, best, settings = trained
+  cc.strip(str(run), str(tmp_path / "slim"))
+  assert_same(read_tf(tmp_path / "slim"), best)
+  assert model_folder.read_settings(str(tmp_path / "slim")) == settings
+  assert read(tmp_path / "slim" / "labels.json") == {"task_name": "tsv", "label_list": LABELS}
+  assert f"Copied checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
+  cc.strip(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
+  assert_same(read_tf(tmp_path / "newest"), weights)
+  assert model_folder.read_settings(str(tmp_path / "newest")) == settings
+
+
+def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):
+  run, _, best, settings = trained
+  cc.strip(str(run), str(tmp_path / "core"), core_only=True)
+  assert_same(read_tf(tmp_path / "core"),
+              {name: array for name, array in best.items() if name.startswith("bert/")})
+  assert not (tmp_path / "core" / "labels.json").exists()
+  assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS | {"max_seq_length": 48}
+
+
+def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+  run, weights, best, _ = trained
+  cc.tf_to_hf(str(run), str(tmp_path / "hf_best"))
+  assert f"Converted checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
+  np.testing.assert_array_equal(read_hf(tmp_path / "hf_best")["classifier.weight"],
+                                best["output_weights"])
+  assert ID2LABEL.items() <= read(tmp_path / "hf_best" / "config.json").items()
+  assert TOKENIZER_CONFIG.items() <= read(tmp_path / "hf_best/tokenizer_config.json").items()
+  cc.tf_to_hf(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
+  np.testing.assert_array_equal(read_hf(tmp_path / "newest")["classifier.weight"],
+                                weights["output_weights"])
+
+
+def test_labels_are_those_of_the_checkpoints_folder(trained, tmp_path):
+  """The encoder's folder has the vocabulary; its tokenizer's settings count, its labels not."""
+  run, *_ = trained
+  encoder = to_tf(tmp_path, draw(hf_shapes()), name="encoder")
+  model_folder.write_settings(str(encoder), {"label_list": LABELS[::-1], "uncased": True,
+                                             "strip_accents": False})
+  cc.tf_to_hf(str(encoder), str(tmp_path / "a"), checkpoint=str(run / "best"))
+  assert ID2LABEL.items() <= read(tmp_path / "a" / "config.json").items()
+  assert read(tmp_path / "a" / "tokenizer_config.json")["do_lower_case"] is False
+  for name in model_folder.SETTINGS_NAMES:
+    (run / name).unlink()
+  cc.tf_to_hf(str(encoder), str(tmp_path / "b"), checkpoint=str(run / "best"))
+  assert read(tmp_path / "b" / "config.json")["id2label"]["0"] == "LABEL_0"
+  assert read(tmp_path / "b" / "tokenizer_config.json")["strip_accents"] is False
+
+
+# ---- Sizes, and files elsewhere -----------------------------------------------------------------
+
+
+def pad(array, rows):
+  return np.pad(array, [(0, rows - len(array))] + [(0, 0)] * (array.ndim - 1))
+
+
+@pytest.mark.parametrize("rows", [32, 64, 128])
+def test_padded_table_there_and_back(tmp_path, rows):
+  """config.json says 31, the table and the bias of the masked words have `rows`."""
+  tensors = draw(hf_shapes("bert.", HEADS))
+  for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
+    tensors[name] = pad(tensors[name], rows)
+  folder = to_tf(tmp_path, tensors)
+  assert read(folder / "bert_config.json")["vocab_size"] == rows
+  config = read(folder / "bert_config.json") | {"vocab_size": 31}
+  write(folder / "bert_config.json", config)
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  assert_same(read_hf(tmp_path / "back"), tensors)
+  assert read(tmp_path / "back" / "config.json")["vocab_size"] == rows
+
+
+def test_padded_table_of_a_funnel(tmp_path):
+  tensors = draw(test_convert_funnel.hf_shapes())
+  tensors["embeddings.word_embeddings.weight"] = pad(
+      tensors["embeddings.word_embeddings.weight"], 64)
+  folder = to_tf(tmp_path, tensors, test_convert_funnel.HF_CONFIG)
+  assert read(folder / "net_config.json")["vocab_size"] == 64
+
+
+@pytest.mark.parametrize("module, theirs, ours", [
+    (test_convert_checkpoint, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
+    (test_convert_funnel, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
+    (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"})])
+def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
+  """Nothing of the size of the configuration is built, in either direction."""
+  tensors = draw(module.hf_shapes())
+  folder = to_tf(tmp_path, tensors, module.HF_CONFIG)
+  write(tmp_path / "hf" / "config.json", module.HF_CONFIG | theirs)
+  message = f"the model has 100000.. layers, but .* only {len(tensors)} tensors"
+  with pytest.raises(UserError, match=f"config.json: {message}"):
+    to_tf(tmp_path, overwrite=True)
+  path = next(folder.glob("*_config.json"))
+  write(path, read(path) | ours)
+  with pytest.raises(UserError, match=f"{path}: {message}"):
+    cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors",
+                                   "..\\x.safetensors", "..", "vocab.txt", ""])
+def test_shards_elsewhere_are_not_read(tmp_path, shard):
+  tensors = draw(hf_shapes())
+  folder = write_hf(tmp_path / "hf", tensors)
+  safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
+  os.remove(os.path.join(folder, "model.safetensors"))
+  write(tmp_path / "hf" / "model.safetensors.index.json",
+        {"weight_map": dict.fromkeys(tensors, shard)})
+  with pytest.raises(UserError, match="index.json: .* is not the name of a safetensors file in th"):
+    to_tf(tmp_path)
+  write(tmp_path / "hf" / "model.safetensors.index.json", {"weight_map": [shard]})
+  with pytest.raises(UserError, match="index.json: no index of shards, it lacks weight_map"):
+    to_tf(tmp_path)
+
+
+# ---- Folders that the Hugging Face library writes -----------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [
+    {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False},
+    {"do_lower_case": False, "strip_accents": True}, {"tokenize_chinese_chars": False}])
+def test_a_folder_of_the_library_there_and_back(tmp_path, options):
+  """Weights, labels, vocabulary and tokenizer settings of a classifier with two added tokens."""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "été", "ete", "É", "e", "##t", "##é",
+           "##e", "中", "中国", "##国", "国", "Mary", "mary"]
+  (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+  tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), **options)
+  tokenizer.add_tokens(["[A]", "[B]"], special_tokens=True)
+  model = transformers.BertForSequenceClassification(transformers.BertConfig(
+      vocab_size=len(words) + 2, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+      intermediate_size=12, max_position_embeddings=16, **ID2LABEL))
+  model.save_pretrained(tmp_path / "hf")
+  tokenizer.save_pretrained(tmp_path / "hf")
+  folder = to_tf(tmp_path)
+  assert (folder / "vocab.txt").read_text().split() == [*words, "[A]", "[B]"]
+  settings = model_folder.read_settings(str(folder))
+  assert settings.pop("label_list") == LABELS
+  expected = {"do_lower_case": True, "tokenize_chinese_chars": True} | options
+  assert hf_tokenizer.to_config(settings) == expected
+
+  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "back")
+  assert [back.config.id2label[i] for i in range(5)] == LABELS
+  for name, tensor in model.state_dict().items():
+    assert torch.equal(tensor, back.state_dict()[name]), name
+  again = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+  for text in ("Été É été", "Mary 中国", "ETE Mary"):
+    assert again.tokenize(text) == tokenizer.tokenize(text)

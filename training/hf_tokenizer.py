@@ -1,0 +1,121 @@
+"""Vocabulary and settings of Hugging Face's tokenizers: vocab.txt, tokenizer.json and others."""
+
+import os
+import re
+from typing import Any
+
+import tokenization
+from errors import UserError
+from training import records
+
+# Setting here -> its key in tokenizer_config.json, and in the normalizer of tokenizer.json.
+SETTINGS = {"uncased": ("do_lower_case", "lowercase"),
+            "strip_accents": ("strip_accents", "strip_accents"),
+            "tokenize_chinese_chars": ("tokenize_chinese_chars", "handle_chinese_chars")}
+# Classes that cut text as BERT's tokenizer does.
+_CLASSES = re.compile(r"((Bert|Funnel|Electra|DistilBert|PreTrained)Tokenizer(Fast)?"
+                      r"|TokenizersBackend)$")
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+  path = os.path.join(folder, name)
+  return records.read_json(path) if os.path.exists(path) else {}
+
+
+def _added_tokens(folder: str) -> dict[int, str]:
+  """Tokens that were added to the vocabulary, by id."""
+  found = {number: token for token, number in _read(folder, "added_tokens.json").items()}
+  decoder = _read(folder, "tokenizer_config.json").get("added_tokens_decoder", {})
+  found |= {int(number): token["content"] for number, token in decoder.items()}
+  added = _read(folder, "tokenizer.json").get("added_tokens", [])
+  return found | {token["id"]: token["content"] for token in added}
+
+
+def _word_pieces(path: str) -> dict[int, str]:
+  """The vocabulary of a tokenizer.json by id; UserError if it is none of WordPiece."""
+  model = records.read_json(path).get("model") or {}
+  # Files of the first versions do not name the type.
+  kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
+  prefix = model.get("continuing_subword_prefix", "##")
+  if kind != "WordPiece" or prefix != "##":
+    raise UserError(f"{path}: a model of type {kind}, prefix {prefix!r}; only WordPiece "
+                    f"vocabularies with the prefix '##' can be converted")
+  return {number: token for token, number in model["vocab"].items()}
+
+
+def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
+  """Lines of a vocabulary file for tokens with the ids `first`, first + 1, ..."""
+  missing = sorted(set(range(first, first + len(tokens))) - tokens.keys())
+  if missing:
+    raise UserError(f"{path}: no token has the id {missing[0]}, but the ids go up to "
+                    f"{max(tokens)}; a vocabulary file has a token for each id")
+  bad = next((token for token in tokens.values() if re.search(r"\n|\r$|^$", token)), None)
+  if bad is not None:
+    raise UserError(f"{path}: the token {bad!r} cannot be a line of a vocabulary file")
+  return "".join(f"{tokens[i]}\n" for i in sorted(tokens)).encode()
+
+
+def vocab_lines(folder: str, num_rows: int) -> bytes:
+  """Returns the folder's vocabulary as the contents of vocab.txt: ids are line numbers.
+
+  It is read from vocab.txt, or else from tokenizer.json. Tokens that were added follow, if the
+  embedding table has rows for them.
+
+  Args:
+    folder: a Hugging Face model.
+    num_rows: rows of the embedding table.
+
+  Raises:
+    UserError: there is no vocabulary; or it is not of WordPiece, lacks ids or has a line end in a
+      token.
+  """
+  own, other = (os.path.join(folder, name) for name in ("vocab.txt", "tokenizer.json"))
+  added = {i: token for i, token in _added_tokens(folder).items() if i < num_rows}
+  if os.path.exists(own):
+    with open(own, "rb") as reader:
+      data = reader.read()
+    size = max(tokenization.load_vocab(own).values()) + 1 if added else 0
+    new = {i: token for i, token in added.items() if i >= size}
+    return data.rstrip(b"\r\n") + b"\n" + _to_lines(new, size, own) if new else data
+  if os.path.exists(other):
+    return _to_lines(added | _word_pieces(other), 0, other)
+  raise UserError(f"{own}: no such file, and no tokenizer.json either; copy one of them there from "
+                  f"the model that this one started from")
+
+
+def read_settings(folder: str) -> dict[str, bool]:
+  """Returns uncased, strip_accents and tokenize_chinese_chars, as far as the folder has them.
+
+  tokenizer_config.json comes before tokenizer.json, as in the library.
+  """
+  config = _read(folder, "tokenizer_config.json")
+  normalizer = _read(folder, "tokenizer.json").get("normalizer") or {}
+  if normalizer.get("type") != "BertNormalizer":
+    normalizer = {}
+  found = {name: config.get(key, normalizer.get(other))
+           for name, (key, other) in SETTINGS.items()}
+  return {name: value for name, value in found.items() if value is not None}
+
+
+def to_config(settings: dict[str, Any]) -> dict[str, bool]:
+  """Returns the keys of tokenizer_config.json for the settings of a model folder."""
+  return {key: settings[name] for name, (key, _) in SETTINGS.items()
+          if settings.get(name) is not None}
+
+
+def deviations(folder: str) -> list[str]:
+  """Returns what the folder's tokenizer does that no setting here does."""
+  config, found = _read(folder, "tokenizer_config.json"), []
+  name = config.get("tokenizer_class") or "BertTokenizer"
+  if not _CLASSES.match(name):
+    found.append(f"tokenizer_class is {name}")
+  if config.get("do_basic_tokenize") is False:
+    found.append("do_basic_tokenize is false")
+  tokenizer = _read(folder, "tokenizer.json")
+  for part, kind in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
+    theirs = (tokenizer.get(part) or {}).get("type")
+    if tokenizer and theirs != kind:
+      found.append(f"the {part} of tokenizer.json is {theirs}, not {kind}")
+  if (tokenizer.get("normalizer") or {}).get("clean_text") is False:
+    found.append("clean_text is false")
+  return found
