@@ -66,7 +66,7 @@ def write_hf(folder, tensors, config=None):
   with open(os.path.join(folder, "config.json"), "w") as writer:
     json.dump(config or HF_CONFIG, writer)
   with open(os.path.join(folder, "vocab.txt"), "w") as writer:
-    writer.write("".join(f"[PAD]{i}\n" for i in range(31)))
+    writer.write("".join(f"piece{i}\n" for i in range(31)))
   return folder
 
 
@@ -132,7 +132,7 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
   config = modeling.load_config(str(target / "bert_config.json"))
   wanted = {name: value for name, value in HF_CONFIG.items() if hasattr(config, name)}
   assert config.to_dict() == {**wanted, "hidden_act": "gelu_erf"}
-  assert (target / "vocab.txt").read_text().startswith("[PAD]0\n[PAD]1\n")
+  assert (target / "vocab.txt").read_text().startswith("piece0\npiece1\n")
   prefix = tf.train.latest_checkpoint(str(target))
   assert prefix == str(target / "bert_model.ckpt")
   with tf.Graph().as_default():

@@ -320,7 +320,7 @@ def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_pat
   assert_same(read_tf(tmp_path / "core"),
               {name: array for name, array in best.items() if name.startswith("bert/")})
   assert not (tmp_path / "core" / "labels.json").exists()
-  assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS | {"max_seq_length": 48}
+  assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS
 
 
 def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
