@@ -29,8 +29,8 @@ def test_flags_of_the_readme_exist():
                  "convert_checkpoint.py", "scripts/build_vocab.py"):
     out, _ = tiny.run(script, "--help", status=1)
     known |= set(re.findall(r"^  --(?:\[no\])?(\w+)", out, re.MULTILINE))
-  # What the wrappers understand themselves, and what every script does.
-  assert named - known == {"help", "dry_run"}
+  # Flags of the wrappers, of every script, and of TensorBoard.
+  assert named - known == {"help", "dry_run", "logdir"}
 
 
 def test_download_glue(tmp_path):
