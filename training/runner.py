@@ -339,7 +339,8 @@ class Runner:
     if prefix is None and model.init_checkpoint not in ("", "none"):
       prefix = checkpoints.resolve(model.init_checkpoint)
     return model_config if prefix is None else checkpoints.fit_config(
-        model_config, dict(tf.train.list_variables(prefix)), prefix, model.model_config)
+        model_config, checkpoints.open_reader(prefix).get_variable_to_shape_map(), prefix,
+        model.model_config)
 
   def _own_vocab_path(self):
     """Where model_dir has the vocabulary that its model was trained with."""
