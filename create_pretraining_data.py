@@ -105,6 +105,19 @@ def describe(form: Any, tokenizer_settings: config.Tokenizer, run: Run,
           "corpus_sha256": corpus.fingerprint(files)}
 
 
+def check_paragraphs(files: list[corpus.TextFile], special_ids: dict[str, int],
+                     vocab_file: str) -> None:
+  """Warns if the text marks ends of paragraphs and the vocabulary has no symbol for them."""
+  import tokenization
+
+  symbol = tokenization.END_OF_PARAGRAPH
+  file = None if "eop" in special_ids else corpus.find_text(files, symbol)
+  if file:
+    log.warning("%s: the text holds %s, which %s lacks: it is left out. To keep it, use a "
+                "vocabulary with it (scripts/build_vocab.py --symbols=funnel makes one)",
+                file.path, symbol, vocab_file)
+
+
 def plan_bert(form: shards.BertForm, files: list[corpus.TextFile]) -> list[shards.Shard]:
   """The shards of BERT's form: each output file, or num_shards of each."""
   names = [name.strip() for name in form.output_file.split(",") if name.strip()]
@@ -189,6 +202,8 @@ def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenize
     planned = plan_funnel(form, tokenizer.uncased, files)
   inputs = [tokenizer.tokenizer_path, *(file.path for file in files)]
   missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data, inputs)
+  if missing:
+    check_paragraphs(files, job.settings["special_ids"], tokenizer.tokenizer_path)
   if missing and run.runner:
     from training import beam
 

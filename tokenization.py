@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SPECIAL_SYMBOLS = {
   role: (f"[{role.upper()}]", f"<{role}>") for role in ("unk", "cls", "sep", "pad", "mask")
 } | {"bos": ("<s>",), "eos": ("</s>",), "eod": ("<eod>",), "eop": ("<eop>",)}
+(END_OF_PARAGRAPH,) = SPECIAL_SYMBOLS["eop"]  # written in texts for pretraining
 # No script works without these; "mask" is needed by pretraining only.
 REQUIRED_ROLES = ("unk", "cls", "sep", "pad")
 
@@ -139,8 +140,8 @@ def vocab_casing(vocab: Iterable[str]) -> str | None:
 
 def _has_accents(vocab: Iterable[str]) -> bool:
   """Whether at least 1% of the tokens with letters have an accent."""
-  return _share([any(unicodedata.category(char) == "Mn"
-                     for char in unicodedata.normalize("NFD", token))
+  return _share([not token.isascii() and any(
+    unicodedata.category(char) == "Mn" for char in unicodedata.normalize("NFD", token))
                  for token in vocab if token.upper() != token.lower()]) >= 0.01
 
 

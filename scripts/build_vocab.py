@@ -67,7 +67,7 @@ def read_text(settings: Vocabulary, files: list[corpus.TextFile], desc: str) -> 
     for _, sentence, num_bytes in corpus.read_sentences(pieces, settings.errors):
       bar.update(min(num_bytes, total - bar.n))
       if fraction >= 1 or rng.random() < fraction:
-        yield sentence.replace("<eop>", " ")
+        yield sentence.replace(tokenization.END_OF_PARAGRAPH, " ")
 
 
 def train_word_piece(read: Callable[[str], Iterator[str]], settings: Vocabulary,

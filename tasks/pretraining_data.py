@@ -29,7 +29,7 @@ class Encoder:
       tokenizer: from tokenization.get_tokenizer.
     """
     self.tokenizer = tokenizer
-    self._eop = tokenizer.special_tokens.get("eop")
+    self._eop_ids = [tokenizer.special_ids["eop"]] if "eop" in tokenizer.special_ids else []
     self.is_start = [tokenizer.is_start_token(tokenizer.inv_vocab[i])
                      for i in range(tokenizer.vocab_size)]
     # What a masked token may be replaced with: any but the special symbols, and the ids that text
@@ -38,13 +38,10 @@ class Encoder:
         set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
 
   def __call__(self, sentence: str) -> list[int]:
-    """Ids of a sentence; "<eop>" (end of paragraph) is one where the vocabulary has it."""
-    tokenizer = self.tokenizer
-    if self._eop is None or self._eop not in sentence:
-      return tokenizer.convert_text_to_ids(sentence)
+    """Ids of a sentence; "<eop>" (end of paragraph) is one id, or left out if there is none."""
     ids = []
-    for i, part in enumerate(sentence.split(self._eop)):
-      ids += [tokenizer.vocab[self._eop]] * (i > 0) + tokenizer.convert_text_to_ids(part)
+    for i, part in enumerate(sentence.split(tokenization.END_OF_PARAGRAPH)):
+      ids += self._eop_ids * (i > 0) + self.tokenizer.convert_text_to_ids(part)
     return ids
 
   def cut(self, ids: list[int], size: int) -> int:

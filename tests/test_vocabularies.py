@@ -7,6 +7,7 @@ import tiny
 from test_tokenization import BERT_SYMBOLS, write_vocab
 
 import tokenization
+from tasks import corpus
 from tasks.pretraining_data import Encoder, make_encoder
 from tokenization import FullTokenizer, get_tokenizer, vocab_casing
 
@@ -105,6 +106,28 @@ def test_script_warns_of_casing_once_with_many_workers(tmp_path):
       f"--output_file={tmp_path / 'a'},{tmp_path / 'b'}", "--max_seq_length=32",
       f"--vocab_file={write_vocab(tmp_path, CASED)}", "--num_workers=2")
   assert err.count("the vocabulary is cased, but the text is lower-cased") == 1
+
+
+@pytest.mark.parametrize("has_symbol", [True, False])
+def test_end_of_paragraph(tmp_path, has_symbol):
+  """It is one id, or left out with a warning; never "<", "e", "##op", ">"."""
+  tokens = [*BERT_SYMBOLS, "a", "b", "<", ">", "e", "##op", "<eop>"][:None if has_symbol else -1]
+  vocab = write_vocab(tmp_path, tokens)
+  encode = make_encoder("word_piece", vocab, True)
+  eop = [11] if has_symbol else []
+  assert encode("a <eop> b<eop>") == [5, *eop, 6, *eop] and encode("<eop>") == eop
+  assert encode("a") == [5] and encode("") == []
+  path = tmp_path / "text.txt"
+  path.write_text("a b\nb a <eop>\n\nb b\n")
+  files = corpus.list_files(str(path), "input_file")
+  assert corpus.find_text(files, "<eop>").path == str(path)
+  assert corpus.find_text(files, "c") is None
+  _, err = tiny.run("create_pretraining_data.py", f"--input_file={path}", f"--vocab_file={vocab}",
+                    f"--output_file={tmp_path / 'out'}", "--max_seq_length=32", "--num_workers=1")
+  message = f"{path}: the text holds <eop>, which {vocab} lacks: it is left out"
+  assert (message in err) == (not has_symbol)
+  if not has_symbol:
+    assert err.index(message) < err.index("record files to make")  # before the work
 
 
 @pytest.mark.slow
