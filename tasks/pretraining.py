@@ -91,6 +91,7 @@ class BertRecords:
     if self._sequences.reserved_positions:  # masks on tokens that were cut away
       end = self._sequences.max_seq_length - self._sequences.reserved_positions - 1
       weights *= tf.cast((positions < end) | (length <= end + 1)[:, None], tf.float32)
+    positions = tf.where(weights > 0, positions, 0)  # a batch may be cut before the others
     labels = features["next_sentence_labels"]
     prepared = {
         "input_ids": ids, "segment_ids": segment_ids, "input_mask": mask,

@@ -170,6 +170,24 @@ def test_bert_records_restore_the_text(made):
             == batch["masked_lm_ids"])[used].all()
 
 
+@pytest.mark.smoke
+@pytest.mark.parametrize("block_size", ["1_1_1", "1_1_1_1", "1_1_1_1_1"])
+def test_bert_records_under_a_deeper_funnel(made, block_size):
+  """Masks on tokens that are cut away lead nowhere; the others count in the loss."""
+  model_config = modeling.ModelConfig(
+      vocab_size=len(tiny.VOCAB), block_size=block_size, d_model=8, d_embed=8, n_head=2, d_head=4,
+      d_inner=8, decoder_size="1")
+  reserved = model_config.reserved_positions
+  source = dataclasses.replace(bert_source(made, "mlm", reserved_positions=reserved),
+                               padded_length=model_config.padded_length)
+  batches = batches_of(inputs.predict_input_fn(source, 8, False), 5)
+  assert {batch["input_ids"].shape[1] for batch in batches} <= {9, 17, LENGTH}
+  for batch in batches:
+    assert (batch["masked_lm_positions"] < batch["input_mask"].sum(1, keepdims=True)).all()
+    assert batch["masked_lm_weights"].any() or reserved > 7
+    losses_of(source.task, model_config, batch)
+
+
 @pytest.mark.parametrize("strategy", masking.STRATEGIES)
 def test_funnel_records_get_new_masks_in_every_epoch(made, strategy):
   source = funnel_source(made, strategy, reserved_positions=3)
