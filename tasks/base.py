@@ -94,7 +94,8 @@ class Task(abc.ABC):
 
     Args:
       features: [B, ...] of the feature_specs.
-      seed: int32 [2], of this batch; whatever is drawn must be a function of it.
+      seed: int32 [2] of this batch, or [B, 2], one for each example; whatever is drawn must be a
+        function of it.
     """
     del seed
     return features

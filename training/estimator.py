@@ -23,6 +23,7 @@ import tensorflow as tf
 import modeling
 import optimization
 from errors import UserError
+from models import layers
 from tasks.base import Task, TaskOutput
 from training import accumulation, checkpoints, config, inputs
 
@@ -238,8 +239,9 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     restored = checkpoints.latest(experiment.trainer.model_dir) if is_training else checkpoint
 
     def build(part):  # encoder and head on the batch, or on a part of it
-      return task.build(modeling.build_encoder(
-          model_config, part, is_training, use_tpu, experiment.runtime.use_bfloat16), part)
+      with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
+        return task.build(modeling.build_encoder(
+            model_config, part, is_training, use_tpu, experiment.runtime.use_bfloat16), part)
 
     if not is_training:
       output = build(features)
