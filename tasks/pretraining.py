@@ -238,11 +238,15 @@ class PretrainingTask(base.Task):
                          "disc": self._disc_coeff * outputs["discriminator_losses"]}, counts)
 
   def _output(self, losses, counts):
-    monitors = rates({name: tf.reduce_sum(value) for name, value in counts.items()},
-                     tf.math.divide_no_nan)
-    monitors["perplexity"] = tf.exp(monitors.pop("masked_lm_loss"))
-    monitors["tokens_per_example"] = tf.reduce_mean(counts["tokens"])
-    return base.TaskOutput(losses, counts, monitors)
+    sums = {name: tf.reduce_sum(value) for name, value in counts.items()}
+    sums["examples"] = tf.cast(tf.size(counts["tokens"]), tf.float32)
+    return base.TaskOutput(losses, counts, sums)
+
+  def monitors(self, sums):
+    values = rates(sums, tf.math.divide_no_nan)
+    values["perplexity"] = tf.exp(values.pop("masked_lm_loss"))
+    values["tokens_per_example"] = sums["tokens"] / sums["examples"]
+    return values
 
   def score(self, split, predictions):
     del split
