@@ -270,10 +270,6 @@ def _decode(config, hiddens, structure):
   return x
 
 
-def _truncates(config):
-  return config.separate_cls and config.truncate_seq and config.pooling_size > 1
-
-
 def _pool(config, x, how):
   """[B, T, depth] -> [B, pooled T, depth], by "mean", "max", "min", or the "first" of a window.
 
@@ -286,7 +282,8 @@ def _pool(config, x, how):
   """
   if config.separate_cls:
     length = layers.shape_list(x)[1]
-    dropped = (length - 1) % 2 if config.pools_evenly else int(_truncates(config))
+    truncates = config.truncate_seq and config.pooling_size > 1
+    dropped = (length - 1) % 2 if truncates and config.pools_evenly else int(truncates)
     cls, rest, _ = tf.split(x, [1, length - 1 - dropped, dropped], axis=1)
     return tf.concat([cls, _pool_windows(rest, config.pooling_size, how)], axis=1)
   return _pool_windows(x, config.pooling_size, how)

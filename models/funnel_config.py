@@ -129,17 +129,20 @@ class ModelConfig:
 
   @property
   def pools_evenly(self) -> bool:
-    """Truncation drops nothing at 1 + k * total_pooling positions: each window is whole there."""
-    return self.truncate_seq and self.separate_cls and self.pooling_size == 2
+    """At 1 + k * total_pooling positions every window is whole, and truncation drops nothing."""
+    return self.separate_cls and (self.pooling_size == 2 or not self.truncate_seq)
 
   def padded_length(self, longest, multiple: int):
     """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
 
-    One more than a multiple of `multiple` where that is what pooling likes best, else a multiple
-    with the reserved positions in it.
+    1 + a multiple of `multiple` if pools_evenly, otherwise a multiple that includes the reserved
+    positions. Without reserved positions the last window has to be whole: a short one would pool
+    less padding than in a longer batch, so `multiple` is rounded up to the total pooling.
     """
-    first, rest = (1, longest - 1) if self.pools_evenly else (0, longest + self.reserved_positions)
-    return first + (rest + multiple - 1) // multiple * multiple
+    first, reserved = (1, 0) if self.pools_evenly else (0, self.reserved_positions)
+    if not reserved:
+      multiple = (multiple + self.total_pooling - 1) // self.total_pooling * self.total_pooling
+    return first + (longest - first + reserved + multiple - 1) // multiple * multiple
 
   @property
   def initializer(self):

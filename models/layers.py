@@ -8,13 +8,17 @@ are cast to bfloat16 computes in bfloat16 throughout, but for layer normalizatio
 are float32 in any case.
 """
 
+import contextlib
+import contextvars
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 v1 = tf.compat.v1
+
+_SEED_STEP = -0x61C88647  # odd, and far from the distances between seeds
 
 
 def pad_to(x: tf.Tensor, sizes: list[int], value: float) -> tf.Tensor:
@@ -63,20 +67,52 @@ def get_activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
   return ACTIVATIONS[name]
 
 
-def random_uniform(shape: tf.Tensor, name: str) -> tf.Tensor:
+_replica = contextvars.ContextVar("replica", default=None)
+
+
+@contextlib.contextmanager
+def replica(number: tf.Tensor | None) -> Iterator[None]:
+  """Makes the draws of layers built within a function of `number`, an int32 scalar, as well.
+
+  All cores of a TPU run one traced program, with the same name scopes: a number that differs
+  between the cores keeps their dropout masks apart. 0 and None change nothing.
+  """
+  token = _replica.set(number)
+  try:
+    yield
+  finally:
+    _replica.reset(token)
+
+
+def random_uniform(shape: tf.Tensor, name: str, rows: tf.Tensor | None = None) -> tf.Tensor:
   """float32 draws from [0, 1): a function of (graph seed, global step, name scope) alone.
 
   So a run that was stopped and restarted draws what an uninterrupted one draws. Replicas of
-  MirroredStrategy build in name scopes of their own ("replica_1/...") and so draw differently. In
-  a graph without a global step (a user's own program) every session.run draws anew.
+  MirroredStrategy build in name scopes of their own ("replica_1/...") and so draw differently; see
+  `replica` for the cores of a TPU. In a graph without a global step (a user's own program) every
+  session.run draws anew.
+
+  Args:
+    shape: int32 vector.
+    name: name scope.
+    rows: int32 [shape[0]], numbers of the rows: the draws of a row are a function of its number,
+      whatever the other rows are. None draws for all rows together.
   """
   step = v1.train.get_global_step()
   if step is None:
     return tf.random.uniform(shape)
   with v1.name_scope(name) as scope:
     op_seed = zlib.crc32(scope.encode()) ^ (v1.get_default_graph().seed or 0)
-    seed = tf.stack([tf.cast(step, tf.int32), tf.constant(op_seed & 0x7FFFFFFF, tf.int32)])
-    return tf.random.stateless_uniform(shape, seed)
+
+    def draw(shape, number):
+      seed = tf.constant(op_seed & 0x7FFFFFFF, tf.int32)
+      if number is not None:
+        seed += number * _SEED_STEP
+      return tf.random.stateless_uniform(shape, tf.stack([tf.cast(step, tf.int32), seed]))
+
+    if rows is None:
+      return draw(shape, _replica.get())
+    return tf.map_fn(lambda number: draw(shape[1:], number), rows, fn_output_signature=tf.float32)
 
 
 def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:

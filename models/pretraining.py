@@ -26,14 +26,16 @@ def masked_token_losses(logits: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor) -
   return tf.reduce_sum(losses * weights, axis=1)
 
 
-def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
+def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None,
+                  rows: tf.Tensor | None = None) -> tf.Tensor:
   """Draws from softmax(logits) as the argmax of logits plus Gumbel noise: [..., V] -> int32 [...].
 
   `noise` is uniform in [0, 1), of logits' shape; drawn here when None, as a function of (graph
-  seed, global step, name scope) like dropout.
+  seed, global step, name scope) like dropout, and of the numbers `rows` [B] of logits' rows if
+  they are given.
   """
   if noise is None:
-    noise = layers.random_uniform(tf.shape(logits), "gumbel")
+    noise = layers.random_uniform(tf.shape(logits), "gumbel", rows)
   gumbel = -tf.math.log(-tf.math.log(noise + 1e-9) + 1e-9)
   return tf.argmax(tf.cast(logits, tf.float32) + gumbel, axis=-1, output_type=tf.int32)
 
@@ -60,7 +62,8 @@ def electra(features: dict[str, tf.Tensor], generator: Callable[[tf.Tensor], tf.
 
   Args:
     features: input_ids (masked) and origin_ids int32 [B, L]; input_mask int32 [B, L], 1 = real
-      token; masked_lm_positions, masked_lm_ids int32 [B, K], masked_lm_weights float32 [B, K].
+      token; masked_lm_positions, masked_lm_ids int32 [B, K], masked_lm_weights float32 [B, K];
+      in evaluation example_index int32 [B], which the sampling of an example depends on.
     generator: ids [B, L] -> float32 [B, K, V], logits of the masked tokens.
     discriminator: ids [B, L] -> float32 [B, L], the logit of a token's label.
     is_original_positive: the label 1 says that a token is the original one (released
@@ -74,7 +77,7 @@ def electra(features: dict[str, tf.Tensor], generator: Callable[[tf.Tensor], tf.
     generator_losses, discriminator_losses float32 [B], sums over masked and over real tokens.
   """
   logits = generator(features["input_ids"])
-  samples = tf.stop_gradient(gumbel_sample(logits, noise))
+  samples = tf.stop_gradient(gumbel_sample(logits, noise, features.get("example_index")))
   origin = features["origin_ids"]
   replaced = place_tokens(origin, features["masked_lm_positions"], samples,
                           features["masked_lm_weights"])

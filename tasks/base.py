@@ -47,12 +47,13 @@ class TaskOutput:
       masked tokens, say; one loss for a classifier). The batch's loss is the sum over the kinds of
       sum(losses[name]) / sum(loss_weights[name]), see Task.loss_weights.
     predictions: name -> [B, ...] tensors that `score` and the prediction writers need.
-    monitors: name -> float32 scalar, for the log of training.
+    sums: name -> float32 scalar, sum over the batch, from which Task.monitors computes what the
+      log of training shows.
   """
 
   losses: dict[str, tf.Tensor]
   predictions: dict[str, tf.Tensor]
-  monitors: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
+  sums: dict[str, tf.Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Task(abc.ABC):
@@ -102,7 +103,8 @@ class Task(abc.ABC):
 
     Args:
       features: [B, ...] of the feature_specs.
-      seed: int32 [2], of this batch; whatever is drawn must be a function of it.
+      seed: int32 [2] of this batch, or [B, 2], one for each example; whatever is drawn must be a
+        function of it.
     """
     del seed
     return features
@@ -119,6 +121,16 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def build(self, encoder, features: dict[str, tf.Tensor]) -> TaskOutput:
     """Builds the head on an encoder (modeling.build_encoder)."""
+
+  def monitors(self, sums: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """float32 scalars for the log of training.
+
+    Args:
+      sums: TaskOutput.sums, each a mean over all micro-batches and replicas of the batch, so that a
+        ratio of two is that of the whole batch.
+    """
+    del sums
+    return {}
 
   @abc.abstractmethod
   def score(self, split: str, predictions: dict[str, np.ndarray]) -> dict[str, float]:

@@ -50,7 +50,12 @@ class Masking:
 
 
 def _uniform(shape, seed, purpose: int):
-  return tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, purpose))
+  """Draws of `shape`; with a seed [B, 2] each row's are a function of its own seed."""
+  draw = lambda shape, seed: tf.random.stateless_uniform(
+      shape, tf.random.experimental.stateless_fold_in(seed, purpose))
+  if seed.shape.rank == 1:
+    return draw(shape, seed)
+  return tf.map_fn(lambda own: draw(shape[1:], own), seed, fn_output_signature=tf.float32)
 
 
 def _span_starts(shape, shortest, longest, seed):
@@ -98,7 +103,7 @@ def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
     masking: how.
     is_special: bool [B, L], symbols that are never masked, padding among them.
     is_start: bool [B, L], the tokens that begin a word.
-    seed: int32 [2].
+    seed: int32 [2], or [B, 2], one for each sequence.
 
   Returns:
     positions int32 [B, K], ascending, and weights float32 [B, K], 0 on unused places, which come
@@ -140,7 +145,7 @@ def corrupt(masking: Masking, ids: tf.Tensor, positions: tf.Tensor, mask_id: int
     positions: int32 [B, K].
     mask_id: id of the mask symbol.
     vocab_size: random tokens are below it.
-    seed: int32 [2].
+    seed: int32 [2], or [B, 2], one for each sequence.
 
   Returns:
     int32 [B, K].

@@ -91,6 +91,7 @@ class BertRecords:
     if self._sequences.reserved_positions:  # masks on tokens that were cut away
       end = self._sequences.max_seq_length - self._sequences.reserved_positions - 1
       weights *= tf.cast((positions < end) | (length <= end + 1)[:, None], tf.float32)
+    positions = tf.where(weights > 0, positions, 0)  # a batch may be cut before the others
     labels = features["next_sentence_labels"]
     prepared = {
         "input_ids": ids, "segment_ids": segment_ids, "input_mask": mask,
@@ -239,11 +240,15 @@ class PretrainingTask(base.Task):
                          "disc": self._disc_coeff * outputs["discriminator_losses"]}, counts)
 
   def _output(self, losses, counts):
-    monitors = rates({name: tf.reduce_sum(value) for name, value in counts.items()},
-                     tf.math.divide_no_nan)
-    monitors["perplexity"] = tf.exp(monitors.pop("masked_lm_loss"))
-    monitors["tokens_per_example"] = tf.reduce_mean(counts["tokens"])
-    return base.TaskOutput(losses, counts, monitors)
+    sums = {name: tf.reduce_sum(value) for name, value in counts.items()}
+    sums["examples"] = tf.cast(tf.size(counts["tokens"]), tf.float32)
+    return base.TaskOutput(losses, counts, sums)
+
+  def monitors(self, sums):
+    values = rates(sums, tf.math.divide_no_nan)
+    values["perplexity"] = tf.exp(values.pop("masked_lm_loss"))
+    values["tokens_per_example"] = sums["tokens"] / sums["examples"]
+    return values
 
   def score(self, split, predictions):
     del split

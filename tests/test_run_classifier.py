@@ -74,9 +74,12 @@ def test_training_learns_and_everything_is_written(trained):
   assert [line["step"] for line in train] == [10, 20, 30, 40, 48]
   assert {"loss", "learning_rate", "gradient_norm", "examples_per_second"} <= set(train[0])
   assert [line["step"] for line in lines if line["kind"] == "eval"] == [24, 48]
-  events = [v.tag for f in tf.io.gfile.glob(str(model_dir / "events.*"))
+  events = [(v.tag, e.step, v.simple_value) for f in tf.io.gfile.glob(str(model_dir / "events.*"))
             for e in tf.compat.v1.train.summary_iterator(f) for v in e.summary.value]
-  assert {"loss", "learning_rate", "gradient_norm"} <= set(events)
+  assert {"loss", "learning_rate", "gradient_norm"} <= {tag for tag, _, _ in events}
+  logged = [(name, line["step"], np.float32(value)) for line in train
+            for name, value in line.items() if name not in ("kind", "step")]
+  assert sorted(events) == sorted(logged), "TensorBoard shows what metrics.jsonl holds"
   assert tf.io.gfile.glob(str(model_dir / "eval" / "events.*"))
 
 

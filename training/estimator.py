@@ -23,6 +23,7 @@ import tensorflow as tf
 import modeling
 import optimization
 from errors import UserError
+from models import layers
 from tasks.base import Task, TaskOutput
 from training import accumulation, checkpoints, config, inputs, paths
 
@@ -201,6 +202,7 @@ def _virtual_cpus(count):
 
 MONITORS = "monitors"  # graph collection of (name, scalar) that hooks show and log
 LOSS, LOSS_WEIGHT = "loss/", "loss_weight/"  # prefixes of losses and weights among the predictions
+SUM = "sum/"  # prefix of TaskOutput.sums among the scalars of a batch
 
 
 def build_optimizer(settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int,
@@ -238,8 +240,9 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     restored = checkpoints.latest(experiment.trainer.model_dir) if is_training else checkpoint
 
     def build(part):  # encoder and head on the batch, or on a part of it
-      return task.build(modeling.build_encoder(
-          model_config, part, is_training, use_tpu, experiment.runtime.use_bfloat16), part)
+      with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
+        return task.build(modeling.build_encoder(
+            model_config, part, is_training, use_tpu, experiment.runtime.use_bfloat16), part)
 
     if not is_training:
       output = build(features)
@@ -268,9 +271,11 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     loss = scalars.pop("loss")
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
-    if not use_tpu and optimizer.gradient_norm is not None:  # None in all replicas but the first
-      _monitor({"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
-                **scalars})
+    if not use_tpu:
+      scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
+      if optimizer.gradient_norm is not None:  # None in all replicas but the first
+        _monitor({"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
+                  **_monitors(task, scalars)})
     scaffold_fn = None
     if not restored:
       initialize = lambda: checkpoints.initialize(experiment.model)
@@ -285,7 +290,7 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
 
 
 def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
-  """The loss of a batch, or its share in that of the batch that it is a part of, and the monitors.
+  """The loss of a batch, or its share in that of the batch that it is a part of, and the sums.
 
   MEAN_WEIGHT is the mean of the whole batch's weights: however unevenly they are spread, the mean
   of the parts' losses is the loss of the whole.
@@ -294,14 +299,26 @@ def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
                                         features[inputs.MEAN_WEIGHT + name][0])
             for name, values in output.losses.items()}
   kinds = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
-  return {"loss": tf.add_n(list(losses.values())), **output.monitors, **kinds}
+  sums = {SUM + name: value for name, value in output.sums.items()}
+  return {"loss": tf.add_n(list(losses.values())), **sums, **kinds}
+
+
+def _replica_means(strategy, scalars):
+  return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+          for name, value in scalars.items()}
+
+
+def _monitors(task: Task, scalars: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """The scalars of a whole batch with the task's monitors instead of its sums."""
+  sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
+  others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
+  return {**others, **task.monitors(sums)}
 
 
 def _monitor(scalars: dict[str, tf.Tensor]) -> None:
-  """Has scalars shown, logged and written for TensorBoard."""
+  """Adds scalars to those that training shows and logs."""
   for name, value in scalars.items():
     v1.add_to_collection(MONITORS, (name, value))
-    v1.summary.scalar(name, value)
 
 
 def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tensor]:
@@ -334,8 +351,8 @@ def build_estimator(experiment: config.Experiment, devices: Devices, model_fn: C
   session_config.gpu_options.allow_growth = True
   settings = dict(
       model_dir=paths.without_wildcards(trainer.model_dir), tf_random_seed=trainer.seed,
-      save_summary_steps=trainer.log_freq, save_checkpoints_steps=save_steps,
-      save_checkpoints_secs=None, log_step_count_steps=None,
+      save_summary_steps=0,  # hooks.ProgressHook writes them
+      save_checkpoints_steps=save_steps, save_checkpoints_secs=None, log_step_count_steps=None,
       keep_checkpoint_max=trainer.max_save or None)
   if devices.strategy is not None:
     run_config = library.RunConfig(session_config=session_config,

@@ -103,13 +103,22 @@ class MetricsLog:
     self._line_end = ""
 
   def write_summaries(self, folder: str, step: int, values: dict[str, float]) -> None:
-    """Writes TensorBoard scalars to a folder below model_dir."""
+    """Writes TensorBoard scalars to a folder below model_dir, or to model_dir if it is ""."""
+    writer = self._event_writer(folder)
+    writer.add_summary(v1.Summary(value=[v1.Summary.Value(tag=name, simple_value=value)
+                                         for name, value in values.items()]), step)
+    writer.flush()
+
+  def start_summaries(self, step: int) -> None:
+    """Makes TensorBoard drop what a run that was stopped wrote to model_dir after `step`."""
+    self._event_writer("").add_session_log(
+        v1.SessionLog(status=v1.SessionLog.START), step + 1)
+
+  def _event_writer(self, folder):
     with tf.Graph().as_default():  # FileWriter refuses to work where eager execution is on
-      writer = v1.summary.FileWriter(os.path.join(self.model_dir, folder))
-      summary = v1.Summary(value=[v1.Summary.Value(tag=name, simple_value=value)
-                                  for name, value in values.items()])
-      writer.add_summary(summary, step)
-      writer.close()
+      # The cache is the Estimator's, which writes to model_dir as well: one file for both.
+      return v1.summary.FileWriterCache.get(os.path.join(self.model_dir, folder) if folder
+                                            else self.model_dir)
 
   def read(self, kind: str, **wanted) -> dict[int, dict[str, float]]:
     """Lines of a kind that hold the `wanted` values, by step; of several of one step the last.
@@ -132,8 +141,9 @@ class MetricsLog:
 class ProgressHook(v1.train.SessionRunHook):
   """Shows loss, learning rate, examples/s and the time left; logs them every `log_freq` steps.
 
-  One bar lives through several calls of Estimator.train. The speed is that since the last line in
-  the log, without the first step of each call, which builds and warms up.
+  Steps are updates: on a TPU one call of the session is as many as --iterations. One bar lives
+  through several calls of Estimator.train. The speed is that since the last line in the log,
+  without the first call of each session, which builds and warms up.
   """
 
   def __init__(self, metrics_log: MetricsLog, start_step: int, num_train_steps: int,
@@ -141,7 +151,6 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log = metrics_log
     self._batch_size = batch_size
     self._log_freq = log_freq
-    self._step = start_step
     self._seconds = self._timed_steps = 0
     self._bar = progress_bar(
         total=num_train_steps, initial=start_step, desc="train", bar_format="{desc}: {percentage:3"
@@ -149,7 +158,13 @@ class ProgressHook(v1.train.SessionRunHook):
 
   def begin(self):
     self._monitors = dict(v1.get_collection(MONITORS))
+    self._global_step = tf.identity(v1.train.get_global_step())
+
+  def after_create_session(self, session, coord):
+    del coord
     self._last_time = None
+    self._step = int(session.run(self._global_step))
+    self._log.start_summaries(self._step)
 
   def before_run(self, run_context):
     raise_if_signalled()
@@ -159,11 +174,11 @@ class ProgressHook(v1.train.SessionRunHook):
 
   def after_run(self, run_context, run_values):
     now = time.perf_counter()
+    before, self._step = self._step, int(run_context.session.run(self._global_step))
     if self._last_time is not None:
       self._seconds += now - self._last_time
-      self._timed_steps += 1
+      self._timed_steps += self._step - before
     self._last_time = now
-    self._step += 1
     values = {name: float(value) for name, value in run_values.results.items()}
     if self._timed_steps:
       values["examples_per_second"] = round(
@@ -174,9 +189,10 @@ class ProgressHook(v1.train.SessionRunHook):
     self._bar.set_postfix({
         "loss": f"{values['loss']:.4f}", "lr": f"{values.get('learning_rate', 0):.2e}",
         "ex/s": f"{values.get('examples_per_second', 0):.1f}"}, refresh=False)
-    self._bar.update(1)
-    if self._step % self._log_freq == 0 or self._step == self._bar.total:
+    self._bar.update(self._step - self._bar.n)
+    if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
       self._log.write("train", self._step, values)
+      self._log.write_summaries("", self._step, values)
       self._seconds = self._timed_steps = 0
 
   def close(self):

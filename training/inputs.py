@@ -27,6 +27,7 @@ SHUFFLE_WINDOW = 1 << 17  # records of a set of files that are shuffled among th
 PREDICT_WINDOW = 1 << 17  # records that are sorted by length together for predictions
 SHUFFLE_BYTES = 1 << 30  # a file up to this size is shuffled as a whole
 MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
+ROW = "row"  # feature that numbers the rows of a batch that is split over the cores of a TPU
 
 
 @dataclasses.dataclass
@@ -87,7 +88,7 @@ class RecordSource:
 
     Sequences are [B, N, max_seq_length] where an example is N of them.
 
-    `seed`, int32 [2], is that of what the task draws.
+    `seed`, int32 [2] or [B, 2], is that of what the task draws.
     """
     parsed = {}
     for spec in self.task.feature_specs:
@@ -176,7 +177,8 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
     seed: seed of the order.
     step: number of batches that earlier runs consumed.
     num_replicas: each batch is dealt out in this many consecutive elements, one per replica.
-    static_shapes: pad to max_seq_length, as TPUs need; else to the batch's own length.
+    static_shapes: pad to max_seq_length, as TPUs need, and add the feature ROW; else pad to the
+      batch's own length.
 
   Returns:
     input_fn for Estimator.train.
@@ -184,7 +186,9 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
 
   def parse(index, serialized):
     features = source.parse(serialized, tf.stack([seed, tf.cast(index, tf.int32)]))
-    if not static_shapes:
+    if static_shapes:
+      features[ROW] = tf.range(batch_size)
+    else:
       features = source.trim(features)
     for name, weight in source.task.loss_weights(features).items():
       features[MEAN_WEIGHT + name] = tf.fill([batch_size], tf.reduce_mean(weight))
@@ -232,15 +236,15 @@ def predict_input_fn(source: RecordSource, batch_size: int,
     if source.task.is_grouped:
       dataset = dataset.batch(PREDICT_WINDOW).map(sort).unbatch()
 
-    def parse(number, batch):
-      index, serialized = batch
-      features = source.parse(serialized, tf.stack([0, tf.cast(number, tf.int32)]))
+    def parse(index, serialized):
+      # What is drawn for an example must not depend on its batch.
+      features = source.parse(serialized, tf.stack([tf.zeros_like(index), index], axis=1))
       if not static_shapes:
         features = source.trim(features)
       return {**features, "example_index": index}
 
     dataset = dataset.batch(batch_size, drop_remainder=static_shapes)
-    dataset = dataset.enumerate().map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return _options(dataset.prefetch(2))
 
   return input_fn
