@@ -311,15 +311,12 @@ def staged(output_dir: str, names: list[str]) -> Iterator[str]:
     tf.io.gfile.rmtree(folder)
 
 
-def _present(folder, names):
-  return [name for name in names if tf.io.gfile.exists(os.path.join(folder, name))]
-
-
-def _existing(folder, name):
-  path = os.path.join(folder, name)
-  if not tf.io.gfile.exists(path):
-    raise UserError(f"{path}: no such file; copy it there from the model that this one started "
-                    f"from")
+def _find(folder, names):
+  """Path of the first of the files that is in a model's folder."""
+  path = model_folder.find_in(folder, names)
+  if path is None:
+    raise UserError(f"{os.path.join(folder, names[0])}: no such file; copy it there from the model "
+                    f"that this one started from")
   return path
 
 
@@ -355,6 +352,9 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
   found = match(family, expand(family, config, cls_scope or "cls"), shapes, "hf", tensors.source,
                 config_file, actual)
+  if conversion.labels_tokens(read_json(config_file)):
+    found = [entry for entry in found if entry.group != "classifier"]
+    print("Left out: the classifier, which labels tokens; the one here labels whole sequences")
   groups = {entry.group for entry in found}
   settings = hf_tokenizer.read_settings(input_dir)
   if "classifier" in groups and (labels := conversion.label_list(
@@ -405,8 +405,7 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   Raises:
     UserError: a file is missing or damaged, or a variable has no place in the other form.
   """
-  names = _present(input_dir, model_folder.CONFIG_NAMES) or model_folder.CONFIG_NAMES
-  config_file = os.path.join(input_dir, names[0])
+  config_file = _find(input_dir, model_folder.CONFIG_NAMES)
   config = modeling.load_config(config_file)
   family = FAMILIES[config.family]
   if family is conversion.FUNNEL:
@@ -416,8 +415,7 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
   check_new([input_dir], output_dir, names, overwrite)
-  vocab_names = _present(input_dir, model_folder.VOCAB_NAMES) or model_folder.VOCAB_NAMES
-  vocab = _existing(input_dir, vocab_names[0])
+  vocab = _find(input_dir, model_folder.VOCAB_NAMES)
   tensors = TFTensors(find_checkpoint(input_dir, checkpoint))
   settings = find_settings(input_dir, tensors.source)
   if uncased not in (None, settings.get("uncased", uncased)):
@@ -478,7 +476,10 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   settings = {name: value for name, value in find_settings(input_dir, tensors.source).items()
               if not core_only or name in model_folder.ENCODER_SETTINGS}
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
-  side_files = _present(input_dir, model_folder.CONFIG_NAMES + model_folder.VOCAB_NAMES)
+  vocab_name = settings.get("vocab_file", model_folder.VOCAB_NAMES[0])
+  found = (model_folder.find_in(input_dir, [name]) for name in dict.fromkeys(
+      [*model_folder.CONFIG_NAMES, *model_folder.VOCAB_NAMES, vocab_name]))
+  side_files = {os.path.basename(path): path for path in found if path}
   names = [*side_files, *model_folder.names_of(settings), *checkpoint_files(name)]
   check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
   check_settings(output_dir, names)
@@ -489,8 +490,8 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
                     f"bert; is it a checkpoint of Funnel-Transformer or BERT?")
   arrays = {variable: tensors.read(variable) for variable in kept}
   with staged(output_dir, names) as folder:
-    for side in side_files:
-      tf.io.gfile.copy(os.path.join(input_dir, side), os.path.join(folder, side))
+    for side, path in side_files.items():
+      tf.io.gfile.copy(path, os.path.join(folder, side))
     if settings:
       model_folder.write_settings(folder, settings)
     write_checkpoint(os.path.join(folder, name), arrays)

@@ -33,7 +33,7 @@ CLASSIFIER = {name: shape for name, shape in OTHER_HEADS.items() if name.startsw
 LABELS = ["bad", "poor", "fair", "good", "great"]
 ID2LABEL = {"id2label": {str(i): label for i, label in enumerate(LABELS)},
             "label2id": {label: i for i, label in enumerate(LABELS)}}
-TOKENS = [f"[PAD]{i}" for i in range(31)]  # of write_hf
+TOKENS = [f"piece{i}" for i in range(31)]  # of write_hf
 SETTINGS = {"uncased": False, "strip_accents": False, "tokenize_chinese_chars": False}
 TOKENIZER_CONFIG = {"do_lower_case": False, "strip_accents": False, "tokenize_chinese_chars": False}
 
@@ -257,6 +257,15 @@ def test_labels_there_and_back(tmp_path):
     cc.tf_to_hf(str(folder), str(tmp_path / "again"))
 
 
+def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
+  """Its tensors have the names of a classifier of sequences."""
+  folder = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)),
+                 HF_CONFIG | ID2LABEL | {"architectures": ["BertForTokenClassification"]})
+  assert "output_weights" not in read_tf(folder)
+  assert not (folder / "labels.json").exists()
+  assert "Left out: the classifier, which labels tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("labels, expected", [
     ({}, None), ({"0": "LABEL_0", "1": "LABEL_1"}, None), (None, None),
     ({"1": "b", "0": "a"}, ["a", "b"]), ({"0": 0, "1": 1}, ["0", "1"])])
@@ -312,6 +321,17 @@ def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, cap
   cc.strip(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
   assert_same(read_tf(tmp_path / "newest"), weights)
   assert model_folder.read_settings(str(tmp_path / "newest")) == settings
+
+
+def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
+  """Earlier versions kept them in the folder above alone."""
+  run, _, best, _ = trained
+  cc.strip(str(run / "best"), str(tmp_path / "slim"))
+  assert_same(read_tf(tmp_path / "slim"), best)
+  for name in ("bert_config.json", "vocab.txt"):
+    assert (tmp_path / "slim" / name).read_text() == (run / name).read_text()
+  cc.tf_to_hf(str(run / "best"), str(tmp_path / "hf"))
+  assert ID2LABEL.items() <= read(tmp_path / "hf" / "config.json").items()
 
 
 def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):

@@ -397,6 +397,11 @@ FAMILIES = {family.model_type: family for family in (BERT, FUNNEL)}
 # ---- Labels -------------------------------------------------------------------------------------
 
 
+def labels_tokens(values: dict[str, Any]) -> bool:
+  """Whether the classifier of a config.json labels tokens, under the names of one of sequences."""
+  return any("ForTokenClassification" in name for name in values.get("architectures") or ())
+
+
 def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str] | None:
   """Returns the labels of a config.json (id2label) by id; None if it has none but LABEL_0, ...
 

@@ -121,6 +121,8 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
     UserError: something is in neither place, says what, and which command gets it; or a
       configuration lies beside the checkpoint without the vocabulary.
   """
+  if do_train:
+    checkpoints.check_restorable(model_dir)
   is_trained = checkpoints.latest(model_dir) is not None
   if not is_trained and model.init_checkpoint not in ("", "none"):
     model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
