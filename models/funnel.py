@@ -18,12 +18,11 @@ import tensorflow as tf
 
 from errors import UserError
 from models import layers
-from models.funnel_config import CLS_SEGMENT_ID, ModelConfig
+from models.funnel_config import CLS_SEGMENT_ID, MAX_ABSOLUTE_POSITIONS, ModelConfig
 
 v1 = tf.compat.v1
 
 LAYER_NORM_EPSILON = 1e-8
-MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
 
 
 class FunnelTFM:
@@ -83,7 +82,8 @@ class FunnelTFM:
         [B, T] for encoder_hiddens, 1 = padding; "encoder_output", the last of encoder_hiddens.
 
     Raises:
-      UserError: rel_attn_type is "null" and the length beyond its position table.
+      UserError: rel_attn_type is "null" and the length beyond its position table. A length that is
+        unknown when the graph is built is a tf.errors.InvalidArgumentError when it runs.
     """
     config = self._config_of_call(is_training, use_tpu)
     decode = use_decoder and len(config.blocks) > 1
@@ -190,10 +190,16 @@ class AttentionStructure:
 def _pad_inputs(config, inputs, seg_id, input_mask):
   """Fills in defaults and pads to a multiple of the total pooling: ids [B, L] and their Slots."""
   length = layers.shape_list(inputs)[1]
-  if config.rel_attn_type == "null" and isinstance(length, int) and length > MAX_ABSOLUTE_POSITIONS:
-    raise UserError(f"sequence length {length} is beyond the position table of rel_attn_type "
-                    f"\"null\" ({MAX_ABSOLUTE_POSITIONS}); lower --max_seq_length")
   inputs = tf.cast(inputs, tf.int32)
+  if config.rel_attn_type == "null":
+    beyond = (f"is beyond the position table of rel_attn_type \"null\" ({MAX_ABSOLUTE_POSITIONS}); "
+              f"lower --max_seq_length")
+    if not isinstance(length, int):
+      with tf.control_dependencies([tf.debugging.assert_less_equal(
+          length, MAX_ABSOLUTE_POSITIONS, f"the sequence length {beyond}")]):
+        inputs = tf.identity(inputs)
+    elif length > MAX_ABSOLUTE_POSITIONS:
+      raise UserError(f"sequence length {length} {beyond}")
   seg_id = tf.zeros_like(inputs) if seg_id is None else tf.cast(seg_id, tf.int32)
   mask = tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask,
                                                                               tf.float32)

@@ -13,6 +13,7 @@ from models.bert import read_json
 
 v1 = tf.compat.v1
 
+MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
 CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
 NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
 
@@ -121,6 +122,11 @@ class ModelConfig:
   def total_pooling(self) -> int:
     """How many tokens of the input one token of the last block stands for."""
     return self.pooling_size ** (len(self.blocks) - 1)
+
+  @property
+  def max_position_embeddings(self) -> int | None:
+    """The longest sequence the model can read; None without a position table."""
+    return MAX_ABSOLUTE_POSITIONS if self.rel_attn_type == "null" else None
 
   @property
   def reserved_positions(self) -> int:

@@ -21,6 +21,7 @@ from errors import UserError
 from models import funnel, funnel_heads, layers, pretraining
 from models.funnel import FunnelTFM
 from models.funnel_config import ModelConfig
+from training import config, runner
 
 v1 = tf.compat.v1
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -473,6 +474,23 @@ def test_null_has_absolute_positions_and_no_relative_ones():
   assert not any("r_r_bias" in name or "seg_embed/" in name or "/r/" in name for name in names)
   assert np.abs(a[1] - b[1][:, ::-1]).max() > 1e-3
   assert_close(a, by_product)
+
+
+@pytest.mark.smoke
+def test_null_refuses_lengths_beyond_its_table():
+  """Lengths that are known only when the graph runs, and --max_seq_length before any work."""
+  model_config = ModelConfig(**dict(TINY, rel_attn_type="null"))
+  with graph() as session:
+    ids = v1.placeholder(tf.int32, [None, None])
+    outputs = hiddens(FunnelTFM(model_config), ids)[-1]
+    assign(session)
+    session.run(outputs, {ids: np.ones([1, 512])})
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(512\); lower --max_seq_length"):
+      session.run(outputs, {ids: np.ones([1, 513])})
+  experiment = config.Experiment()
+  experiment.data.max_seq_length = 513
+  with pytest.raises(UserError, match="--max_seq_length=513 is beyond .*512 positions"):
+    runner.Runner(experiment, model_config, task=None)
 
 
 # Numbers: gradients, precision, dropout, initial values

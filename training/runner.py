@@ -318,7 +318,7 @@ class Runner:
       tokenization.check_vocab(self.tokenizer, self.model_config.vocab_size,
                                experiment.model.model_config)
       self._check_own_vocab()
-    limit = getattr(self.model_config, "max_position_embeddings", None)
+    limit = self.model_config.max_position_embeddings
     if limit and experiment.data.max_seq_length > limit:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
