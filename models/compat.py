@@ -247,7 +247,7 @@ def transformer_model(input_tensor: tf.Tensor, attention_mask: tf.Tensor | None 
     raise ValueError(f"hidden_size {hidden_size} must be the input's width, {width}, and a "
                      f"multiple of num_attention_heads, {num_attention_heads}")
   config = bert.BertConfig(
-      vocab_size=0, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
+      vocab_size=1, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
       num_attention_heads=num_attention_heads, intermediate_size=intermediate_size,
       hidden_dropout_prob=hidden_dropout_prob or 0.0,
       attention_probs_dropout_prob=attention_probs_dropout_prob or 0.0,

@@ -37,6 +37,12 @@ class Sequences:
   cls_segment_id: int = 0
   reserved_positions: int = 0
 
+  def __post_init__(self):
+    if self.max_seq_length - self.reserved_positions < 5:
+      raise UserError(f"--max_seq_length={self.max_seq_length}: the model needs the last "
+                      f"{self.reserved_positions} positions as padding, which leaves no room for "
+                      f"text; make records of longer sequences")
+
   def cut(self, ids, segment_ids, length):
     """Cuts sequences [B, L] of `length` [B] tokens so that the reserved positions are padding.
 
@@ -240,14 +246,12 @@ class PretrainingTask(base.Task):
                          "disc": self._disc_coeff * outputs["discriminator_losses"]}, counts)
 
   def _output(self, losses, counts):
-    sums = {name: tf.reduce_sum(value) for name, value in counts.items()}
-    sums["examples"] = tf.cast(tf.size(counts["tokens"]), tf.float32)
-    return base.TaskOutput(losses, counts, sums)
+    return base.TaskOutput(losses, counts, {
+        name: tf.reduce_sum(value) for name, value in counts.items()})
 
   def monitors(self, sums):
     values = rates(sums, tf.math.divide_no_nan)
     values["perplexity"] = tf.exp(values.pop("masked_lm_loss"))
-    values["tokens_per_example"] = sums["tokens"] / sums["examples"]
     return values
 
   def score(self, split, predictions):

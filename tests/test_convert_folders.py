@@ -330,8 +330,8 @@ def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
   assert_same(read_tf(tmp_path / "slim"), best)
   for name in ("bert_config.json", "vocab.txt"):
     assert (tmp_path / "slim" / name).read_text() == (run / name).read_text()
-  cc.tf_to_hf(str(run / "best"), str(tmp_path / "hf"))
-  assert ID2LABEL.items() <= read(tmp_path / "hf" / "config.json").items()
+  cc.tf_to_hf(str(run / "best"), str(tmp_path / "back"))
+  assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
 
 
 def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):

@@ -72,7 +72,8 @@ def test_training_learns_and_everything_is_written(trained):
   lines = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
   train = [line for line in lines if line["kind"] == "train"]
   assert [line["step"] for line in train] == [10, 20, 30, 40, 48]
-  assert {"loss", "learning_rate", "gradient_norm", "examples_per_second"} <= set(train[0])
+  assert {"loss", "learning_rate", "gradient_norm", "examples_per_second",
+          "tokens_per_second"} <= set(train[0])
   assert [line["step"] for line in lines if line["kind"] == "eval"] == [24, 48]
   events = [(v.tag, e.step, v.simple_value) for f in tf.io.gfile.glob(str(model_dir / "events.*"))
             for e in tf.compat.v1.train.summary_iterator(f) for v in e.summary.value]

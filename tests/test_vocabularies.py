@@ -104,7 +104,7 @@ def test_script_warns_of_casing_once_with_many_workers(tmp_path):
   _, err = tiny.run(
       "create_pretraining_data.py", f"--input_file={tmp_path / 'text.txt'}", "--dupe_factor=1",
       f"--output_file={tmp_path / 'a'},{tmp_path / 'b'}", "--max_seq_length=32",
-      f"--vocab_file={write_vocab(tmp_path, CASED)}", "--num_workers=2")
+      f"--vocab_file={write_vocab(tmp_path, CASED)}", "--num_workers=2", "--do_lower_case")
   assert err.count("the vocabulary is cased, but the text is lower-cased") == 1
 
 

@@ -300,7 +300,10 @@ def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
             for name, values in output.losses.items()}
   kinds = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
   sums = {SUM + name: value for name, value in output.sums.items()}
-  return {"loss": tf.add_n(list(losses.values())), **sums, **kinds}
+  mask = features["input_mask"]
+  tokens_per_example = tf.reduce_sum(mask) / tf.shape(mask)[0]  # true division
+  return {"loss": tf.add_n(list(losses.values())), **sums, **kinds,
+          "tokens_per_example": tf.cast(tokens_per_example, tf.float32)}
 
 
 def _replica_means(strategy, scalars):
