@@ -34,11 +34,6 @@ def classification_logits(config: ModelConfig, summary: tf.Tensor, num_outputs: 
     return layers.dense(tf.cast(summary, tf.float32), num_outputs, "logit", config.initializer)
 
 
-def regression_logits(config: ModelConfig, summary: tf.Tensor, scope: str) -> tf.Tensor:
-  """One number per sequence, variables model/`scope`/logit: [B, M] -> float32 [B]."""
-  return classification_logits(config, summary, 1, scope)[:, 0]
-
-
 def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
                 scope: str = "race") -> tf.Tensor:
   """Scores of a question's options, variables model/`scope`/logits.
@@ -55,17 +50,6 @@ def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
   with _scope(f"model/{scope}"):
     logits = layers.dense(tf.cast(summary, tf.float32), 1, "logits", config.initializer)
   return tf.reshape(logits, [-1, num_options])
-
-
-def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Cross entropy of each example: logits [..., classes], int labels [...] -> float32 [...]."""
-  return tf.nn.sparse_softmax_cross_entropy_with_logits(
-      labels=labels, logits=tf.cast(logits, tf.float32))
-
-
-def regression_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-  """Squared error of each example: [B], [B] -> float32 [B]."""
-  return tf.square(logits - tf.cast(labels, tf.float32))
 
 
 # Masked language model and ELECTRA

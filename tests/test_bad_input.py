@@ -179,12 +179,32 @@ def test_copy_replaces_the_old_copy(workspace, tmp_path):
                                           "bert_model.ckpt.index", "checkpoint", "mine.txt"]
 
 
+def test_errors_that_are_not_about_files_are_defects():
+  for error, expected in (
+      (tf.errors.NotFoundError(None, None, "/a/b.tfrecord; No such file or directory"), True),
+      (tf.errors.FailedPreconditionError(None, None, "/a; Is a directory"), True),
+      (tf.errors.DataLossError(None, None, "corrupted record at 12"), True),
+      (tf.errors.NotFoundError(None, None, "Key bert/x not found in checkpoint"), False),
+      (tf.errors.FailedPreconditionError(None, None, "Attempting to use uninitialized value"),
+       False)):
+    assert runner.is_file_error(error) == expected, error.message
+
+
 # ---- Devices and settings, in process -----------------------------------------------------------
 
 
 def test_batches_that_devices_cannot_share():
   with pytest.raises(UserError, match="--train_batch_size=9 .* does not divide by 2"):
     estimator.find_devices(config.Runtime(num_core_per_host=2), 9)
+
+
+@pytest.mark.parametrize("num_gpus, batch, steps, used, message", [
+    (8, 12, 1, 6, "Only 6 of the 8 GPUs are used: --train_batch_size=12 does not divide by 8; 8 or "
+     "16 would use all"), (2, 7, 1, 1, "; 6 or 8 would use all"), (4, 3, 1, 3, "; 4 would use all"),
+    (4, 18, 3, 3, "divide by 4 times 3 micro-batches; 12 or 24 would"), (4, 8, 1, 4, "")])
+def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, used, message):
+  assert estimator.num_even_devices(num_gpus, batch, steps) == used
+  assert message in caplog.text and bool(caplog.text) == bool(message)
 
 
 def test_recipes_fill_what_was_not_given():

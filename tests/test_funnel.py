@@ -87,6 +87,10 @@ def assert_close(actual, expected, atol=1e-5):
 # The originals' numbers
 
 
+def cross_entropy(logits, labels):
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
 def build(kind, path, config, options, features, model):
   """Outputs of one kind of golden file as tensors."""
   names = ("masked_input", "seg_id", "input_mask") if kind == "mlm" else (
@@ -101,9 +105,10 @@ def build(kind, path, config, options, features, model):
   if kind in ("cls", "reg", "race"):
     summary, _ = model.get_pooled_output(ids, False, seg_id=seg, input_mask=mask)
     logits = {"cls": lambda: funnel_heads.classification_logits(config, summary, 3, "cola"),
-              "reg": lambda: funnel_heads.regression_logits(config, summary, "sts-b"),
+              "reg": lambda: funnel_heads.classification_logits(
+                  config, summary, 1, "sts-b")[:, 0],
               "race": lambda: funnel_heads.race_logits(config, summary)}[kind]()
-    loss = funnel_heads.regression_loss if kind == "reg" else funnel_heads.classification_loss
+    loss = tf.math.squared_difference if kind == "reg" else cross_entropy
     return {"logits": logits, "per_example_loss": loss(logits, features["label_ids"])}
   last, *every = hiddens(model, ids, seg, mask)
   if kind == "hid":
@@ -113,7 +118,7 @@ def build(kind, path, config, options, features, model):
     logits, target = funnel_heads.mlm_logits(config, last, positions), features["target"]
     sums = pretraining.masked_token_losses(logits, target, tf.ones_like(target, tf.float32))
     return {"lm_logits": logits, "loss": tf.reduce_mean(sums) / target.shape[1],
-            "per_token_loss": funnel_heads.classification_loss(logits, target)}
+            "per_token_loss": cross_entropy(logits, target)}
   settings = {k: options[k] for k in ("conditional_end", "use_answer_class")}
   if "_train_" in path:
     return funnel_heads.squad_train(config, last, features, False, **settings)

@@ -46,7 +46,8 @@ def test_steps_are_updates_and_not_calls(tmp_path, monkeypatch):
   assert shown == [125, 150, 175, 200]
   lines = [json.loads(line) for line in open(tmp_path / "metrics.jsonl")]
   assert lines == [{"kind": "train", "step": step, "loss": loss, "tokens_per_example": 5.0,
-                    "examples_per_second": 100.0, "tokens_per_second": 500.0}
+                    "milliseconds_per_step": 80.0, "examples_per_second": 100.0,
+                    "tokens_per_second": 500.0}
                    for step, loss in ((150, 3.0), (200, 1.0))]
   events = [(e.step, {v.tag: v.simple_value for v in e.summary.value})
             for path in tmp_path.glob("events.*") for e in v1.train.summary_iterator(str(path))

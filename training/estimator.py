@@ -27,6 +27,7 @@ from models import layers
 from tasks.base import Task, TaskOutput
 from training import accumulation, checkpoints, config, inputs, paths
 
+log = logging.getLogger(__name__)
 v1 = tf.compat.v1
 
 # ---- The estimator library ----------------------------------------------------------------------
@@ -147,6 +148,9 @@ def find_devices(runtime: config.Runtime, train_batch_size: int,
   Raises:
     UserError: no TPU or too few GPUs, or a batch that cannot be dealt out evenly.
   """
+  if runtime.num_hosts != 1:
+    raise UserError(f"--num_hosts={runtime.num_hosts}: training on several hosts is not supported, "
+                    f"use --num_hosts=1")
   parts = accumulation_steps * (runtime.num_core_per_host or 1)
   if accumulation_steps > 1 and train_batch_size % parts:
     raise UserError(f"--train_batch_size={train_batch_size} is the batch of one update and does "
@@ -161,9 +165,8 @@ def find_devices(runtime: config.Runtime, train_batch_size: int,
   if gpus and wanted > len(gpus):
     raise UserError(f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
                     f"lower it, or leave it out to use all")
-  if not wanted:  # unasked, as many GPUs as share the batch evenly
-    wanted = max(n for n in range(1, len(gpus or [0]) + 1)
-                 if train_batch_size % (n * accumulation_steps) == 0)
+  if not wanted:
+    wanted = num_even_devices(len(gpus or [0]), train_batch_size, accumulation_steps)
   if train_batch_size % wanted:
     raise UserError(f"--train_batch_size={train_batch_size} is the batch of all devices together "
                     f"and does not divide by {wanted} of them")
@@ -175,6 +178,20 @@ def find_devices(runtime: config.Runtime, train_batch_size: int,
   # The default all-reduce hangs on virtual CPU devices.
   return Devices(f"{wanted} x virtual CPU", wanted, tf.distribute.MirroredStrategy(
       _virtual_cpus(wanted), tf.distribute.ReductionToOneDevice()))
+
+
+def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: int = 1) -> int:
+  """Largest number of GPUs that share a batch evenly; logs a warning if it is not all of them."""
+  used = max(n for n in range(1, num_gpus + 1)
+             if train_batch_size % (n * accumulation_steps) == 0)
+  if used < num_gpus:
+    unit = num_gpus * accumulation_steps
+    below = train_batch_size // unit * unit
+    sizes = f"{below} or {below + unit}" if below else f"{unit}"
+    parts = f" times {accumulation_steps} micro-batches" if accumulation_steps > 1 else ""
+    log.warning("Only %d of the %d GPUs are used: --train_batch_size=%d does not divide by %d%s; "
+                "%s would use all", used, num_gpus, train_batch_size, num_gpus, parts, sizes)
+  return used
 
 
 def _resolve_tpu(runtime):

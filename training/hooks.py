@@ -181,6 +181,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._last_time = now
     values = {name: float(value) for name, value in run_values.results.items()}
     if self._timed_steps:
+      values["milliseconds_per_step"] = round(1000 * self._seconds / self._timed_steps, 2)
       values["examples_per_second"] = round(
           self._batch_size * self._timed_steps / self._seconds, 2)
       if "tokens_per_example" in values:
@@ -188,7 +189,9 @@ class ProgressHook(v1.train.SessionRunHook):
             values["tokens_per_example"] * values["examples_per_second"], 1)
     self._bar.set_postfix({
         "loss": f"{values['loss']:.4f}", "lr": f"{values.get('learning_rate', 0):.2e}",
-        "ex/s": f"{values.get('examples_per_second', 0):.1f}"}, refresh=False)
+        "ms/step": f"{values.get('milliseconds_per_step', 0):.0f}",
+        "ex/s": f"{values.get('examples_per_second', 0):.1f}",
+        "tokens/s": f"{values.get('tokens_per_second', 0):.0f}"}, refresh=False)
     self._bar.update(self._step - self._bar.n)
     if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
       self._log.write("train", self._step, values)

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Set
@@ -59,15 +60,28 @@ def run_main(main: Callable[[], None],
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
                f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
                f"({_first_line(error)})")
-    except (tf.errors.FailedPreconditionError, tf.errors.NotFoundError, tf.errors.DataLossError,
-            tf.errors.PermissionDeniedError, tf.errors.OutOfRangeError) as error:
-      # A file that is a folder, vanished, or is damaged; the message names it.
+    except tf.errors.OpError as error:
+      if not is_file_error(error):
+        print("The following is a defect of the scripts, not of your files or flags; please report "
+              "it with your command.", file=sys.stderr)
+        raise
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {_first_line(error)}")
     except KeyboardInterrupt:
       print(f"Interrupted. {what_stays}", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
+
+
+# What TensorFlow says of a file that is a folder, vanished, or cannot be read.
+_FILE_ERROR = re.compile(r"No such file|[Nn]ot a directory|[Ii]s a directory|matching files|"
+                         r"Permission denied|gs://|No space left")
+
+
+def is_file_error(error: tf.errors.OpError) -> bool:
+  """Whether TensorFlow's error is about a file; its message then names the file."""
+  kinds = tf.errors.DataLossError | tf.errors.OutOfRangeError | tf.errors.PermissionDeniedError
+  return isinstance(error, kinds) or bool(_FILE_ERROR.search(error.message or ""))
 
 
 def _first_line(error):
