@@ -91,6 +91,10 @@ def cross_entropy(logits, labels):
   return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
+def squared_error(logits, labels):
+  return tf.square(logits - tf.cast(labels, tf.float32))
+
+
 def build(kind, path, config, options, features, model):
   """Outputs of one kind of golden file as tensors."""
   names = ("masked_input", "seg_id", "input_mask") if kind == "mlm" else (
@@ -108,7 +112,7 @@ def build(kind, path, config, options, features, model):
               "reg": lambda: funnel_heads.classification_logits(
                   config, summary, 1, "sts-b")[:, 0],
               "race": lambda: funnel_heads.race_logits(config, summary)}[kind]()
-    loss = tf.math.squared_difference if kind == "reg" else cross_entropy
+    loss = squared_error if kind == "reg" else cross_entropy
     return {"logits": logits, "per_example_loss": loss(logits, features["label_ids"])}
   last, *every = hiddens(model, ids, seg, mask)
   if kind == "hid":
