@@ -158,7 +158,7 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) ->
   for name, value in found.items():
     if name not in given and getattr(tokenizer, name) != value:
       setattr(tokenizer, name, value)
-      log.info("%s=%s, as %s says", name, value, folder)
+      log.info("%s=%s, taken from the folder of %s", name, value, tokenizer.tokenizer_path)
 
 
 def copy_files(source: str, target: str, vocab_name: str) -> None:
