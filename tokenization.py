@@ -139,7 +139,7 @@ def vocab_casing(vocab: Iterable[str]) -> str | None:
 
 
 def _has_accents(vocab: Iterable[str]) -> bool:
-  """Whether at least 1% of the tokens with letters have an accent."""
+  """Returns whether at least 1% of the tokens with letters have an accent."""
   return _share([not token.isascii() and any(
     unicodedata.category(char) == "Mn" for char in unicodedata.normalize("NFD", token))
                  for token in vocab if token.upper() != token.lower()]) >= 0.01
@@ -731,7 +731,7 @@ def get_tokenizer(
 
 
 def is_padded(num_tokens: int, num_rows: int) -> bool:
-  """Whether an embedding table of num_rows is one of num_tokens, padded to 8, 64 or 128 rows.
+  """Returns True if a table of num_rows is one of num_tokens, padded to 8, 64 or 128 rows.
 
   NVIDIA's and other programs round the size of the table up to a multiple of these.
   """
@@ -740,7 +740,7 @@ def is_padded(num_tokens: int, num_rows: int) -> bool:
 
 
 def fits_table(num_tokens: int, vocab_size: int, config_file: str) -> bool:
-  """Whether a vocabulary has a token for each row of the embedding table that is no padding.
+  """Returns True if a vocabulary has a token for each row of the table that is no padding.
 
   Args:
     num_tokens: size of the vocabulary.

@@ -59,7 +59,7 @@ _IGNORED = frozenset("""
 
 
 def is_hugging_face(values: dict[str, Any]) -> bool:
-  """Whether a configuration is in the form of Hugging Face's config.json."""
+  """Returns whether a configuration is in the form of Hugging Face's config.json."""
   return not _HUGGING_FACE_KEYS.isdisjoint(values)
 
 

@@ -90,7 +90,7 @@ def random_uniform(shape: tf.Tensor, name: str, rows: tf.Tensor | None = None) -
   So a run that was stopped and restarted draws what an uninterrupted one draws. Replicas of
   MirroredStrategy build in name scopes of their own ("replica_1/...") and so draw differently; see
   `replica` for the cores of a TPU. In a graph without a global step (a user's own program) every
-  session.run draws anew.
+  session.run draws other numbers.
 
   Args:
     shape: int32 vector.

@@ -207,7 +207,7 @@ def canonical_name(task_name: str) -> str:
 
 
 def share_models(name: str, other: str) -> bool:
-  """Whether a model of one task serves the other: own files of any format, parts of MNLI."""
+  """Returns whether a model of one task serves the other: own files of any format, or MNLI's."""
   kinds = ["own files" if task in FILE_TASKS else task.split("_")[0] for task in (name, other)]
   return kinds[0] == kinds[1]
 

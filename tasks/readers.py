@@ -180,7 +180,7 @@ _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
 
 
 def _is_quoted(text):
-  """Whether a TSV file's quotation marks are its writer's, around cells, or part of the texts.
+  """Returns True if a TSV file's quotation marks are its writer's, False if they are text.
 
   They are the writer's if one of _WRITERS writes exactly these. Cells of the texts a <tab> b and
   I "see" it, and what is no writer's:

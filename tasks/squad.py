@@ -295,7 +295,7 @@ class SquadTask(base.RawDataTask):
 
   @property
   def version_2(self) -> bool:
-    """Whether "no answer" is an answer.
+    """Returns whether "no answer" is an answer.
 
     1. As the flags say, 2. as the evaluated file is, 3. as the training file was, if the evaluated
     file has no answers.

@@ -398,7 +398,7 @@ FAMILIES = {family.model_type: family for family in (BERT, FUNNEL)}
 
 
 def labels_tokens(values: dict[str, Any]) -> bool:
-  """Whether the classifier of a config.json labels tokens, under the names of one of sequences."""
+  """Returns True if the classifier of a config.json labels tokens; its tensors do not tell."""
   return any("ForTokenClassification" in name for name in values.get("architectures") or ())
 
 

@@ -66,7 +66,7 @@ def _identities(path: str) -> set:
 
 
 def is_same(one: str, other: str) -> bool:
-  """Whether two paths are the same file or folder, also through links."""
+  """Returns whether two paths are the same file or folder, also through links."""
   return not _identities(one).isdisjoint(_identities(other))
 
 

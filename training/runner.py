@@ -79,7 +79,7 @@ _FILE_ERROR = re.compile(r"No such file|[Nn]ot a directory|[Ii]s a directory|mat
 
 
 def is_file_error(error: tf.errors.OpError) -> bool:
-  """Whether TensorFlow's error is about a file; its message then names the file."""
+  """Returns whether TensorFlow's error is about a file; its message then names the file."""
   kinds = tf.errors.DataLossError | tf.errors.OutOfRangeError | tf.errors.PermissionDeniedError
   return isinstance(error, kinds) or bool(_FILE_ERROR.search(error.message or ""))
 
