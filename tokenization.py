@@ -481,7 +481,7 @@ class _Tokenizer:
     elif casing == "uncased" and not self.lowercases:
       _warn_once(f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
                  "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)")
-    if strips_accents and _has_accents(self.vocab):
+    elif strips_accents and _has_accents(self.vocab):
       _warn_once(f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
                  f"text, so its tokens with accents are not used; pass {flag}")
 
