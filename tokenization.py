@@ -45,6 +45,9 @@ def convert_to_unicode(text: str | bytes) -> str:
   raise ValueError(f"text must be str or bytes, not {type(text).__name__}")
 
 
+printable_text = convert_to_unicode  # in BERT they differ on Python 2
+
+
 def whitespace_tokenize(text: str) -> list[str]:
   """Splits at runs of whitespace; an empty or blank text gives an empty list."""
   return text.split()
@@ -113,6 +116,42 @@ def _read_tokens(vocab_file: str) -> list[str]:
     _warn_once(f"{vocab_file}: {len(repeated)} repeated tokens, whose last line counts: "
                f"{', '.join(repeated[:5])}{', ...' if len(repeated) > 5 else ''}")
   return lines
+
+
+# ---- BERT's functions of a vocabulary ------------------------------------------------------------
+
+
+def convert_by_vocab(vocab: dict, items: Iterable) -> list:
+  """Returns vocab[item] of each item; KeyError for one that the vocabulary lacks."""
+  return [vocab[item] for item in items]
+
+
+def convert_tokens_to_ids(vocab: dict[str, int], tokens: Iterable[str]) -> list[int]:
+  """Returns the ids of tokens by a dict from load_vocab."""
+  return convert_by_vocab(vocab, tokens)
+
+
+def convert_ids_to_tokens(inv_vocab: dict[int, str], ids: Iterable[int]) -> list[str]:
+  """Returns the tokens of ids by a dict from id to token."""
+  return convert_by_vocab(inv_vocab, ids)
+
+
+# The folders of Google's checkpoints, such as uncased_L-12_H-768_A-12 and wwm_cased_L-24_...; their
+# multilingual model of that name and their Chinese model are uncased.
+_MODEL_FOLDER = re.compile(r"(?:^|.*_)(cased|uncased|multilingual|chinese)_L-\d+_H-\d+_A-\d+$")
+
+
+def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
+  """Raises ValueError if the folder's name in the path of a checkpoint says another casing.
+
+  Names other than those of Google's folders are not checked.
+  """
+  for name in (init_checkpoint or "").split("/"):
+    match = _MODEL_FOLDER.match(name)
+    if match and do_lower_case != (match[1] != "cased"):
+      raise ValueError(f"do_lower_case is {do_lower_case}, but {init_checkpoint} is "
+                       f"{'a cased' if do_lower_case else 'an uncased'} model; pass "
+                       f"--do_lower_case={not do_lower_case}")
 
 
 # Symbols such as [CLS], [unused7] and <pad> say nothing about the text of a vocabulary.
@@ -442,7 +481,7 @@ class _Tokenizer:
     elif casing == "uncased" and not self.lowercases:
       _warn_once(f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
                  "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)")
-    if strips_accents and _has_accents(self.vocab):
+    elif strips_accents and _has_accents(self.vocab):
       _warn_once(f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
                  f"text, so its tokens with accents are not used; pass {flag}")
 

@@ -97,6 +97,9 @@ def test_accents_that_are_stripped_are_logged(tmp_path, caplog):
   (message,) = warnings(caplog, path, True)
   assert "the vocabulary has accents" in message and "--nostrip_accents" in message
   assert warnings(caplog, path, True, strip_accents=False) == []
+  path = write_vocab(tmp_path, [*CASED, "für"], "cased.txt")
+  (message,) = warnings(caplog, path, True)  # the right casing keeps accents too
+  assert "the vocabulary is cased" in message and warnings(caplog, path, False) == []
 
 
 def test_script_warns_of_casing_once_with_many_workers(tmp_path):
