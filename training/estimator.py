@@ -289,10 +289,7 @@ def build_model_fn(experiment: config.Experiment, task: Task, model_config, devi
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not use_tpu:
-      scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
-      if optimizer.gradient_norm is not None:  # None in all replicas but the first
-        _monitor({"learning_rate": learning_rate, "gradient_norm": optimizer.gradient_norm,
-                  **_monitors(task, scalars)})
+      _add_monitors(task, scalars, optimizer.gradient_norm, learning_rate)
     scaffold_fn = None
     if not restored:
       initialize = lambda: checkpoints.initialize(experiment.model)
@@ -328,16 +325,17 @@ def _replica_means(strategy, scalars):
           for name, value in scalars.items()}
 
 
-def _monitors(task: Task, scalars: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The scalars of a whole batch with the task's monitors instead of its sums."""
+def _add_monitors(task: Task, scalars: dict[str, tf.Tensor], gradient_norm: tf.Tensor | None,
+                  learning_rate: tf.Tensor) -> None:
+  """Adds the scalars of the whole batch, over all replicas, to those that training logs."""
+  scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
+  if gradient_norm is None:  # in all replicas but the first
+    return
   sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
   others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
-  return {**others, **task.monitors(sums)}
-
-
-def _monitor(scalars: dict[str, tf.Tensor]) -> None:
-  """Adds scalars to those that training shows and logs."""
-  for name, value in scalars.items():
+  values = {"learning_rate": learning_rate, "gradient_norm": gradient_norm, **others,
+            **task.monitors(sums)}
+  for name, value in values.items():
     v1.add_to_collection(MONITORS, (name, value))
 
 
