@@ -236,7 +236,11 @@ def check_form(settings: config.Pretraining, given: set[str]) -> None:
 
 
 def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set[str]) -> None:
-  """Fills settings from the records' metadata; UserError where the user gave others."""
+  """Fills settings from the records' metadata, adds their names to `given`.
+
+  Raises:
+    UserError: the user gave another value; or neither the user nor the metadata give one.
+  """
   meta, data, settings = corpus.meta, experiment.data, experiment.pretraining
   # Setting -> its section and the names under which the metadata of the two forms hold it.
   places = {"max_seq_length": (data, ("max_seq_length", "seq_len")),
@@ -255,6 +259,7 @@ def check_against_meta(corpus: Corpus, experiment: config.Experiment, given: set
                       f"the flags say {getattr(section, name)}. Leave --{name} out or make the "
                       f"records anew")
     setattr(section, name, value)
+    given.add(name)
   if data.max_seq_length is None:
     raise UserError("--max_seq_length is missing: the records have no metadata that tells it")
   if settings.max_predictions_per_seq is None:
@@ -344,7 +349,8 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
 
   Args:
     experiment: the flags; completed in place.
-    given: names that the user set.
+    given: names that the user set; those that the records or the trained model's folder hold are
+      added.
   """
   trainer, settings = experiment.trainer, experiment.pretraining
   wanted = {}
@@ -355,6 +361,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
   corpus = find_corpus(settings, trainer, wanted)
   check_form(settings, given)
   check_against_meta(corpus, experiment, given)
+  model_folder.take_settings(experiment, given, "pretraining")
   special_ids, vocab_size = find_symbols(corpus, experiment.tokenizer)
   model_config = find_model_config(experiment, vocab_size)
   loss_type = choose_loss(settings, model_config.family)
@@ -395,7 +402,7 @@ def main() -> None:
   experiment, given = read_experiment()
 
   def run_once(one: config.Experiment) -> dict[str, float]:
-    run = make_runner(one, given)
+    run = make_runner(one, set(given))
     run.check_before_work()
     return run.train_and_evaluate()
 

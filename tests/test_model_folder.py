@@ -154,3 +154,23 @@ def test_folders_of_earlier_versions(tmp_path):
   assert model_folder.read_settings(str(folder / "best"))["label_list"] == ["x", "y"]
   assert model_folder.read_settings(str(tmp_path)) == {}
   assert checkpoints.latest(str(folder)) is None
+
+
+def test_pretraining_goes_on_with_the_casing_of_its_folder(trained, tmp_path):
+  """The records of a later command may hold no casing, or another one."""
+  shutil.copytree(trained / "run", tmp_path / "run")
+  model_folder.write_settings(str(tmp_path / "run"), {"job": "pretraining", "uncased": False})
+  experiment, given = config.Experiment(), set()
+  experiment.trainer.model_dir, experiment.trainer.do_train = str(tmp_path / "run"), True
+  model_folder.take_settings(experiment, given, "pretraining")
+  assert not experiment.tokenizer.uncased
+  experiment.tokenizer.uncased = True
+  with pytest.raises(UserError, match="--uncased=True, but the model in .* was trained with False"):
+    model_folder.take_settings(experiment, {"uncased"}, "pretraining")
+
+
+def test_trials_have_the_settings_of_the_first(trained, tmp_path):
+  shutil.copytree(trained / "run", tmp_path / "run" / "trial_0")
+  experiment = config.Experiment()
+  experiment.trainer.model_dir = str(tmp_path / "run")
+  assert model_folder.trained_folder(experiment) == str(tmp_path / "run" / "trial_0")

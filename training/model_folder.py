@@ -80,11 +80,13 @@ def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
 def trained_folder(experiment: config.Experiment) -> str | None:
   """Folder of the trained model that a run continues, evaluates or predicts with.
 
-  This is model_dir if it has a checkpoint; without training also the folder of --init_checkpoint.
-  None if the run trains a new model.
+  This is model_dir (of several trials the first's) if it has a checkpoint; without training also
+  the folder of --init_checkpoint. None if the run trains a new model.
   """
-  if checkpoints.latest(experiment.trainer.model_dir):
-    return experiment.trainer.model_dir
+  model_dir = experiment.trainer.model_dir
+  for folder in (model_dir, os.path.join(model_dir, "trial_0")):
+    if checkpoints.latest(folder):
+      return folder
   return None if experiment.trainer.do_train else start_folder(experiment.model)
 
 
@@ -115,7 +117,7 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
   settings = read_settings(folder)
   fields = config.stored_fields(experiment, job)
   if settings.get("job", job) != job:
-    if folder == experiment.trainer.model_dir:
+    if folder != start_folder(experiment.model):
       raise UserError(f"{folder}: this folder holds a model of another job ({settings['job']}); "
                       f"use another --model_dir")
     fields = {name: fields[name] for name in TOKENIZER_SETTINGS}
