@@ -78,6 +78,18 @@ def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
       create_pretraining_data.Run(num_workers=1, overwrite_data=True)))
 
 
+@pytest.mark.parametrize("num_shards", [2, 4])
+def test_text_that_is_not_read_is_not_taken_for_old_record_files(folder, num_shards):
+  for name in ("wiki-00000-of-00004", "wiki-00003-of-00004"):
+    (folder / name).write_text(TEXT)
+  form = shards.BertForm(input_file=f"{folder}/a.txt", output_file=f"{folder}/wiki",
+                         num_shards=num_shards, max_seq_length=32, max_predictions_per_seq=5)
+  assert_refused(folder, lambda: create_pretraining_data.create(
+      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True)),
+      "wiki-0000[03]-of-00004: --overwrite_data would remove this file")
+
+
 @pytest.mark.parametrize("output", ["a.txt", "symbolic.txt", "hard.txt"])
 def test_a_vocabulary_does_not_replace_its_text(folder, output):
   settings = build_vocab.Vocabulary(input_file=f"{folder}/a.txt", overwrite_data=True)

@@ -779,6 +779,17 @@ def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
   create(funnel_form(text[0], folder, num_task=2, pass_id=1), vocab)  # another pass beside it
 
 
+@pytest.mark.parametrize("gzip_compress", [False, True])
+def test_old_record_files_are_removed_when_asked(tmp_path, text, vocab, gzip_compress):
+  """Complete or not, empty or not."""
+  form = bert_form(text[0], tmp_path / "x", num_shards=3, gzip_compress=gzip_compress)
+  create(form, vocab)
+  (tmp_path / "x-00000-of-00007").write_bytes(b"")
+  (tmp_path / "x-00001-of-00007.done.json").write_text('{"num_example": 0}')
+  create(dataclasses.replace(form, num_shards=2), vocab, overwrite_data=True)
+  assert sorted(os.listdir(tmp_path)) == ["x-00000-of-00002", "x-00001-of-00002", "x.meta.json"]
+
+
 def test_file_that_vanishes(tmp_path):
   piece = corpus.Piece(str(tmp_path / "gone.txt"), 0, 9)
   for path in (piece.path, "file://" + piece.path):

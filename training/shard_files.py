@@ -1,5 +1,6 @@
 """What is on disk of a set of pretraining shards: what is complete, what is missing, metadata."""
 
+import contextlib
 import logging
 import os
 import re
@@ -8,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from training import paths, records
+from training import paths, records, tfrecords
 from training.shards import Shard, temporary_prefix
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,24 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
   _check_settings(shard.marker, marker, settings)
   return (tf.io.gfile.exists(shard.path)
           and tf.io.gfile.stat(shard.path).length == marker.get("num_bytes"))
+
+
+def _is_own(path: str) -> bool:
+  """Whether a file can be of an earlier run: it has records, or JSON that tells their number."""
+  with tf.io.gfile.GFile(path, "rb") as reader:
+    start = reader.read(1024)
+  if start.startswith(b"{"):
+    with contextlib.suppress(UserError):
+      return "num_example" in records.read_json(path)
+  return tfrecords.is_start(start)
+
+
+def _check_own(removed: list[str]) -> None:
+  """UserError if a file whose name merely looks like that of a record file would be removed."""
+  for path in removed:
+    if _SHARD_NAME.search(path) and tf.io.gfile.exists(path) and not _is_own(path):
+      raise UserError(f"{path}: --overwrite_data would remove this file, which holds no records; "
+                      f"move it away, or choose another place for the output")
 
 
 def _remove(path: str) -> None:
@@ -102,7 +121,8 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, over
     The shards that are not there.
 
   Raises:
-    UserError: a folder cannot be written, the place is taken, or an input would be lost.
+    UserError: a folder cannot be written, the place is taken, or a file would be lost that is an
+      input or not of this script.
   """
   outputs = _outputs(planned, meta_path)
   paths.check_outputs(inputs, outputs)
@@ -118,7 +138,9 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, over
   leftovers = _find_leftovers(planned, meta_path, overwrite)
   paths.check_outputs(inputs, leftovers)
   # The markers go before the files that they declare complete.
-  for path in (*leftovers, *(reversed(outputs) if overwrite else ())):
+  removed = [*leftovers, *(reversed(outputs) if overwrite else ())]
+  _check_own(removed)
+  for path in removed:
     _remove(path)
   missing = [shard for shard in planned if not _is_complete(shard, settings)]
   if len(missing) < len(planned):

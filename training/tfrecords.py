@@ -11,6 +11,7 @@ and take a tenth of the memory, and the same features always give the same bytes
 
 import gzip
 import struct
+import zlib
 
 import numpy as np
 
@@ -81,6 +82,16 @@ def masked_crc(data: bytes) -> int:
   crc = int(np.bitwise_xor.reduce(_contributions[np.arange(size - 1, -1, -1), values]))
   crc ^= 0xFFFFFFFF
   return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def is_start(data: bytes) -> bool:
+  """Returns whether a file that starts with `data` (1 KB or the whole) is empty or has records."""
+  if data.startswith(b"\x1f\x8b"):
+    try:
+      data = zlib.decompressobj(wbits=31).decompress(data, 12)
+    except zlib.error:
+      return False
+  return not data or len(data) >= 12 and data[8:12] == struct.pack("<I", masked_crc(data[:8]))
 
 
 class Writer:
