@@ -362,7 +362,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
     settings["label_list"] = labels
   if not getattr(config, "truncate_seq", True):
     settings["truncate_seq"] = False  # net_config.json does not hold it
-  names = [config.file_name, "vocab.txt", *model_folder.names_of(settings), *checkpoint_files(name)]
+  names = [config.file_name, "vocab.txt", *model_folder.files_of(settings), *checkpoint_files(name)]
   check_new([input_dir], output_dir, names, overwrite)
   check_settings(output_dir, names)
   arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
@@ -480,7 +480,7 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   found = (model_folder.find_in(input_dir, [name]) for name in dict.fromkeys(
       [*model_folder.CONFIG_NAMES, *model_folder.VOCAB_NAMES, vocab_name]))
   side_files = {os.path.basename(path): path for path in found if path}
-  names = [*side_files, *model_folder.names_of(settings), *checkpoint_files(name)]
+  names = [*side_files, *model_folder.files_of(settings), *checkpoint_files(name)]
   check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
   check_settings(output_dir, names)
   size_before = tensors.size()

@@ -146,6 +146,53 @@ def test_predictions_do_not_replace_what_is_read(tmp_path):
   assert sorted(map(os.path.basename, records.raw_files(run.task))) == ["dev.tsv", "train.tsv"]
 
 
+@pytest.mark.parametrize("name", ["eval_results.txt", "eval_results.json", "metrics.jsonl",
+                                  "labels.json", "model_settings.json", "best/info.json"])
+@pytest.mark.parametrize("flag", ["do_train", "do_eval"])
+def test_training_and_evaluation_do_not_replace_what_is_read(tmp_path, name, flag):
+  run = tmp_path / "run"
+  (run / "best").mkdir(parents=True)
+  (run / name).write_text("text\tlabel\ngood\t1\nbad\t0\n")
+  (tmp_path / "test.tsv").symlink_to(run / name)
+  with pytest.raises(UserError, match=f"{name} is the same file as .*test.tsv, which is read"):
+    small_runner(tmp_path, trainer=config.Trainer(**{flag: True}))
+
+
+def test_training_does_not_replace_another_configuration(tmp_path):
+  tiny.write_encoder(tmp_path / "run", hidden_size=8)
+  os.remove(tmp_path / "run" / "checkpoint")
+  before = contents(tmp_path / "run")
+  with pytest.raises(UserError, match="run/bert_config.json: this configuration would be over"):
+    small_runner(tmp_path, trainer=config.Trainer(do_train=True))
+  assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("name, text", [
+    ("labels.json", '{"0": "mine"}'), ("labels.json", '["mine"]'),
+    ("model_settings.json", '{"job": "squad"}')])
+def test_training_does_not_replace_other_settings(tmp_path, name, text):
+  run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
+  (tmp_path / "run" / name).write_text(text)
+  assert_refused(tmp_path, run._write_model_files, f"{name}: training would overwrite this file")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+  for _ in range(2):
+    run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
+    run._write_model_files()
+
+
+def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
+  encoder = tmp_path / "encoder"
+  encoder.mkdir()
+  (encoder / "model_settings.json").write_text('{"uncased": true}')
+  run = small_runner(tmp_path, trainer=config.Trainer(do_train=True, model_dir=str(encoder)),
+                     model=config.Model(init_checkpoint=f"{encoder}/bert_model.ckpt"))
+  os.remove(encoder / "checkpoint")  # published encoders have none
+  run._write_model_files()
+  assert "classification" in (encoder / "model_settings.json").read_text()
+
+
 def test_training_does_not_replace_what_it_starts_from(tmp_path):
   best = tmp_path / "run" / "best"
   tiny.write_encoder(best)

@@ -57,18 +57,20 @@ def read_settings(folder: str | None) -> dict[str, Any]:
   return records.read_json(path) if path else {}
 
 
-def names_of(settings: dict[str, Any]) -> list[str]:
-  """Returns the names of the files that write_settings writes; none if there are no settings."""
-  names = [SETTINGS_NAME] if settings else []
-  return names + [LABELS_NAME] * (not settings.keys().isdisjoint(("task_name", "label_list")))
+def files_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns name -> contents of the files that hold the settings; none if there are no settings.
+
+  These are model_settings.json, and labels.json if the settings name a task or labels.
+  """
+  labels = {name: settings[name] for name in ("task_name", "label_list") if name in settings}
+  files = {SETTINGS_NAME: settings, LABELS_NAME: labels}
+  return {name: contents for name, contents in files.items() if contents}
 
 
 def write_settings(folder: str, settings: dict[str, Any]) -> None:
-  """Writes model_settings.json, and labels.json if the settings name a task or labels."""
-  records.write_json(os.path.join(folder, SETTINGS_NAME), settings)
-  labels = {name: settings[name] for name in ("task_name", "label_list") if name in settings}
-  if labels:
-    records.write_json(os.path.join(folder, LABELS_NAME), labels)
+  """Writes the files_of the settings."""
+  for name, contents in files_of(settings).items():
+    records.write_json(os.path.join(folder, name), contents)
 
 
 def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The same for every script. A script makes the task and hands over its settings.
 import copy
 import dataclasses
 import hashlib
+import json
 import logging
 import math
 import os
@@ -23,7 +24,7 @@ from absl import flags as absl_flags
 import modeling
 import tokenization
 from errors import UserError
-from tasks.base import Task
+from tasks.base import RawDataTask, Task
 from training import (
   checkpoints,
   config,
@@ -336,6 +337,7 @@ class Runner:
     if limit and experiment.data.max_seq_length > limit:
       raise UserError(f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
                       f"position table ({limit} positions in {experiment.model.model_config})")
+    self.check_outputs(())
     records.make_dirs(experiment.trainer.model_dir)
     if experiment.trainer.do_train:
       self._check_model_dir()
@@ -382,10 +384,25 @@ class Runner:
       raise UserError(f"{model.init_checkpoint}: training in {model_dir} would replace this "
                       f"checkpoint, from which it starts; choose another --model_dir")
     own = os.path.join(model_dir, self.model_config.file_name)
-    if (paths.is_same(own, model.model_config)
+    if (tf.io.gfile.exists(own)
         and modeling.load_config(own).to_dict() != self.model_config.to_dict()):
-      raise UserError(f"{own}: this configuration would be overwritten with the values of "
-                      f"--overwrite_keys; choose another --model_dir")
+      other = "--overwrite_keys" if paths.is_same(own, model.model_config) else model.model_config
+      raise UserError(f"{own}: this configuration would be overwritten with the values of {other}; "
+                      f"choose another --model_dir")
+
+  def _check_settings(self, files):
+    """UserError if model_dir has other settings than `files`, and no checkpoint they belong to."""
+    model_dir, start = self.experiment.trainer.model_dir, model_folder.start_folder(
+        self.experiment.model)
+    for name, contents in files.items():
+      path = os.path.join(model_dir, name)
+      # Training in the folder of the encoder continues the encoder's settings.
+      is_known = name == model_folder.SETTINGS_NAME and start and paths.is_same(start, model_dir)
+      if (not is_known and tf.io.gfile.exists(path)
+          and records.read_json(path) != json.loads(json.dumps(contents))):
+        raise UserError(f"{path}: training would overwrite this file with other settings, and "
+                        f"there is no checkpoint that it belongs to; move it away, or choose "
+                        f"another --model_dir")
 
   # -- data --
 
@@ -417,12 +434,25 @@ class Runner:
     return self._sources[kind]
 
   def check_outputs(self, outputs: Iterable[str]) -> None:
-    """UserError if one of the files that a script is to write is one that the run reads."""
+    """UserError if `outputs`, or what every run writes to model_dir, are files that it reads."""
     model, files = self.experiment.model, self.experiment.record_files
-    inputs = [*records.raw_files(self.task), model.model_config, files.input_meta_data_path,
+    inputs = [*(records.raw_files(self.task) if isinstance(self.task, RawDataTask) else ()),
+              model.model_config, files.input_meta_data_path,
               self.experiment.tokenizer.tokenizer_path,
               *(path for found in self.record_sets.values() for path in found.paths)]
-    paths.check_outputs(filter(None, inputs), outputs)
+    paths.check_outputs(filter(None, inputs), [*self._own_files(), *outputs])
+
+  def _own_files(self):
+    """Paths of the files with fixed names that training and evaluation write."""
+    trainer = self.experiment.trainer
+    if not (trainer.do_train or trainer.do_eval):
+      return []
+    names = ["metrics.jsonl", "eval_results.json", "eval_results.txt", "checkpoint",
+             os.path.join("best", "info.json"), *model_folder.SETTINGS_NAMES]
+    found = [os.path.join(trainer.model_dir, name) for name in names]
+    if trainer.num_trials > 1:
+      found.append(os.path.join(os.path.dirname(trainer.model_dir), "trials.json"))
+    return found
 
   def check_before_work(self) -> None:
     """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
@@ -526,6 +556,8 @@ class Runner:
       settings["vocab_file"] = os.path.basename(self._own_vocab_path())
     if hasattr(self.model_config, "truncate_seq"):
       settings["truncate_seq"] = self.model_config.truncate_seq
+    if not checkpoints.latest(model_dir):
+      self._check_settings(model_folder.files_of(settings))
     model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
       records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
