@@ -344,6 +344,16 @@ def make_task(experiment: config.Experiment, model_config: modeling.Config, corp
                                      settings.disc_coeff, settings.eval_split)
 
 
+def limit_evaluation(experiment: config.Experiment, corpus: Corpus) -> None:
+  """Sets the number of examples of --max_eval_batch batches; logs it if there are more."""
+  limit = experiment.pretraining.max_eval_batch * experiment.trainer.eval_batch_size
+  experiment.data.max_eval_examples = limit
+  found = corpus.record_sets.get("dev")
+  if found and limit < found.num_examples:
+    log.info("Evaluate on the first %d of %d examples (--max_eval_batch=%d)", limit,
+             found.num_examples, experiment.pretraining.max_eval_batch)
+
+
 def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner:
   """Everything that the flags ask for, checked.
 
@@ -380,7 +390,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
   else:
     experiment.model.init_checkpoint = "none"
   if settings.max_eval_batch > 0 and "max_eval_examples" not in given:
-    experiment.data.max_eval_examples = settings.max_eval_batch * trainer.eval_batch_size
+    limit_evaluation(experiment, corpus)
   return runner.Runner(experiment, model_config, task, corpus.record_sets)
 
 

@@ -671,6 +671,19 @@ def test_trials_and_a_limit_of_the_evaluation(made, tmp_path):
   assert few["data"] != whole["data"], "--max_eval_examples was overridden by --max_eval_batch"
 
 
+def test_a_limit_of_the_evaluation_is_logged(caplog):
+  """The default limits it, to a number of examples that depends on the batch size."""
+  caplog.set_level("INFO", "scripts.run_pretraining")
+  experiment = config.Experiment()
+  experiment.trainer.eval_batch_size = 4
+  for count in (400, 401):
+    assert not caplog.messages
+    run_pretraining.limit_evaluation(experiment, run_pretraining.Corpus(
+        {"dev": records.RecordSet(["x"], count)}, {}, ""))
+  assert caplog.messages == ["Evaluate on the first 400 of 401 examples (--max_eval_batch=100)"]
+  assert experiment.data.max_eval_examples == 400
+
+
 def test_mistakes_on_the_command_line(made, tmp_path):
   _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--loss_type=bert",
                     f"--model_config={made}/model/net_config.json", status=1)
