@@ -87,7 +87,8 @@ def main() -> None:
       raise UserError(f"--{name} is missing")
   task = make_task(experiment, settings)
   paths.check_outputs(
-      [*records.raw_files(task), experiment.tokenizer.tokenizer_path],
+      [*records.raw_files(task),
+       *model_folder.tokenizer_inputs(experiment.tokenizer.tokenizer_path)],
       [settings.meta_data_file_path, *(path + end for path in outputs.values()
                                        for end in ("", records.SIDE_TABLE))])
   vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)

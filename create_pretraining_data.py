@@ -184,7 +184,7 @@ def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
 def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenizer,
            run: Run) -> None:
   """Makes the record files that are not there, and their metadata."""
-  from training import shard_files
+  from training import model_folder, shard_files
 
   check_values(form)
   if not tokenizer.tokenizer_path:
@@ -200,7 +200,8 @@ def create(form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenize
     meta_path = form.meta_data_file_path or form.output_file.split(",")[0].strip() + ".meta.json"
   else:
     planned = plan_funnel(form, tokenizer.uncased, files)
-  inputs = [tokenizer.tokenizer_path, *(file.path for file in files)]
+  inputs = [*model_folder.tokenizer_inputs(tokenizer.tokenizer_path),
+            *(file.path for file in files)]
   missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data, inputs)
   if missing:
     check_paragraphs(files, job.settings["special_ids"], tokenizer.tokenizer_path)

@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import tokenization
 from errors import UserError
 from tasks import corpus
-from training import config, flags, hooks, paths, records, runner, shards
+from training import config, flags, hooks, model_folder, paths, records, runner, shards
 
 log = logging.getLogger("scripts.build_vocab")
 
@@ -159,7 +159,8 @@ def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
   if not 0 < settings.character_coverage <= 1:
     raise UserError(f"--character_coverage={settings.character_coverage}: must be a fraction")
   files = corpus.list_files(settings.input_file, "input_file")
-  paths.check_outputs([file.path for file in files], [path])
+  _, *settings_files = model_folder.tokenizer_inputs(path)
+  paths.check_outputs([*(file.path for file in files), *settings_files], [path])
   records.make_dirs(os.path.dirname(path), "--vocab_file")
   train = train_sentence_piece if tokenizer_settings.is_sent_piece else train_word_piece
   vocabulary = train(lambda desc: read_text(settings, files, desc), settings, tokenizer_settings)

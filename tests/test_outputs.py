@@ -13,8 +13,9 @@ import run_squad
 from errors import UserError
 from scripts import build_vocab
 from tasks import classification
-from training import config, paths, records, runner, shards
+from training import config, model_folder, paths, records, runner, shards
 
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "tokenizer.json", "model_settings.json")
 TEXT = "the film was good\nit was a great story\n\na dull film\nthe story is poor\n" * 30
 
 
@@ -58,7 +59,8 @@ def test_outputs_that_are_allowed(folder):
 @pytest.mark.parametrize("flags", [
     dict(output_file="a.txt"), dict(output_file="hard.txt"), dict(output_file="vocab.txt"),
     dict(output_file="new", meta_data_file_path="symbolic.txt"),
-    dict(output_file="new", meta_data_file_path="vocab.txt")])
+    dict(output_file="new", meta_data_file_path="vocab.txt"),
+    *(dict(output_file="new", meta_data_file_path=name) for name in TOKENIZER_SETTINGS)])
 def test_pretraining_data_keep_their_corpus(folder, flags):
   form = shards.BertForm(input_file=f"{folder}/a.txt", max_seq_length=32, max_predictions_per_seq=5,
                          **{name: f"{folder}/{value}" for name, value in flags.items()})
@@ -97,6 +99,18 @@ def test_a_vocabulary_does_not_replace_its_text(folder, output):
       settings, config.Tokenizer(tokenizer_path=f"{folder}/{output}")))
 
 
+@pytest.mark.parametrize("name", TOKENIZER_SETTINGS)
+def test_a_vocabulary_does_not_replace_settings(folder, name):
+  (folder / name).write_text("{}")
+  settings = build_vocab.Vocabulary(input_file=f"{folder}/a.txt", overwrite_data=True)
+  assert_refused(folder, lambda: build_vocab.build(
+      settings, config.Tokenizer(tokenizer_path=f"{folder}/{name}")))
+
+
+def test_the_settings_of_a_copy_may_be_in_the_folder_above():
+  assert "run/model_settings.json" in model_folder.tokenizer_inputs("run/best/vocab.txt")
+
+
 def test_finetuning_data_keep_their_files(tmp_path):
   data = tiny.write_cola(tmp_path / "CoLA")
   (tmp_path / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
@@ -104,6 +118,7 @@ def test_finetuning_data_keep_their_files(tmp_path):
   before = contents(tmp_path)
   for flags in (["train_data_output_path=x.tf_record", "meta_data_file_path=CoLA/train.tsv"],
                 ["train_data_output_path=link.tsv", "meta_data_file_path=meta"],
+                ["train_data_output_path=x", "meta_data_file_path=tokenizer_config.json"],
                 ["train_data_output_path=x", "eval_data_output_path=y",
                  "meta_data_file_path=CoLA/../x"]):
     flags = [f"--{flag.replace('=', f'={tmp_path}/')}" for flag in flags]

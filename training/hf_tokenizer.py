@@ -12,6 +12,8 @@ from training import records
 SETTINGS = {"uncased": ("do_lower_case", "lowercase"),
             "strip_accents": ("strip_accents", "strip_accents"),
             "tokenize_chinese_chars": ("tokenize_chinese_chars", "handle_chinese_chars")}
+# Files of the settings.
+FILE_NAMES = ("tokenizer_config.json", "tokenizer.json")
 # Classes that cut text as BERT's tokenizer does.
 _CLASSES = re.compile(r"((Bert|Funnel|Electra|DistilBert|PreTrained)Tokenizer(Fast)?"
                       r"|TokenizersBackend)$")

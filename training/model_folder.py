@@ -165,6 +165,14 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) ->
       log.info("%s=%s, taken from the folder of %s", name, value, tokenizer.tokenizer_path)
 
 
+def tokenizer_inputs(vocab_path: str) -> list[str]:
+  """Returns a vocabulary's path and those of the settings files beside it, which need not exist."""
+  folder = os.path.dirname(vocab_path)
+  names = (*SETTINGS_NAMES, *hf_tokenizer.FILE_NAMES)
+  above = [os.path.dirname(folder)] if os.path.basename(folder) == "best" else []
+  return [vocab_path, *(os.path.join(place, name) for place in (folder, *above) for name in names)]
+
+
 def copy_files(source: str, target: str, vocab_name: str) -> None:
   """Copies a model folder's configuration, vocabulary and settings to another folder."""
   for name in {*CONFIG_NAMES, *VOCAB_NAMES, *SETTINGS_NAMES, vocab_name}:
