@@ -141,10 +141,15 @@ def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
 def _split_quoted(text, delimiter):
   """Yields (1-based number of a row's first line, cells with their quotation marks).
 
-  Unlike the csv module it bounds no cell's length, and keeps the marks.
+  Unlike the csv module it bounds no cell's length, and keeps the marks. Rows end with \\n or
+  \\r\\n; with \\r alone if the file has no other line end.
   """
+  unquoted = re.sub('"[^"]*"', "", text)
+  # Where \n ends the rows, Python before 3.13 leaves a cell with a lone \r unquoted.
+  line_end, last = (r"\r", r"\r") if "\r" in unquoted and "\n" not in unquoted \
+      else (r"\r*\n", r"\n")  # \r\r\n: Windows line ends that were written in text mode
   pattern = re.compile(  # a cell, and the delimiter or line end after it
-      rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}\r\n]*)({delimiter}|\r\n?|\n|\Z)')
+      rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}{last}]*?)({delimiter}|{line_end}|\Z)')
   position, line, first_line, cells = 0, 1, 1, []
   while True:
     match = pattern.match(text, position)
@@ -154,7 +159,7 @@ def _split_quoted(text, delimiter):
     cell, end = match.groups()
     cells.append(cell)
     if cell.startswith('"'):
-      line += len(re.findall(r"\r\n?|\n", cell))
+      line += len(re.findall(line_end, cell))
     if end != delimiter:
       yield first_line, cells
       line += 1
@@ -169,12 +174,17 @@ def _cell_value(cell):
   return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
 
 
+def _is_minimal(value, is_quoted, characters='"\t\n'):
+  """Returns True for a cell of a writer that quotes these characters, and perhaps a lone \\r."""
+  return is_quoted == bool(re.search(f"[{characters}]", value)) or (is_quoted and "\r" in value)
+
+
 # Writers of quoted TSV files: (value, is quoted) -> whether the writer would write a cell so.
 _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
     # csv.QUOTE_MINIMAL, which is pandas' default; others also quote the empty cell
-    lambda value, is_quoted: is_quoted == bool(re.search('["\t\r\n]', value)) or not value,
+    lambda value, is_quoted: _is_minimal(value, is_quoted) or not value,
     # Excel
-    lambda value, is_quoted: is_quoted == bool(re.search('["\t\r\n,]', value)),
+    lambda value, is_quoted: _is_minimal(value, is_quoted, '"\t\n,'),
     # csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, R
     lambda value, is_quoted: is_quoted or bool(re.fullmatch(r"[-+\d.eE]*|nan|NA", value)))
 

@@ -80,6 +80,26 @@ def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
       == texts[0]
 
 
+@pytest.mark.parametrize("skip_bad_rows", [False, True])
+@pytest.mark.parametrize("mark", ["", '"'])
+@pytest.mark.parametrize("name, separator", [("tsv", "\t"), ("csv", ",")])
+def test_a_lone_carriage_return_is_text_if_line_feeds_end_the_rows(tmp_path, name, separator, mark,
+                                                                    skip_bad_rows):
+  """Python's csv module before 3.13 leaves such a cell unquoted, newer ones quote it."""
+  lines = ["text,label", '"good,film",1', f"{mark}lone\rcr{mark},0", '"it ""is"" fine",1']
+  (tmp_path / f"train.{name}").write_bytes("\n".join(lines).replace(",", separator).encode())
+  task = make_task(tmp_path, name, skip_bad_rows)
+  assert rows(task) == [(f"good{separator}film", None, "1"), ("lone\rcr", None, "0"),
+                        ('it "is" fine', None, "1")]
+
+
+def test_rows_that_end_with_a_lone_carriage_return(tmp_path):
+  (tmp_path / "train.csv").write_bytes(b'text,label\r"two\nlines",1\rb,0\r')
+  assert rows(make_task(tmp_path, "csv")) == [("two\nlines", None, "1"), ("b", None, "0")]
+  (tmp_path / "train.csv").write_bytes(b'text,label\r\r\n"a",1\r\r\nb,0\r\r\n')
+  assert rows(make_task(tmp_path, "csv")) == [("a", None, "1"), ("b", None, "0")]
+
+
 def test_files_of_the_benchmarks_are_never_quoted(tmp_path):
   (tmp_path / "train.tsv").write_text('sentence\tlabel\n"a ""b"""\t1\n')
   assert rows(make_task(tmp_path, "sst-2")) == [('"a ""b"""', None, "1")]
