@@ -216,6 +216,22 @@ def test_labels_that_are_one_number_in_two_spellings(tmp_path, name):
     rows(make_task(tmp_path, name))
 
 
+@pytest.mark.parametrize("labels, message", [
+    (["1", "1 "], "'1' and '1 ' are the same text"), (["pos", " pos"], "' pos' and 'pos' are the"),
+    (["1", "01"], "'01' and '1' are the same number"), (["1", "1.00"], "'1' and '1.00' are the"),
+    (["1e1", "10"], "'10' and '1e1' are the same number")])
+def test_labels_of_one_class_in_two_spellings(tmp_path, labels, message):
+  (tmp_path / "train.csv").write_text("text,label\nc,0\n" + "".join(f"a,{x}\n" for x in labels))
+  with pytest.raises(UserError, match=f"train.csv: the labels {message}"):
+    rows(make_task(tmp_path, "csv"))
+
+
+def test_labels_that_differ(tmp_path):
+  names = ["-1", "1", "2", "10", str(10**20), str(10**20 + 1), "10_0", "1_0", "A", "a", "nan"]
+  (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"a,{name}\n" for name in names))
+  assert make_task(tmp_path, "csv").labels == tuple(names)
+
+
 # ---- Compressed files ---------------------------------------------------------------------------
 
 
