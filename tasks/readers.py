@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import zlib
@@ -295,7 +296,7 @@ def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
       continue
     try:
       row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
     if not isinstance(row, dict):
       raise UserError(f"{path}: line {number}: not a JSON object but a {type(row).__name__}")
@@ -314,6 +315,18 @@ def _no_constant(name):
   raise ValueError(f"{name} is no number of JSON")
 
 
+def check_characters(text: str, place: str, key: str) -> str:
+  """Returns the text of a JSON value unchanged.
+
+  Raises:
+    UserError: half of a surrogate pair is in it, which a file cannot hold; JSON may escape one, as
+      in "\\ud83d". Names the place and the key.
+  """
+  if re.search("[\ud800-\udfff]", text):
+    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is no character")
+  return text
+
+
 def scalar_text(value: Any, place: str, key: str) -> str:
   """Text of a JSON value that is no list and no object.
 
@@ -321,7 +334,8 @@ def scalar_text(value: Any, place: str, key: str) -> str:
   and false are "true" and "false"; null is the empty text.
 
   Raises:
-    UserError: a list or an object; names the place and the key.
+    UserError: a list, an object, a number out of range, or half of a surrogate pair; names the
+      place and the key.
   """
   if isinstance(value, list | dict):
     kind = "a list" if isinstance(value, list) else "an object"
@@ -330,9 +344,11 @@ def scalar_text(value: Any, place: str, key: str) -> str:
     return ""
   if isinstance(value, bool):
     return str(value).lower()
-  if isinstance(value, float) and value.is_integer():
-    return str(int(value))
-  return str(value)
+  if isinstance(value, float):
+    if not math.isfinite(value):  # 1e400
+      raise UserError(f"{place}: the value of {key!r} is too large a number; write it as a text")
+    return str(int(value) if value.is_integer() else value)
+  return check_characters(str(value), place, key)
 
 
 # ---- Parts of rows ------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 import bz2
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import lzma
+import os
 import random
 
 import pytest
+import tiny
 
 from errors import UserError
 from tasks import classification, corpus, race, readers
@@ -187,6 +190,10 @@ def test_json_values_have_one_spelling_each(tmp_path):
     ('{"text": {"a": 1}, "label": 1}', "line 2: the value of 'text' is an object"),
     ('{"text": "a", "label": 1, "label": 2}', "line 2: not valid JSON: the key 'label' is there"),
     ('{"text": "a", "label": NaN}', "line 2: not valid JSON: NaN is no number"),
+    ('{"text": "a", "label": 1e400}', "line 2: the value of 'label' is too large a number"),
+    (r'{"text": "a\ud83d", "label": 1}', "line 2: 'text' holds half of a surrogate pair"),
+    (r'{"text": "a", "label": "\udc00"}', "line 2: 'label' holds half of a surrogate pair"),
+    ('{"text": ' + "[" * 10**5, "line 2: not valid JSON: maximum recursion"),
 ])
 def test_json_values_that_are_no_scalars(tmp_path, line, message):
   (tmp_path / "train.jsonl").write_text('{"text": "a", "label": 0}\n' + line + "\n")
@@ -246,6 +253,30 @@ def test_gzip_and_bzip2_are_read(tmp_path, compress, name):
   path.write_bytes(path.read_bytes()[:-5])
   with pytest.raises(UserError, match=f"train.{name}: the (gzip|bzip2) file is damaged"):
     rows(make_task(tmp_path, name))
+
+
+def load_script(name):
+  place = os.path.join(tiny.ROOT, "scripts", f"{name}.py")
+  spec = importlib.util.spec_from_file_location(name, place)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_small_scripts_read_the_same_files(tmp_path, monkeypatch):
+  sentences = load_script("split_sentences")
+  (tmp_path / "book").write_bytes(gzip.compress("\ufeffOne. Two\r\nis it.\r\rEnd.".encode()))
+  assert sentences.documents(str(tmp_path / "book")) == [["One.", "Two is it.", "End."]]
+  monkeypatch.setattr("sys.argv", ["x", str(tmp_path / "out"), str(tmp_path / "none")])
+  with pytest.raises(SystemExit, match="split_sentences.py: error: .*none: cannot read this file"):
+    sentences.main()
+  reviews = load_script("split_reviews")
+  (tmp_path / "r.csv").write_text("text,label\na,1\n")
+  with pytest.raises(SystemExit, match="split_reviews.py: error: .*r.csv: no column 'source'"):
+    reviews.main(str(tmp_path / "r.csv"), str(tmp_path))
+  (tmp_path / "r.csv").write_text("text,label,source\n" + '"a, b",1,rotten_tomatoes\nc,0,imdb\n')
+  reviews.main(str(tmp_path / "r.csv"), str(tmp_path))
+  assert (tmp_path / "train.csv").read_text().splitlines() == ["text,label", '"a, b",1']
 
 
 def tar_of(data):
