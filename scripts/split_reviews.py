@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from errors import UserError
+from tasks import readers
 from training import paths
 
 
@@ -29,11 +30,11 @@ def main(reviews, output_dir, seed="42"):
   outputs = [os.path.join(output_dir, f"{name}.csv") for name in ("train", "predict", "dev")]
   try:
     paths.check_outputs([reviews], [path + end for path in outputs for end in ("", ".tmp")])
+    rows = [(row["text_a"], row["label"]) for _, row in readers.read_columns(
+        reviews, readers.Columns("text", label="label", id="source"), "csv")
+            if row["id"] == "rotten_tomatoes"]
   except UserError as error:
     sys.exit(f"split_reviews.py: error: {error}")
-  with open(reviews, encoding="utf-8", newline="") as file:
-    rows = [(row["text"], row["label"]) for row in csv.DictReader(file)
-            if row["source"] == "rotten_tomatoes"]
   if not rows:
     sys.exit(f"{reviews}: no rows whose source is rotten_tomatoes")
   random.Random(int(seed)).shuffle(rows)

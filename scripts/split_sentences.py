@@ -4,11 +4,9 @@
 
 One sentence a line, a blank line after each document. A file is a document; lines that begin with
 "CHAPTER" (in any case) begin a new one. Paragraphs may be wrapped over several lines. Files that
-end in .gz or .bz2 are unpacked.
+gzip or bzip2 compressed are unpacked.
 """
 
-import bz2
-import gzip
 import os
 import re
 import sys
@@ -16,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from errors import UserError
+from tasks.readers import read_text
 from training import paths
 
 # The end of a sentence: . ! or ?, perhaps quotes or brackets, white space, then no lower-case
@@ -39,9 +38,8 @@ def split_sentences(paragraph: str) -> list[str]:
 
 def documents(path: str) -> list[list[str]]:
   """Sentences of each document of a file."""
-  opener = {".gz": gzip.open, ".bz2": bz2.open}.get(os.path.splitext(path)[1], open)
-  with opener(path, "rt", encoding="utf-8") as reader:
-    paragraphs = re.split(r"\n\s*\n", reader.read().replace("<br />", "\n"))  # as in IMDB
+  text = re.sub(r"\r\n?|<br />", "\n", read_text(path))  # the tags are IMDB's
+  paragraphs = re.split(r"\n\s*\n", text)
   found = [[]]
   for paragraph in paragraphs:
     if _CHAPTER.match(paragraph):
@@ -57,12 +55,12 @@ def main() -> None:
   temporary = output + ".tmp"
   try:
     paths.check_outputs(inputs, [output, temporary])
+    with open(temporary, "w", encoding="utf-8") as writer:
+      for path in inputs:
+        for document in documents(path):
+          writer.write("\n".join(document) + "\n\n")
   except UserError as error:
     sys.exit(f"split_sentences.py: error: {error}")
-  with open(temporary, "w", encoding="utf-8") as writer:
-    for path in inputs:
-      for document in documents(path):
-        writer.write("\n".join(document) + "\n\n")
   os.replace(temporary, output)
 
 

@@ -276,12 +276,15 @@ class ClassificationTask(base.RawDataTask):
       for place, parts in self._rows("train"):
         if not parts["label"]:
           raise UserError(f"{place}: the label is empty")
+        _check_cell(place, "label", parts["label"])
         names.add(parts["label"])
-      doubled = sorted(name for name in names if name.removesuffix(".0") in names - {name})
-      if doubled:
-        raise UserError(f"{self.input_files('train')[0]}: the labels "
-                        f"{doubled[0].removesuffix('.0')!r} and {doubled[0]!r} are the same "
-                        f"number; write all of them in one form")
+      spellings = {}
+      for name in sorted(names):
+        other = spellings.setdefault(_label_value(name), name)
+        if other != name:
+          raise UserError(f"{self.input_files('train')[0]}: the labels {other!r} and {name!r} are "
+                          f"the same {'text' if other.strip() == name.strip() else 'number'}; "
+                          f"write all of them in one form")
       self._labels = tuple(sorted(names, key=lambda name: (not _is_int(name), _is_int(name)
                                                            and int(name), name)))
       if len(self._labels) < 2:
@@ -364,9 +367,7 @@ class ClassificationTask(base.RawDataTask):
       if self.dataset.literal_breaks:
         parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
       place = f"{paths[0]}: line {number}"
-      if re.search(r"[\t\r\n]", parts.get("id", "")):
-        raise UserError(f"{place}: the id {parts['id']!r} has a tab or a line break in it, which "
-                        f"the file of predictions cannot hold")
+      _check_cell(place, "id", parts.get("id", ""))
       yield place, {"line": str(number), **parts}
 
   def origins(self, split: str, count: int) -> list[list[str]]:
@@ -383,9 +384,14 @@ class ClassificationTask(base.RawDataTask):
 
   def read_examples(self, split):
     weights = self._find_class_weights() if self.class_weights and split == "train" else {}
+    largest = None
     for example in self._read_examples(split):
       example.weight *= weights.get(example.label, 1.0)
+      largest = max(largest or 0.0, example.weight)
       yield example
+    if largest == 0:
+      raise UserError(f"{self.input_files(split)[0]}: the weight of each example is 0, so there is "
+                      f"nothing to learn; see --weight_col and --class_weights")
 
   def _read_examples(self, split):
     for place, parts in self._rows(split):
@@ -414,10 +420,7 @@ class ClassificationTask(base.RawDataTask):
     if label is None:
       return None
     if self.is_regression:
-      try:
-        value = float(label)
-      except ValueError:
-        value = math.nan
+      value = _parse_number(label)
       if not math.isfinite(value):
         raise UserError(f"{place}: the label {label!r} is not a number")
       return value
@@ -548,13 +551,34 @@ def make_task(settings, raw_data, cls_scope: str = "",
 
 def _parse_weight(text, name):
   """A weight as a number; `name` begins the message if it is none."""
-  try:
-    weight = float(text)
-  except ValueError:
-    weight = math.nan
+  weight = _parse_number(text)
   if not (math.isfinite(weight) and weight >= 0):
     raise UserError(f"{name} is {text!r}; it must be a number from 0 on")
   return weight
+
+
+def _check_cell(place, name, text):
+  """Raises UserError if a text cannot be a cell of the predictions, which have no quotes."""
+  if re.search(r"[\t\r\n]", text):
+    raise UserError(f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
+                    f"of predictions cannot hold")
+
+
+def _label_value(name):
+  """Value that two spellings of a label share: 1 for "1", " 1", "01" and "1.0"."""
+  text = name.strip()
+  if _is_int(text):
+    return int(text)  # exact, unlike a float
+  number = _parse_number(text)
+  return number if math.isfinite(number) else text
+
+
+def _parse_number(text):
+  """Number of a text; nan for any other text, "1_0" included."""
+  try:
+    return math.nan if "_" in text else float(text)
+  except ValueError:
+    return math.nan
 
 
 def _is_int(text):

@@ -20,6 +20,7 @@ import tensorflow as tf
 from errors import UserError
 from tasks import base, metrics
 from tasks.readers import (
+  check_characters,
   find_columns,
   list_texts,
   read_jsonl,
@@ -137,7 +138,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
   """
   try:
     values = json.loads(read_text(path))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path}: not valid JSON: {error}") from None
   if not isinstance(values, dict):
     raise UserError(f"{path}: not a RACE passage: a JSON object is expected, here is a "
@@ -155,6 +156,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
     if len(column) != len(questions):
       raise UserError(f"{path}: {len(questions)} questions but {len(column)} {name}; question "
                       f"{min(len(column), len(questions)) + 1} has none or is none")
+  passage = check_characters(values["article"], path, "article")
   folder, name = os.path.split(path)
   level = os.path.basename(folder)
   for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
@@ -162,8 +164,9 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
     question, texts, answer = row
     if not isinstance(question, str):
       raise UserError(f"{place}: the question is missing (it is {question!r})")
+    check_characters(question, place, "questions")
     texts = _option_texts(place, texts)
-    yield Question(f"{level}/{name}#{number}", place, values["article"], question, texts,
+    yield Question(f"{level}/{name}#{number}", place, passage, question, texts,
                    _answer_index(place, answer, len(texts), has_answers), level == "high")
 
 
@@ -187,6 +190,7 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
     for name, text in (("question", row["question"]), ("article", passage)):
       if not isinstance(text, str):
         raise UserError(f"{place}: the {name} must be a text, not {text!r}")
+      check_characters(text, place, name)
     question_id = scalar_text(row.get("id"), place, "id") or str(count)
     if re.search(r"[\t\r\n]", question_id):
       raise UserError(f"{place}: the id {question_id!r} has a tab or a line break in it, which the "

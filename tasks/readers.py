@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import zlib
@@ -141,10 +142,15 @@ def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
 def _split_quoted(text, delimiter):
   """Yields (1-based number of a row's first line, cells with their quotation marks).
 
-  Unlike the csv module it bounds no cell's length, and keeps the marks.
+  Unlike the csv module it bounds no cell's length, and keeps the marks. Rows end with \\n or
+  \\r\\n; with \\r alone if the file has no other line end.
   """
+  unquoted = re.sub('"[^"]*"', "", text)
+  # Where \n ends the rows, Python before 3.13 leaves a cell with a lone \r unquoted.
+  line_end, last = (r"\r", r"\r") if "\r" in unquoted and "\n" not in unquoted \
+      else (r"\r*\n", r"\n")  # \r\r\n: Windows line ends that were written in text mode
   pattern = re.compile(  # a cell, and the delimiter or line end after it
-      rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}\r\n]*)({delimiter}|\r\n?|\n|\Z)')
+      rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}{last}]*?)({delimiter}|{line_end}|\Z)')
   position, line, first_line, cells = 0, 1, 1, []
   while True:
     match = pattern.match(text, position)
@@ -154,7 +160,7 @@ def _split_quoted(text, delimiter):
     cell, end = match.groups()
     cells.append(cell)
     if cell.startswith('"'):
-      line += len(re.findall(r"\r\n?|\n", cell))
+      line += len(re.findall(line_end, cell))
     if end != delimiter:
       yield first_line, cells
       line += 1
@@ -169,12 +175,17 @@ def _cell_value(cell):
   return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
 
 
+def _is_minimal(value, is_quoted, characters='"\t\n'):
+  """Returns True for a cell of a writer that quotes these characters, and perhaps a lone \\r."""
+  return is_quoted == bool(re.search(f"[{characters}]", value)) or (is_quoted and "\r" in value)
+
+
 # Writers of quoted TSV files: (value, is quoted) -> whether the writer would write a cell so.
 _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
     # csv.QUOTE_MINIMAL, which is pandas' default; others also quote the empty cell
-    lambda value, is_quoted: is_quoted == bool(re.search('["\t\r\n]', value)) or not value,
+    lambda value, is_quoted: _is_minimal(value, is_quoted) or not value,
     # Excel
-    lambda value, is_quoted: is_quoted == bool(re.search('["\t\r\n,]', value)),
+    lambda value, is_quoted: _is_minimal(value, is_quoted, '"\t\n,'),
     # csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, R
     lambda value, is_quoted: is_quoted or bool(re.fullmatch(r"[-+\d.eE]*|nan|NA", value)))
 
@@ -285,7 +296,7 @@ def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
       continue
     try:
       row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
     if not isinstance(row, dict):
       raise UserError(f"{path}: line {number}: not a JSON object but a {type(row).__name__}")
@@ -304,6 +315,18 @@ def _no_constant(name):
   raise ValueError(f"{name} is no number of JSON")
 
 
+def check_characters(text: str, place: str, key: str) -> str:
+  """Returns the text of a JSON value unchanged.
+
+  Raises:
+    UserError: half of a surrogate pair is in it, which a file cannot hold; JSON may escape one, as
+      in "\\ud83d". Names the place and the key.
+  """
+  if re.search("[\ud800-\udfff]", text):
+    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is no character")
+  return text
+
+
 def scalar_text(value: Any, place: str, key: str) -> str:
   """Text of a JSON value that is no list and no object.
 
@@ -311,7 +334,8 @@ def scalar_text(value: Any, place: str, key: str) -> str:
   and false are "true" and "false"; null is the empty text.
 
   Raises:
-    UserError: a list or an object; names the place and the key.
+    UserError: a list, an object, a number out of range, or half of a surrogate pair; names the
+      place and the key.
   """
   if isinstance(value, list | dict):
     kind = "a list" if isinstance(value, list) else "an object"
@@ -320,9 +344,11 @@ def scalar_text(value: Any, place: str, key: str) -> str:
     return ""
   if isinstance(value, bool):
     return str(value).lower()
-  if isinstance(value, float) and value.is_integer():
-    return str(int(value))
-  return str(value)
+  if isinstance(value, float):
+    if not math.isfinite(value):  # 1e400
+      raise UserError(f"{place}: the value of {key!r} is too large a number; write it as a text")
+    return str(int(value) if value.is_integer() else value)
+  return check_characters(str(value), place, key)
 
 
 # ---- Parts of rows ------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from tasks.readers import read_bytes
+from tasks.readers import check_characters, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,15 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
     top = json.loads(read_bytes(path).decode("utf-8-sig"))
   except UnicodeDecodeError as error:
     raise UserError(f"{path}: not UTF-8 (byte {error.start} of the file)") from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path}: not valid JSON: {error}") from None
 
   paragraphs, places, num_questions = [], {}, 0
   for i, article in enumerate(_get(top, "data", list, path), 1):
-    title = article.get("title", "") if isinstance(article, dict) else ""
-    where = f"{path}: article {i}" + (f" ({title})" if title else "")
+    where = f"{path}: article {i}"
+    title = article.get("title") if isinstance(article, dict) else None
+    if title:
+      where += f" ({check_characters(str(title), where, 'title')})"
     for j, values in enumerate(_get(article, "paragraphs", list, where), 1):
       place = f"{where}, paragraph {j}"
       paragraph = Paragraph(_text(values, "context", place), [], num_questions, place)
@@ -151,16 +153,13 @@ def _get(values, key, kind, place):
   if key not in values:
     raise UserError(f"{place}: not SQuAD: no key {key!r}; the keys are "
                     f"{', '.join(map(repr, values)) or 'none'}")
-  if not isinstance(values[key], kind):
+  if not isinstance(values[key], kind) or (isinstance(values[key], bool) and kind is not bool):
     raise UserError(f"{place}: not SQuAD: {key!r} is a {type(values[key]).__name__}")
   return values[key]
 
 
 def _text(values, key, place):
-  text = _get(values, key, str, place)
-  if re.search("[\ud800-\udfff]", text):
-    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is no character")
-  return text
+  return check_characters(_get(values, key, str, place), place, key)
 
 
 # ---- Characters and pieces ----------------------------------------------------------------------
@@ -191,7 +190,7 @@ def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None
 
   White space may differ: "line\\r\\nends" in the passage is "line ends" in the answer.
   """
-  if start < 0 or not answer.strip():
+  if not 0 <= start < len(context) or not answer.strip():
     return None
   if context.startswith(answer, start):
     return start, start + len(answer)

@@ -47,6 +47,16 @@ def test_predictions_carry_line_and_id(tmp_path):
       ["0", "1", "1"], ["1", "3", "u"]]
 
 
+@pytest.mark.parametrize("label", ["a\tb", "a\nb", "a\rb"])
+def test_labels_that_predictions_cannot_hold(tmp_path, label):
+  for name, text in (("csv", f'text,label\nx,y\nz,"{label}"\n'),
+                     ("jsonl", "".join(json.dumps({"text": "x", "label": value}) + "\n"
+                                       for value in ("x", "y", label)))):
+    (tmp_path / f"train.{name}").write_bytes(text.encode())
+    with pytest.raises(UserError, match=f"train.{name}: line 3: the label 'a.*b' has a tab or a"):
+      assert make_task(tmp_path, name).labels
+
+
 def test_other_files_need_no_ids(tmp_path):
   (tmp_path / "train.tsv").write_text("text\tlabel\na\t1\nb\t0\n")
   task = make_task(tmp_path, id_col="key")
@@ -79,13 +89,31 @@ def test_weights_of_a_column(tmp_path):
   assert weights(task) == [0.5, 0.0, 1.0]
   assert weights(task, "dev") == [1.0], "an evaluation file needs no weights"
   assert weights(make_task(tmp_path, weight_col="w", class_weights="y:3")) == [0.5, 0.0, 3.0]
-  for bad in ("", "-1", "nan", "inf", "much"):
+  for bad in ("", "-1", "nan", "inf", "much", "1_0"):
     (tmp_path / "train.tsv").write_text(f"text\tlabel\tw\na\tx\t1\nb\ty\t{bad}\n")
     with pytest.raises(UserError, match=f"train.tsv: line 3: the weight is '{bad}'"):
       weights(task)
   (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "x", "w": 2}\n'
                                         '{"text": "b", "label": "y", "w": 0.25}\n')
   assert weights(make_task(tmp_path, "jsonl", weight_col="w")) == [2.0, 0.25]
+
+
+def test_weights_of_zeros_only(tmp_path):
+  (tmp_path / "train.csv").write_text("text,label,w\na,x,0\nb,y,0.0\n")
+  with pytest.raises(UserError, match="train.csv: the weight of each example is 0"):
+    weights(make_task(tmp_path, "csv", weight_col="w"))
+  with pytest.raises(UserError, match="train.csv: the weight of each example is 0"):
+    weights(make_task(tmp_path, "csv", class_weights="x:0,y:0"))
+  assert weights(make_task(tmp_path, "csv", class_weights="x:0")) == [0.0, 1.0]
+  (tmp_path / "train.csv").write_text("text,label,w\n")
+  task = make_task(tmp_path, "csv", weight_col="w")
+  assert weights(task) == [], "an empty file has no weights"
+
+
+def test_numbers_of_a_regression_have_no_underscores(tmp_path):
+  (tmp_path / "train.csv").write_text("text,label\na,1e1\nb,1_0\n")
+  with pytest.raises(UserError, match="train.csv: line 3: the label '1_0' is not a number"):
+    list(make_task(tmp_path, "csv", is_regression=True).read_examples("train"))
 
 
 def test_balanced_classes_have_the_same_total_weight(tmp_path):

@@ -262,6 +262,10 @@ RACE_FILE = {"article": "a", "questions": ["q", "r"], "options": [list("abcd"), 
     ({"answers": None}, "the key 'answers' is missing"),
     ({"questions": ["q", None]}, "question 2: the question is missing"),
     ({"article": 5}, "the key 'article' is missing or holds no text"),
+    ({"article": "a\ud83d"}, "3.txt: 'article' holds half of a surrogate pair"),
+    ({"questions": ["q", "\ud83d"]}, "question 2: 'questions' holds half of a surrogate pair"),
+    ({"options": [list("abc\ud83d"), list("efgh")]}, "question 1: 'options' holds half of a sur"),
+    ("[" * 10**5, "not valid JSON: maximum recursion"),
     ("[1]", "not a RACE passage: a JSON object is expected, here is a list"),
     ("null", "not a RACE passage: a JSON object is expected"), ("{", "not valid JSON")])
 def test_bad_race_files_are_told(tmp_path, change, message):
@@ -339,6 +343,10 @@ def test_own_questions(tmp_path):
     ({"question": "q", "options": ["x", "y"], "answer": 0, "id": "a\tb"}, "line 2: the id 'a"),
     ({"question": "q", "options": ["x"], "answer": 0}, "line 2: .* at least two texts, not 1 of"),
     ({"question": "q", "options": "x", "answer": 0}, "line 2: .* at least two texts, not 'x'"),
+    *(({"question": "q", "options": ["x", "y"], "answer": 0, key: value},
+       f"line 2: '{key}' holds half of a surrogate pair") for key, value in (
+        ("question", "\ud83d"), ("article", "\ud83d"), ("id", "\ud83d"),
+        ("options", ["x", "\ud83d"]))),
     ({"question": "q", "answer": 0}, "line 2: no key 'options'"),
     ({"options": ["x", "y"], "answer": 0}, "line 2: no key 'question'")])
 def test_bad_own_questions_are_told(tmp_path, row, message):

@@ -3,12 +3,15 @@
 import bz2
 import csv
 import gzip
+import importlib.util
 import io
 import json
 import lzma
+import os
 import random
 
 import pytest
+import tiny
 
 from errors import UserError
 from tasks import classification, corpus, race, readers
@@ -78,6 +81,26 @@ def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
   assert [text for text, _, _ in rows(make_task(tmp_path), "train")] == texts \
       if len(texts) > 1 else list(readers.read_rows(str(tmp_path / "train.tsv"), "tsv"))[1][1][0] \
       == texts[0]
+
+
+@pytest.mark.parametrize("skip_bad_rows", [False, True])
+@pytest.mark.parametrize("mark", ["", '"'])
+@pytest.mark.parametrize("name, separator", [("tsv", "\t"), ("csv", ",")])
+def test_a_lone_carriage_return_is_text_if_line_feeds_end_the_rows(tmp_path, name, separator, mark,
+                                                                    skip_bad_rows):
+  """Python's csv module before 3.13 leaves such a cell unquoted, newer ones quote it."""
+  lines = ["text,label", '"good,film",1', f"{mark}lone\rcr{mark},0", '"it ""is"" fine",1']
+  (tmp_path / f"train.{name}").write_bytes("\n".join(lines).replace(",", separator).encode())
+  task = make_task(tmp_path, name, skip_bad_rows)
+  assert rows(task) == [(f"good{separator}film", None, "1"), ("lone\rcr", None, "0"),
+                        ('it "is" fine', None, "1")]
+
+
+def test_rows_that_end_with_a_lone_carriage_return(tmp_path):
+  (tmp_path / "train.csv").write_bytes(b'text,label\r"two\nlines",1\rb,0\r')
+  assert rows(make_task(tmp_path, "csv")) == [("two\nlines", None, "1"), ("b", None, "0")]
+  (tmp_path / "train.csv").write_bytes(b'text,label\r\r\n"a",1\r\r\nb,0\r\r\n')
+  assert rows(make_task(tmp_path, "csv")) == [("a", None, "1"), ("b", None, "0")]
 
 
 def test_files_of_the_benchmarks_are_never_quoted(tmp_path):
@@ -167,6 +190,10 @@ def test_json_values_have_one_spelling_each(tmp_path):
     ('{"text": {"a": 1}, "label": 1}', "line 2: the value of 'text' is an object"),
     ('{"text": "a", "label": 1, "label": 2}', "line 2: not valid JSON: the key 'label' is there"),
     ('{"text": "a", "label": NaN}', "line 2: not valid JSON: NaN is no number"),
+    ('{"text": "a", "label": 1e400}', "line 2: the value of 'label' is too large a number"),
+    (r'{"text": "a\ud83d", "label": 1}', "line 2: 'text' holds half of a surrogate pair"),
+    (r'{"text": "a", "label": "\udc00"}', "line 2: 'label' holds half of a surrogate pair"),
+    ('{"text": ' + "[" * 10**5, "line 2: not valid JSON: maximum recursion"),
 ])
 def test_json_values_that_are_no_scalars(tmp_path, line, message):
   (tmp_path / "train.jsonl").write_text('{"text": "a", "label": 0}\n' + line + "\n")
@@ -196,6 +223,22 @@ def test_labels_that_are_one_number_in_two_spellings(tmp_path, name):
     rows(make_task(tmp_path, name))
 
 
+@pytest.mark.parametrize("labels, message", [
+    (["1", "1 "], "'1' and '1 ' are the same text"), (["pos", " pos"], "' pos' and 'pos' are the"),
+    (["1", "01"], "'01' and '1' are the same number"), (["1", "1.00"], "'1' and '1.00' are the"),
+    (["1e1", "10"], "'10' and '1e1' are the same number")])
+def test_labels_of_one_class_in_two_spellings(tmp_path, labels, message):
+  (tmp_path / "train.csv").write_text("text,label\nc,0\n" + "".join(f"a,{x}\n" for x in labels))
+  with pytest.raises(UserError, match=f"train.csv: the labels {message}"):
+    rows(make_task(tmp_path, "csv"))
+
+
+def test_labels_that_differ(tmp_path):
+  names = ["-1", "1", "2", "10", str(10**20), str(10**20 + 1), "10_0", "1_0", "A", "a", "nan"]
+  (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"a,{name}\n" for name in names))
+  assert make_task(tmp_path, "csv").labels == tuple(names)
+
+
 # ---- Compressed files ---------------------------------------------------------------------------
 
 
@@ -210,6 +253,30 @@ def test_gzip_and_bzip2_are_read(tmp_path, compress, name):
   path.write_bytes(path.read_bytes()[:-5])
   with pytest.raises(UserError, match=f"train.{name}: the (gzip|bzip2) file is damaged"):
     rows(make_task(tmp_path, name))
+
+
+def load_script(name):
+  place = os.path.join(tiny.ROOT, "scripts", f"{name}.py")
+  spec = importlib.util.spec_from_file_location(name, place)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_small_scripts_read_the_same_files(tmp_path, monkeypatch):
+  sentences = load_script("split_sentences")
+  (tmp_path / "book").write_bytes(gzip.compress("\ufeffOne. Two\r\nis it.\r\rEnd.".encode()))
+  assert sentences.documents(str(tmp_path / "book")) == [["One.", "Two is it.", "End."]]
+  monkeypatch.setattr("sys.argv", ["x", str(tmp_path / "out"), str(tmp_path / "none")])
+  with pytest.raises(SystemExit, match="split_sentences.py: error: .*none: cannot read this file"):
+    sentences.main()
+  reviews = load_script("split_reviews")
+  (tmp_path / "r.csv").write_text("text,label\na,1\n")
+  with pytest.raises(SystemExit, match="split_reviews.py: error: .*r.csv: no column 'source'"):
+    reviews.main(str(tmp_path / "r.csv"), str(tmp_path))
+  (tmp_path / "r.csv").write_text("text,label,source\n" + '"a, b",1,rotten_tomatoes\nc,0,imdb\n')
+  reviews.main(str(tmp_path / "r.csv"), str(tmp_path))
+  assert (tmp_path / "train.csv").read_text().splitlines() == ["text,label", '"a, b",1']
 
 
 def tar_of(data):

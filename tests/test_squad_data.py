@@ -243,6 +243,7 @@ def test_find_answer():
   assert squad_data.find_answer(context, "long", 9) == (9, 14)
   assert squad_data.find_answer(context, "long", 11) is None
   assert squad_data.find_answer(context, "It", -22) is None
+  assert squad_data.find_answer(context, "It", 10**30) is None
 
 
 def qa(question_id="q1", **values):
@@ -283,6 +284,12 @@ def test_reading(tmp_path):
     (squad(qa(answers=[{"text": "film", "answer_start": "2"}])),
      r"answer 1: not SQuAD: 'answer_start' is a str"),
     (squad(qa(is_impossible="false")), r"question q1: not SQuAD: 'is_impossible' is a str"),
+    ({"data": [{"title": "\ud83d", "paragraphs": []}]},
+     r"article 1: 'title' holds half of a surrogate pair"),
+    (squad(qa(True)), r"question 1: not SQuAD: 'id' is a bool"),
+    (squad(qa(answers=[{"text": "film", "answer_start": False}])),
+     r"answer 1: not SQuAD: 'answer_start' is a bool"),
+    ("[" * 10**5, r"not valid JSON: maximum recursion"),
     (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
     (squad(qa(), qa()), r"paragraph 1, question 2: its id 'q1' is also that of .*question 1; ids"),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
