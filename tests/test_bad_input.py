@@ -91,6 +91,7 @@ def test_checkpoint_of_another_model(workspace):
   message = classify(workspace, f"--pretrained={workspace / 'deep'}", "--max_seq_length=16",
                      f"--init_checkpoint={workspace / 'encoder' / 'bert_model.ckpt'}")
   assert "missing: bert/encoder/layer_2/attention/self/query/kernel" in message
+  assert not (workspace / "run" / "bert_config.json").exists(), "a refused run leaves no model"
   assert "layer_1/" not in message
 
 

@@ -188,13 +188,15 @@ def test_training_does_not_replace_another_configuration(tmp_path):
 def test_training_does_not_replace_other_settings(tmp_path, name, text):
   run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
   (tmp_path / "run" / name).write_text(text)
-  assert_refused(tmp_path, run._write_model_files, f"{name}: training would overwrite this file")
+  assert_refused(tmp_path, lambda: run._check_settings(run._model_settings()),
+                 f"{name}: training would overwrite this file")
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
   for _ in range(2):
     run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
-    run._write_model_files()
+    run._check_settings(run._model_settings())
+    run._write_model_files(run._model_settings())
 
 
 def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
@@ -204,7 +206,8 @@ def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
   run = small_runner(tmp_path, trainer=config.Trainer(do_train=True, model_dir=str(encoder)),
                      model=config.Model(init_checkpoint=f"{encoder}/bert_model.ckpt"))
   os.remove(encoder / "checkpoint")  # published encoders have none
-  run._write_model_files()
+  run._check_settings(run._model_settings())
+  run._write_model_files(run._model_settings())
   assert "classification" in (encoder / "model_settings.json").read_text()
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 import tqdm
@@ -136,6 +137,19 @@ class MetricsLog:
           if entry.pop("kind", None) == kind and wanted.items() <= entry.items():
             entries[entry.pop("step")] = entry
     return entries
+
+
+class StartHook(v1.train.SessionRunHook):
+  """Calls a function once, when the first session exists: the model then fits its checkpoint."""
+
+  def __init__(self, start: Callable[[], None]):
+    self._start: Callable[[], None] | None = start
+
+  def after_create_session(self, session, coord):
+    del session, coord
+    if self._start:
+      self._start()
+      self._start = None
 
 
 class ProgressHook(v1.train.SessionRunHook):

@@ -390,11 +390,11 @@ class Runner:
       raise UserError(f"{own}: this configuration would be overwritten with the values of {other}; "
                       f"choose another --model_dir")
 
-  def _check_settings(self, files):
-    """UserError if model_dir has other settings than `files`, and no checkpoint they belong to."""
+  def _check_settings(self, settings):
+    """UserError if model_dir has other settings, and no checkpoint that they belong to."""
     model_dir, start = self.experiment.trainer.model_dir, model_folder.start_folder(
         self.experiment.model)
-    for name, contents in files.items():
+    for name, contents in model_folder.files_of(settings).items():
       path = os.path.join(model_dir, name)
       # Training in the folder of the encoder continues the encoder's settings.
       is_known = name == model_folder.SETTINGS_NAME and start and paths.is_same(start, model_dir)
@@ -525,8 +525,12 @@ class Runner:
     if num_warmup_steps >= num_train_steps:
       log.warning("The warm-up of %d steps is as long as the training: the learning rate will not "
                   "reach --learning_rate; lower --warmup_steps", num_warmup_steps)
-    self._write_model_files()
+    settings = self._model_settings()
+    if step == 0:
+      self._check_settings(settings)
     checkpoints.update_state(trainer.model_dir)
+    # A run that is refused when its model is built leaves no files.
+    start = hooks.StartHook(lambda: self._write_model_files(settings))
     hook = hooks.ProgressHook(self.metrics_log, step, num_train_steps, trainer.train_batch_size,
                               trainer.log_freq)
     every = trainer.eval_every_steps or num_train_steps
@@ -536,7 +540,7 @@ class Runner:
         target = min(num_train_steps, (step // every + 1) * every)
         input_fn = inputs.train_input_fn(source, trainer.train_batch_size, trainer.seed, step,
                                          self.devices.num_replicas, self.devices.is_tpu)
-        classifier.train(input_fn, hooks=[hook], max_steps=target)
+        classifier.train(input_fn, hooks=[start, hook], max_steps=target)
         step = target
         if trainer.eval_every_steps:
           self.evaluate(checkpoints.latest(trainer.model_dir))
@@ -547,17 +551,19 @@ class Runner:
       self._is_training = False
       hook.close()
 
-  def _write_model_files(self):
-    """Writes configuration, vocabulary and settings, so that the folder is a model by itself."""
-    model_dir = self.experiment.trainer.model_dir
+  def _model_settings(self):
+    """The settings that the model's folder stores."""
     settings = {**model_folder.stored_settings(self.experiment, self.task.job),
                 **self.task.model_settings()}
     if self.tokenizer is not None:
       settings["vocab_file"] = os.path.basename(self._own_vocab_path())
     if hasattr(self.model_config, "truncate_seq"):
       settings["truncate_seq"] = self.model_config.truncate_seq
-    if not checkpoints.latest(model_dir):
-      self._check_settings(model_folder.files_of(settings))
+    return settings
+
+  def _write_model_files(self, settings):
+    """Writes configuration, vocabulary and settings, so that the folder is a model by itself."""
+    model_dir = self.experiment.trainer.model_dir
     model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
       records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
