@@ -85,6 +85,9 @@ def main() -> None:
                       ("train_data_output_path", outputs)):
     if not value:
       raise UserError(f"--{name} is missing")
+  if experiment.classification.id_col:
+    raise UserError("--id_col: records hold no ids; pass it to run_classifier.py, with "
+                    "--predict_file")
   task = make_task(experiment, settings)
   paths.check_outputs(
       [*records.raw_files(task),

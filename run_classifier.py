@@ -42,19 +42,23 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       experiment.classification, experiment.raw_data, experiment.model.cls_scope,
       model_config.cls_segment_id)
   record_sets, meta = runner.find_record_sets(experiment.record_files)
-  check_weights(experiment)
+  check_columns(experiment)
   find_labels(task, experiment, meta.get("label_list"))
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   return run
 
 
-def check_weights(experiment: config.Experiment) -> None:
-  """UserError if weights are given for finished records, which hold their own."""
+def check_columns(experiment: config.Experiment) -> None:
+  """UserError if columns are given for finished records, which are not those of a file here."""
+  settings, files = experiment.classification, experiment.record_files
   for name in ("weight_col", "class_weights"):
-    if experiment.record_files.train_data_path and getattr(experiment.classification, name):
+    if files.train_data_path and getattr(settings, name):
       raise UserError(f"--{name}: the records of --train_data_path have weights already; pass "
                       f"--{name} to create_finetuning_data.py")
+  if files.test_data_path and settings.id_col:
+    raise UserError("--id_col: the records of --test_data_path hold no ids; predict the file "
+                    "itself, with --predict_file")
 
 
 def find_labels(task: classification.ClassificationTask, experiment: config.Experiment,
@@ -118,13 +122,14 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_predict or trainer.do_submit:
     run.check_outputs(path for source in run.sources("test")
                       for path in output_files(run.task, source.split, trainer).values())
+  # Before the work, in which the files may change. Records made elsewhere are of no file here.
+  origins = {source.split: run.task.origins(source.split, source.records.num_examples)
+             for source in run.sources("test")} \
+      if trainer.do_predict and "test" not in run.record_sets else {}
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
-      count = len(predictions["example_index"])
-      # Records made elsewhere are not those of a file here.
-      origins = [] if "test" in run.record_sets else run.task.origins(split, count)
-      write_predictions(run.task, split, predictions, trainer, origins)
+      write_predictions(run.task, split, predictions, trainer, origins.get(split, []))
   return metrics
 
 

@@ -353,7 +353,7 @@ class RaceTask(base.RawDataTask):
     """[cls] question and option [sep] passage [sep] for each option; segments 0 and 1.
 
     Question and option keep their last max_qa_length tokens, the passage as many of its first as
-    have room.
+    have room. A passage without tokens is none: [cls] question and option [sep].
     """
     last_tokenizer, text, passage = self._passage
     if last_tokenizer is not tokenizer or text != example.passage:
@@ -364,8 +364,9 @@ class RaceTask(base.RawDataTask):
       ids = tokenizer.convert_text_to_ids(fill_in(example.question, option))
       ids = ids[-self.max_qa_length:]
       rest = passage[:max(max_seq_length - len(ids) - 3, 0)]
-      input_ids.append([tokenizer.cls_id, *ids, tokenizer.sep_id, *rest, tokenizer.sep_id])
-      segment_ids.append([self.cls_segment_id] + [0] * (len(ids) + 1) + [1] * (len(rest) + 1))
+      rest = [*rest, tokenizer.sep_id] if rest else []
+      input_ids.append([tokenizer.cls_id, *ids, tokenizer.sep_id, *rest])
+      segment_ids.append([self.cls_segment_id] + [0] * (len(ids) + 1) + [1] * len(rest))
     missing = [[] for _ in range(self.sequences_per_example - len(example.options))]
     return {"input_ids": input_ids + missing,
             "input_mask": [[1] * len(ids) for ids in input_ids] + missing,

@@ -134,9 +134,20 @@ def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
     except ValueError as error:
       raise UserError(f"{path}: {error}") from None
     return
+  if file_format == "tsv":
+    _warn_of_marks(path, text)
   # Not splitlines(): it would also break at U+0085 and U+2028, which sentences contain.
   for number, line in enumerate(text.split("\n"), 1):
     yield number, line.removesuffix("\r").split("\t")
+
+
+def _warn_of_marks(path, text):
+  """Logs a warning if cells of an unquoted file look quoted."""
+  num_marked = len(re.findall(r'(?m)(?:^|(?<=\t))"[^\t\n]*"(?=[\t\r]|$)', text))
+  if num_marked > text.count("\n") / 2:
+    log.warning("%s: read as text without quoting, though %d cells begin and end with a quotation "
+                "mark. If these marks are not text, write the file as pandas does, with the marks "
+                "within a cell doubled (R: qmethod=\"double\")", path, num_marked)
 
 
 def _split_quoted(text, delimiter):
@@ -155,7 +166,9 @@ def _split_quoted(text, delimiter):
   while True:
     match = pattern.match(text, position)
     if not match:
-      raise ValueError(f"line {line}: a cell begins with a quotation mark, but no quotation mark "
+      is_closed = text.find('"', position + 1) > 0
+      raise ValueError(f"line {line}: a cell begins with a quotation mark, but "
+                       f"{'text follows the one that' if is_closed else 'no quotation mark'} "
                        f"ends it (within a quoted cell they are doubled)")
     cell, end = match.groups()
     cells.append(cell)
@@ -187,7 +200,8 @@ _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
     # Excel
     lambda value, is_quoted: _is_minimal(value, is_quoted, '"\t\n,'),
     # csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, R
-    lambda value, is_quoted: is_quoted or bool(re.fullmatch(r"[-+\d.eE]*|nan|NA", value)))
+    lambda value, is_quoted: is_quoted or bool(
+        re.fullmatch(r"[-+\d.eE]*|nan|NA|[-+]?inf|-?Inf|True|False|TRUE|FALSE", value)))
 
 
 def _is_quoted(text):
@@ -208,8 +222,10 @@ def _is_quoted(text):
     return False
   writers, widths, crosses_rows = _WRITERS, set(), False
   try:
-    for _, cells in _split_quoted(text, "\t"):
+    for number, cells in _split_quoted(text, "\t"):
       for cell in cells:
+        if number == 1 and '"' not in cell:
+          continue  # another writer may have added the header
         value = _cell_value(cell)
         writers = [writer for writer in writers if writer(value, cell.startswith('"'))]
         crosses_rows = crosses_rows or ("\t" in value and "\n" in value and '"' not in value)
@@ -236,11 +252,17 @@ def find_columns(path: str, header: list[str], names: list[str | int],
     if name not in header:
       raise UserError(f"{path}: no column {name!r} in the header, which has "
                       f"{', '.join(map(repr, header)) or 'nothing'}"
-                      f"{_separator_hint(header, file_format)}")
+                      f"{_quotes_hint(header, name) or _separator_hint(header, file_format)}")
     if header.count(name) > 1:
       raise UserError(f"{path}: the header has the column {name!r} {header.count(name)} times; "
                       f"rename all but one")
   return [name if isinstance(name, int) else header.index(name) for name in names]
+
+
+def _quotes_hint(header, name):
+  """Returns advice if the name is in the header with quotation marks."""
+  return "; the cells seem to be quoted: double the quotation marks within a cell" \
+      if f'"{name}"' in header else ""
 
 
 def _separator_hint(cells, file_format):

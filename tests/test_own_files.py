@@ -1,11 +1,14 @@
 """A user's own files end to end: predictions lead back to rows, and examples have weights."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 import tiny
 
+import create_finetuning_data
+import run_classifier
 from errors import UserError
 from tasks import classification
 from training import config
@@ -68,6 +71,40 @@ def test_other_files_need_no_ids(tmp_path):
     make_task(tmp_path, "cola", id_col="key")
   with pytest.raises(UserError, match="columns are numbers from 0, not 'key'"):
     make_task(tmp_path, has_header=False, text_a_col="0", label_col="1", id_col="key")
+
+
+def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monkeypatch):
+  """Not of a file that changes while the model trains."""
+  file = tmp_path / "test.tsv"
+  file.write_text("text\none\ntwo\n")
+  task = make_task(tmp_path, predict_file=str(file))
+  task.labels = ("a", "b")
+  run = types.SimpleNamespace(
+      task=task, record_sets={}, check_before_work=lambda: None, check_outputs=list,
+      sources=lambda kind: [types.SimpleNamespace(
+          split=kind, records=types.SimpleNamespace(num_examples=2))],
+      train_and_evaluate=lambda: file.write_text("text\n"),
+      predict=lambda: {"test": {"probabilities": np.full([2, 2], 0.5),
+                                "example_index": np.arange(2)}})
+  monkeypatch.setattr(run_classifier, "make_runner", lambda experiment: run)
+  run_classifier.run_once(config.Experiment(trainer=config.Trainer(
+      do_predict=True, model_dir=str(tmp_path))))
+  lines = (tmp_path / "predictions.test.tsv").read_text().splitlines()
+  assert [line.split("\t")[4] for line in lines] == ["line", "2", "3"]
+
+
+def test_records_hold_no_ids(monkeypatch):
+  experiment = config.Experiment(classification=config.Classification(id_col="key"))
+  run_classifier.check_columns(experiment)
+  experiment.record_files.test_data_path = "test.tfrecord"
+  with pytest.raises(UserError, match="--id_col: the records of --test_data_path hold no ids"):
+    run_classifier.check_columns(experiment)
+  experiment.classification.task_name, experiment.tokenizer.tokenizer_path = "tsv", "v"
+  settings = create_finetuning_data.Finetuning(meta_data_file_path="m", train_data_output_path="t")
+  monkeypatch.setattr(create_finetuning_data.flags, "read", lambda *_: (experiment, set()))
+  monkeypatch.setattr(create_finetuning_data.flags, "read_section", lambda _: (settings, set()))
+  with pytest.raises(UserError, match="--id_col: records hold no ids"):
+    create_finetuning_data.main()
 
 
 def test_predictions_of_benchmarks_keep_their_form(tmp_path):

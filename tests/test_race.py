@@ -103,6 +103,16 @@ def test_sequences_of_an_example(workspace, tokenizer):
   assert ids("it is great") == [tiny.VOCAB.index(word) for word in ("it", "is", "great")]
 
 
+@pytest.mark.parametrize("passage, length", [("", 9), (" ", 9), ("the film", 6)])
+def test_no_passage_is_no_second_segment(workspace, tokenizer, passage, length):
+  """An empty passage, and one that has no room, which is as in classification of pairs."""
+  features = task_of(workspace, max_qa_length=3, num_options=2).featurize(
+      question(["great", "bad"], passage=passage), tokenizer, length)
+  ids = [tokenizer.convert_text_to_ids(f"it is {word}") for word in ("great", "bad")]
+  assert features["input_ids"] == [[tokenizer.cls_id, *row, tokenizer.sep_id] for row in ids]
+  assert features["segment_ids"] == [[0] * 5] * 2 and features["input_mask"] == [[1] * 5] * 2
+
+
 def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
   """Of the original's length, N * max_seq_length, padded with the tokenizer's own id."""
   task = task_of(workspace / "RACE")

@@ -83,6 +83,24 @@ def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
       == texts[0]
 
 
+@pytest.mark.parametrize("label", ["True", "FALSE", "inf", "-inf", "NA", "1e-3"])
+@pytest.mark.parametrize("header", ['"text"\t"label"', "text\tlabel"])
+def test_values_that_are_no_text_are_not_quoted(tmp_path, header, label):
+  """As csv.QUOTE_NONNUMERIC, pandas and R write them, with a header by the same or by hand."""
+  (tmp_path / "train.tsv").write_text(f'{header}\n"a"\t{label}\n"b ""c"""\t0\n')
+  assert rows(make_task(tmp_path)) == [("a", None, label), ('b "c"', None, "0")]
+
+
+def test_quotation_marks_that_may_be_the_writers_are_logged(tmp_path, caplog):
+  (tmp_path / "train.tsv").write_text('text\tlabel\n"a \\"b\\""\t1\n"c"\t0\n')
+  assert rows(make_task(tmp_path))[1] == ('"c"', None, "0")
+  assert "cells begin and end with a quotation mark" in caplog.text
+  caplog.clear()
+  (tmp_path / "train.tsv").write_text('text\tlabel\n"a"\t1\nsay "c"\t0\nd\t0\n')
+  assert rows(make_task(tmp_path))[0] == ('"a"', None, "1")
+  assert not caplog.text
+
+
 @pytest.mark.parametrize("skip_bad_rows", [False, True])
 @pytest.mark.parametrize("mark", ["", '"'])
 @pytest.mark.parametrize("name, separator", [("tsv", "\t"), ("csv", ",")])
@@ -143,6 +161,9 @@ def test_cells_above_the_limit_of_the_csv_module(tmp_path):
     ("csv", {"has_header": False, "text_a_col": "1", "label_col": "0"}, "1;a\n", "by semicolons"),
     ("csv", {}, 'text,label\nfine,1\n"open\nend,0\n', "line 3: a cell begins with a quotation"),
     ("csv", {}, 'text,label\n"closed" early,1\n', "line 2: a cell begins with a quotation mark"),
+    ("csv", {}, 'text,label\n"Fine." he said,1\n"b",0\n', "line 2: .* text follows the one that"),
+    ("csv", {}, 'text,label\nfine,1\n"open\nend,0\n', "line 3: .* no quotation mark ends it"),
+    ("tsv", {}, '"text"\t"label"\n"a \\"b\\""\t1\n', "; the cells seem to be quoted"),
 ])
 def test_faults_of_tables(tmp_path, name, kwargs, text, message):
   suffix = name if name in classification.FILE_TASKS else "tsv"
