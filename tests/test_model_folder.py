@@ -174,3 +174,16 @@ def test_trials_have_the_settings_of_the_first(trained, tmp_path):
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(tmp_path / "run")
   assert model_folder.trained_folder(experiment) == str(tmp_path / "run" / "trial_0")
+
+
+def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
+  for trial in ("trial_0", "trial_1"):
+    shutil.copytree(trained / "run" / "best", tmp_path / trial)
+  experiment, given = config.Experiment(), set()
+  experiment.trainer.model_dir, experiment.trainer.num_trials = str(tmp_path), 2
+  experiment.trainer.do_predict = True
+  runner.take_model_settings(experiment, given, "classification")
+  runner.complete(experiment, given, "classification", experiment.classification.task_name)
+  assert experiment.tokenizer.tokenizer_path == f"{tmp_path}/trial_0/vocab.txt"
+  assert experiment.model.model_config == f"{tmp_path}/trial_0/bert_config.json"
+  assert experiment.data.max_seq_length == 10 and not experiment.tokenizer.uncased

@@ -232,7 +232,10 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
   """
   model, tokenizer, trainer = experiment.model, experiment.tokenizer, experiment.trainer
   _fill_folders(experiment, task_name)
-  find_pretrained(model, tokenizer, trainer.model_dir, trainer.do_train, given)
+  model_dir = trainer.model_dir
+  if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
+    model_dir = os.path.join(model_dir, "trial_0")
+  find_pretrained(model, tokenizer, model_dir, trainer.do_train, given)
   model_folder.fill_tokenizer(tokenizer, os.path.dirname(tokenizer.tokenizer_path), given)
   take_recipe(experiment, given, load_model_config(model).family, job, task_name)
 
