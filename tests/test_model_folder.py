@@ -151,7 +151,8 @@ def test_folders_of_earlier_versions(tmp_path):
   folder = tmp_path / "old"
   os.makedirs(folder / "best")
   (folder / "labels.json").write_text('{"task_name": "csv", "label_list": ["x", "y"]}')
-  assert model_folder.read_settings(str(folder / "best"))["label_list"] == ["x", "y"]
+  for best in ("best", "best/"):
+    assert model_folder.read_settings(f"{folder}/{best}")["label_list"] == ["x", "y"]
   assert model_folder.read_settings(str(tmp_path)) == {}
   assert checkpoints.latest(str(folder)) is None
 
@@ -172,8 +173,18 @@ def test_pretraining_goes_on_with_the_casing_of_its_folder(trained, tmp_path):
 def test_trials_have_the_settings_of_the_first(trained, tmp_path):
   shutil.copytree(trained / "run", tmp_path / "run" / "trial_0")
   experiment = config.Experiment()
-  experiment.trainer.model_dir = str(tmp_path / "run")
+  experiment.trainer.model_dir, experiment.trainer.do_train = str(tmp_path / "run"), True
+  assert model_folder.trained_folder(experiment) is None
+  experiment.trainer.num_trials = 2
   assert model_folder.trained_folder(experiment) == str(tmp_path / "run" / "trial_0")
+
+
+def test_a_folder_best_that_nobody_named_is_not_used(trained, monkeypatch):
+  monkeypatch.chdir(trained / "run")
+  experiment = config.Experiment()
+  experiment.trainer.model_dir, experiment.trainer.do_predict = "../typo", True
+  with pytest.raises(UserError, match="../typo: no checkpoint to predict with"):
+    runner.take_model_settings(experiment, set(), "classification", "csv")
 
 
 def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):

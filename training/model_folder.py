@@ -38,9 +38,9 @@ ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
 
 def find_in(folder: str, names: Iterable[str]) -> str | None:
   """Path of the first of `names` that is in a folder, or for a folder `best` in the one above."""
-  folders = [folder]
-  if os.path.basename(folder) == "best":
-    folders.append(os.path.dirname(folder))
+  folders, above = [folder], folder.rstrip("/")
+  if os.path.basename(above) == "best":
+    folders.append(os.path.dirname(above))
   paths = (os.path.join(place, name) for place in folders for name in names)
   return next((path for path in paths if tf.io.gfile.exists(path)), None)
 
@@ -85,8 +85,9 @@ def trained_folder(experiment: config.Experiment) -> str | None:
   This is model_dir (of several trials the first's) if it has a checkpoint; without training also
   the folder of --init_checkpoint. None if the run trains a new model.
   """
-  model_dir = experiment.trainer.model_dir
-  for folder in (model_dir, os.path.join(model_dir, "trial_0")):
+  trainer = experiment.trainer
+  first = [os.path.join(trainer.model_dir, "trial_0")] if trainer.num_trials > 1 else []
+  for folder in (trainer.model_dir, *first):
     if checkpoints.latest(folder):
       return folder
   return None if experiment.trainer.do_train else start_folder(experiment.model)

@@ -214,8 +214,9 @@ def take_model_settings(experiment: config.Experiment, given: set[str], job: str
               has_other_work)):
     trainer.do_train = trainer.do_eval = True
   _fill_folders(experiment, task_name)
-  if not trainer.do_train and tf.io.gfile.isdir(os.path.join(model.init_checkpoint, "best")):
-    model.init_checkpoint = os.path.join(model.init_checkpoint, "best")
+  best = os.path.join(model.init_checkpoint, "best")
+  if not trainer.do_train and model_folder.start_folder(model) and checkpoints.latest(best):
+    model.init_checkpoint = best
   if not (trainer.do_train or has_other_work) and trainer.model_dir and trainer.num_trials == 1:
     find_checkpoint(trainer.model_dir, model, "evaluate" if trainer.do_eval else "predict with")
   model_folder.take_settings(experiment, given, job)
