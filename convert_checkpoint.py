@@ -360,6 +360,8 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   if "classifier" in groups and (labels := conversion.label_list(
       read_json(config_file), shapes[family.label_bias][0], config_file)):
     settings["label_list"] = labels
+  if "classifier" in groups and family is conversion.FUNNEL:
+    settings["cls_scope"] = cls_scope or "cls"
   if not getattr(config, "truncate_seq", True):
     settings["truncate_seq"] = False  # net_config.json does not hold it
   names = [config.file_name, "vocab.txt", *model_folder.files_of(settings), *checkpoint_files(name)]

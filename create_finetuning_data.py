@@ -95,7 +95,7 @@ def main() -> None:
       [settings.meta_data_file_path, *(path + end for path in outputs.values()
                                        for end in ("", records.SIDE_TABLE))])
   vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)
-  model_folder.fill_tokenizer(experiment.tokenizer, vocab_folder, given)
+  model_folder.fill_tokenizer(experiment.tokenizer, [vocab_folder], given)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
   meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
   if is_squad:

@@ -223,7 +223,7 @@ def main() -> None:
 
   tokenizer, given = flags.read_section(config.Tokenizer)
   if tokenizer.tokenizer_path:
-    model_folder.fill_tokenizer(tokenizer, os.path.dirname(tokenizer.tokenizer_path), given)
+    model_folder.fill_tokenizer(tokenizer, [os.path.dirname(tokenizer.tokenizer_path)], given)
   run, _ = flags.read_section(Run)
   forms = {form: flags.read_section(form) for form in (shards.BertForm, shards.FunnelForm)}
   form, _ = forms[chosen_form({form: given for form, (_, given) in forms.items()})]

@@ -454,7 +454,8 @@ class ClassificationTask(base.RawDataTask):
             "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1, **weight}
 
   def model_settings(self):
-    return {} if self.is_regression else {"label_list": list(self.labels)}
+    labels = {} if self.is_regression else {"label_list": list(self.labels)}
+    return {"task_name": self.head_name, **labels}
 
   def metadata(self):
     values = {"processor_type": self.name.split("_")[0].upper()}  # MNLI for mnli_matched too

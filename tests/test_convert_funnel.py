@@ -117,8 +117,8 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads, d
   assert {name: array.shape for name, array in arrays.items()} == graph_variables(
       config, decoder, head=head_of(heads))
   assert sorted(os.listdir(tmp_path / "tf")) == [
-      "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index", "net_config.json",
-      "vocab.txt"]
+      "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index",
+      *(["model_settings.json"] if heads is CLASSIFIER else []), "net_config.json", "vocab.txt"]
 
   cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   assert_same(read_hf(tmp_path / "back"), tensors)

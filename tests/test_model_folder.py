@@ -198,3 +198,52 @@ def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
   assert experiment.tokenizer.tokenizer_path == f"{tmp_path}/trial_0/vocab.txt"
   assert experiment.model.model_config == f"{tmp_path}/trial_0/bert_config.json"
   assert experiment.data.max_seq_length == 10 and not experiment.tokenizer.uncased
+
+
+def settings_of(folder, given=(), **tokenizer):
+  """The experiment after take_settings, with these tokenizer settings given."""
+  experiment = config.Experiment(tokenizer=config.Tokenizer(**tokenizer))
+  experiment.trainer.model_dir = str(folder)
+  model_folder.take_settings(experiment, {*given, *tokenizer}, "classification")
+  return experiment
+
+
+def test_equal_settings_in_another_spelling(trained, tmp_path):
+  shutil.copytree(trained / "run", tmp_path / "run")
+  model_folder.write_settings(str(tmp_path / "run"), {
+      "tokenizer_type": "word_piece", "uncased": True, "strip_accents": None})
+  settings_of(tmp_path / "run", tokenizer_type="WordPiece", strip_accents=True)
+  with pytest.raises(UserError, match="--strip_accents=False"):
+    settings_of(tmp_path / "run", strip_accents=False)
+
+
+def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
+  """They have no sent_piece_form, and were trained with what is now called plain."""
+  shutil.copytree(trained / "run", tmp_path / "run")
+  os.remove(tmp_path / "run" / "model_settings.json")
+  found = settings_of(tmp_path / "run", tokenizer_type="sent_piece")
+  assert found.tokenizer.sent_piece_form == "plain"
+  assert settings_of(tmp_path / "run").tokenizer.sent_piece_form == "funnel"
+
+
+def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
+  experiment = config.Experiment()
+  experiment.trainer.model_dir = str(trained / "run")
+  settings = config.Classification(task_name="tsv", text_a_col="review", label_col="sentiment",
+                                   train_file=str(trained / "train.csv"))
+  task = classification.ClassificationTask("tsv", classification.dataset_of("tsv", settings))
+  run_classifier.find_labels(task, experiment, None)
+  assert task.model_settings() == {"task_name": "csv", "label_list": ["neg", "pos"]}
+
+
+def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
+  """The vocabulary may be in another folder than the checkpoint."""
+  for name, settings in (("checkpoint", {"strip_accents": False, "uncased": False}),
+                         ("words", {"uncased": True})):
+    os.makedirs(tmp_path / name)
+    model_folder.write_settings(str(tmp_path / name), settings)
+  (tmp_path / "words" / "vocab.txt").write_text("[PAD]\ngood\n")
+  tokenizer = config.Tokenizer(tokenizer_path=str(tmp_path / "words" / "vocab.txt"))
+  model_folder.fill_tokenizer(tokenizer, [str(tmp_path / "words"), str(tmp_path / "checkpoint")],
+                              set())
+  assert tokenizer.strip_accents is False and tokenizer.uncased

@@ -13,7 +13,7 @@ a copy of the best checkpoint, has copies of these files; if it has none, the fo
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import tensorflow as tf
@@ -124,8 +124,12 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
       raise UserError(f"{folder}: this folder holds a model of another job ({settings['job']}); "
                       f"use another --model_dir")
     fields = {name: fields[name] for name in TOKENIZER_SETTINGS}
+  if experiment.tokenizer.is_sent_piece and folder and "sent_piece_form" not in settings:
+    settings = {**settings, "sent_piece_form": "plain"}  # the only form of earlier versions
+  trained = dataclasses.replace(experiment.tokenizer, **{
+      name: settings[name] for name in TOKENIZER_SETTINGS if name in settings})
   taken = {}
-  for name in fields.keys() & settings.keys():
+  for name in sorted(fields.keys() & settings.keys()):
     section, stored = fields[name], settings[name]
     if name not in given:
       setattr(section, name, stored)
@@ -134,26 +138,35 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
     elif getattr(section, name) != stored and name != "task_name":
       difference = f"--{name}={getattr(section, name)}, but the model in {folder} was trained " \
                    f"with {stored}"
-      if section is experiment.tokenizer:
+      if section is not experiment.tokenizer:
+        log.warning(difference)
+      elif not _is_equal(trained, dataclasses.replace(trained, **{name: getattr(section, name)})):
         raise UserError(f"{difference}; leave --{name} out")
-      log.warning(difference)
   if taken:
     log.info("Settings of the model in %s: %s", folder,
-             ", ".join(f"{name}={value}" for name, value in sorted(taken.items())))
+             ", ".join(f"{name}={value}" for name, value in taken.items()))
 
 
-def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) -> None:
+def _is_equal(one, other):
+  """Returns whether two tokenizer settings give the same tokens, however they are spelled."""
+  return all(getattr(one, name) == getattr(other, name) for name in ("is_sent_piece", "uncased")) \
+      and one.metadata() == other.metadata()
+
+
+def fill_tokenizer(tokenizer: config.Tokenizer, folders: Sequence[str], given: Set[str]) -> None:
   """Fills the tokenizer's settings that the user did not give from the pretrained model.
 
-  Search order: 1. model_settings.json of the folder, 2. Hugging Face's tokenizer_config.json and
-  tokenizer.json, 3. the casing of the vocabulary itself.
+  Search order: 1. model_settings.json, 2. Hugging Face's tokenizer_config.json and tokenizer.json,
+  in each folder, 3. the casing of the vocabulary itself.
 
   Args:
     tokenizer: changed in place.
-    folder: the pretrained model's.
+    folders: the vocabulary's, then others of the pretrained model.
     given: names of the settings that the user gave.
   """
-  settings = {**hf_tokenizer.read_settings(folder), **read_settings(folder)}
+  settings = {}
+  for folder in reversed(folders):
+    settings |= {**hf_tokenizer.read_settings(folder), **read_settings(folder)}
   found = {name: settings[name] for name in TOKENIZER_SETTINGS if name in settings}
   is_sent_piece = dataclasses.replace(tokenizer, **found).is_sent_piece
   if "uncased" not in found and not is_sent_piece:
@@ -163,7 +176,8 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folder: str, given: Set[str]) ->
   for name, value in found.items():
     if name not in given and getattr(tokenizer, name) != value:
       setattr(tokenizer, name, value)
-      log.info("%s=%s, taken from the folder of %s", name, value, tokenizer.tokenizer_path)
+      log.info("%s=%s, taken from the folder of %s", name, value,
+               " or ".join([tokenizer.tokenizer_path, *folders[1:]]))
 
 
 def tokenizer_inputs(vocab_path: str) -> list[str]:

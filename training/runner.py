@@ -237,7 +237,9 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
   if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
     model_dir = os.path.join(model_dir, "trial_0")
   find_pretrained(model, tokenizer, model_dir, trainer.do_train, given)
-  model_folder.fill_tokenizer(tokenizer, os.path.dirname(tokenizer.tokenizer_path), given)
+  start = model_folder.start_folder(model)
+  folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
+  model_folder.fill_tokenizer(tokenizer, folders, given)
   take_recipe(experiment, given, load_model_config(model).family, job, task_name)
 
 
@@ -368,7 +370,7 @@ class Runner:
     """Where model_dir has the vocabulary that its model was trained with."""
     settings = self.experiment.tokenizer
     name = os.path.basename(settings.tokenizer_path)
-    if settings.tokenizer_type == "word_piece" and name not in model_folder.VOCAB_NAMES:
+    if not settings.is_sent_piece and name not in model_folder.VOCAB_NAMES:
       name = model_folder.VOCAB_NAMES[0]
     return os.path.join(self.experiment.trainer.model_dir, name)
 
