@@ -1,6 +1,7 @@
 """A model folder carries the settings of training to prediction, evaluation and conversion."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -247,3 +248,15 @@ def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
   model_folder.fill_tokenizer(tokenizer, [str(tmp_path / "words"), str(tmp_path / "checkpoint")],
                               set())
   assert tokenizer.strip_accents is False and tokenizer.uncased
+
+
+def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path):
+  """No variable's shape depends on the activation."""
+  experiment = config.Experiment()
+  experiment.trainer.model_dir = str(trained / "run")
+  own = runner.load_model_config(config.Model(
+      model_config=str(trained / "run" / "bert_config.json")))
+  runner.check_trained_config(experiment, dataclasses.replace(own, hidden_dropout_prob=0.3))
+  with pytest.raises(UserError, match="hidden_act is 'relu', but the model in .*run was trained "
+                                      "with 'gelu'; leave --model_config"):
+    runner.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))

@@ -240,7 +240,36 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
   start = model_folder.start_folder(model)
   folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
   model_folder.fill_tokenizer(tokenizer, folders, given)
-  take_recipe(experiment, given, load_model_config(model).family, job, task_name)
+  model_config = load_model_config(model)
+  check_trained_config(experiment, model_config)
+  take_recipe(experiment, given, model_config.family, job, task_name)
+
+
+# Keys that no number of a trained model depends on, or that checkpoints.fit_config adapts.
+_FREE_KEYS = {"vocab_size", "dropout", "dropatt", "dropact", "hidden_dropout_prob",
+              "attention_probs_dropout_prob", "init", "init_std", "init_range",
+              "initializer_range"}
+
+
+def check_trained_config(experiment: config.Experiment, model_config: modeling.Config) -> None:
+  """UserError if a configuration that the user named is not that of the trained model.
+
+  Pooling or activations, for example, change the numbers and no variable's shape.
+  """
+  folder = model_folder.trained_folder(experiment)
+  path = folder and model_folder.find_in(folder, [model_config.file_name])
+  if not path:
+    return
+  own, named = (dataclasses.asdict(values) for values in (
+      load_model_config(config.Model(model_config=path)), model_config))
+  for values in (own, named):  # two forms of the same attention
+    if values.get("rel_attn_type") == "rel_shift":
+      values["rel_attn_type"] = "factorized"
+  for key in sorted(own.keys() - _FREE_KEYS):
+    if own[key] != named[key]:
+      raise UserError(f"{experiment.model.model_config}: {key} is {named[key]!r}, but the model in "
+                      f"{folder} was trained with {own[key]!r}; leave --model_config and "
+                      f"--overwrite_keys out")
 
 
 def _fill_folders(experiment, task_name):
