@@ -260,3 +260,18 @@ def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path
   with pytest.raises(UserError, match="hidden_act is 'relu', but the model in .*run was trained "
                                       "with 'gelu'; leave --model_config"):
     runner.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
+
+
+def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
+  """It predicts, and training does not begin again at step 0 over it."""
+  shutil.copytree(trained / "run", tmp_path / "run")
+  for path in (tmp_path / "run").glob("model.ckpt-*"):
+    path.unlink()
+  folder, model = str(tmp_path / "run"), config.Model()
+  assert runner.find_checkpoint(folder, model, "predict with") == checkpoints.latest(
+      f"{folder}/best")
+  experiment = config.Experiment()
+  experiment.trainer.model_dir = folder
+  assert model_folder.trained_folder(experiment) == folder
+  with pytest.raises(UserError, match="best: this folder holds the only checkpoint left of a run"):
+    checkpoints.check_restorable(folder)

@@ -214,7 +214,7 @@ def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
 def test_training_does_not_replace_what_it_starts_from(tmp_path):
   best = tmp_path / "run" / "best"
   tiny.write_encoder(best)
-  with pytest.raises(UserError, match="bert_model.ckpt: training in .*run would replace this"):
+  with pytest.raises(UserError, match="run/best: this folder holds the only checkpoint"):
     small_runner(tmp_path, trainer=config.Trainer(do_train=True),
                  model=config.Model(init_checkpoint=f"{best}/bert_model.ckpt"))
 

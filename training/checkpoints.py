@@ -111,6 +111,11 @@ def latest(folder: str) -> str | None:
   return newest and os.path.join(folder, newest)
 
 
+def latest_or_best(folder: str) -> str | None:
+  """As `latest`; of a run that has only its best checkpoint left, that one."""
+  return latest(folder) or latest(os.path.join(folder, "best"))
+
+
 def step_of(prefix: str) -> int:
   """Global step of a checkpoint of ours, from its name (model.ckpt-120 -> 120)."""
   match = _STEP.search(prefix)
@@ -134,6 +139,11 @@ def check_restorable(folder: str) -> None:
                     f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
                     f"remove the files model.ckpt-* to begin at step 0, or choose another "
                     f"--model_dir")
+  best = os.path.join(folder, "best")
+  if latest(folder) is None and latest(best):
+    raise UserError(f"{best}: this folder holds the only checkpoint left of a run, which training "
+                    f"at step 0 would replace; move it away and name it with --init_checkpoint, or "
+                    f"choose another --model_dir")
 
 
 def update_state(folder: str) -> None:

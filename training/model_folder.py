@@ -88,7 +88,7 @@ def trained_folder(experiment: config.Experiment) -> str | None:
   trainer = experiment.trainer
   first = [os.path.join(trainer.model_dir, "trial_0")] if trainer.num_trials > 1 else []
   for folder in (trainer.model_dir, *first):
-    if checkpoints.latest(folder):
+    if checkpoints.latest_or_best(folder):
       return folder
   return None if experiment.trainer.do_train else start_folder(experiment.model)
 

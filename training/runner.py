@@ -138,7 +138,7 @@ def find_pretrained(model: config.Model, tokenizer: config.Tokenizer, model_dir:
   """
   if do_train:
     checkpoints.check_restorable(model_dir)
-  is_trained = checkpoints.latest(model_dir) is not None
+  is_trained = checkpoints.latest_or_best(model_dir) is not None
   if not is_trained and model.init_checkpoint not in ("", "none"):
     model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
   folders = [model.pretrained]
@@ -286,7 +286,7 @@ def find_checkpoint(model_dir: str, model: config.Model, purpose: str) -> str:
   Raises:
     UserError: there is none.
   """
-  found = checkpoints.latest(model_dir)
+  found = checkpoints.latest_or_best(model_dir)
   if found is None and model.init_checkpoint not in ("", "none"):
     found = checkpoints.resolve(model.init_checkpoint)
   if found is None:
@@ -388,7 +388,7 @@ class Runner:
   def _fit_config(self, model_config):
     """The configuration with the size of the embedding table of the checkpoint to start from."""
     model = self.experiment.model
-    prefix = checkpoints.latest(self.experiment.trainer.model_dir)
+    prefix = checkpoints.latest_or_best(self.experiment.trainer.model_dir)
     if prefix is None and model.init_checkpoint not in ("", "none"):
       prefix = checkpoints.resolve(model.init_checkpoint)
     return model_config if prefix is None else checkpoints.fit_config(
@@ -410,14 +410,11 @@ class Runner:
                       f"trained with it; choose another --model_dir")
 
   def _check_model_dir(self):
-    """UserError if training would overwrite what is left in model_dir, or what it starts from."""
+    """UserError if training would overwrite what is left in model_dir."""
     model, model_dir = self.experiment.model, self.experiment.trainer.model_dir
     checkpoints.check_restorable(model_dir)
     if checkpoints.latest(model_dir):
       return
-    if paths.is_same(os.path.dirname(model.init_checkpoint), os.path.join(model_dir, "best")):
-      raise UserError(f"{model.init_checkpoint}: training in {model_dir} would replace this "
-                      f"checkpoint, from which it starts; choose another --model_dir")
     own = os.path.join(model_dir, self.model_config.file_name)
     if (tf.io.gfile.exists(own)
         and modeling.load_config(own).to_dict() != self.model_config.to_dict()):
@@ -782,7 +779,7 @@ class Runner:
   def _newest_checkpoint(self, purpose):
     trainer = self.experiment.trainer
     found = find_checkpoint(trainer.model_dir, self.experiment.model, purpose)
-    if not checkpoints.latest(trainer.model_dir):
+    if not checkpoints.latest_or_best(trainer.model_dir):
       log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
     return found
 
