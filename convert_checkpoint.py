@@ -77,8 +77,15 @@ DIRECTIONS = ("hf_to_tf", "tf_to_hf", "strip", "core_only")
 # ---- Names and shapes ---------------------------------------------------------------------------
 
 
-def match(family: Family, entries: list[Entry], shapes: dict[str, tuple[int, ...]], side: str,
-          source: str, config_file: str, actual: dict[str, str] | None = None) -> list[Entry]:
+def match(
+  family: Family,
+  entries: list[Entry],
+  shapes: dict[str, tuple[int, ...]],
+  side: str,
+  source: str,
+  config_file: str,
+  actual: dict[str, str] | None = None,
+) -> list[Entry]:
   """The entries that a checkpoint has: its encoder, and each head that it has something of.
 
   Args:
@@ -97,27 +104,37 @@ def match(family: Family, entries: list[Entry], shapes: dict[str, tuple[int, ...
   unknown = [(actual or {}).get(name, name) for name in shapes if name not in by_name]
   if unknown:
     first = next(name for name in shapes if name not in by_name)
-    reason = next((reason for pattern, reason in family.homeless if re.search(pattern, first)),
-                  f"is {config_file} the configuration of this model, and is it a model of that "
-                  f"kind?")
+    reason = next(
+      (reason for pattern, reason in family.homeless if re.search(pattern, first)),
+      f"is {config_file} the configuration of this model, and is it a model of that kind?",
+    )
     raise UserError(f"{source}: no place for the tensor {_listed(unknown)}; {reason}")
   groups = {"encoder", *(by_name[name].group for name in shapes)}
   found = [entry for entry in entries if entry.group in groups]
   missing = [entry.name(side) for entry in found if entry.name(side) not in shapes]
   if missing:
-    raise UserError(f"{source}: no tensor {_listed(missing)}; is the file complete, and is "
-                    f"{config_file} its configuration?")
+    raise UserError(
+      f"{source}: no tensor {_listed(missing)}; is the file complete, and is "
+      f"{config_file} its configuration?"
+    )
   bound = {}  # what the names that stand for any number stand for
   for entry in found:
     shape, wanted = shapes[entry.name(side)], entry.shape(side)
     if len(shape) == len(wanted):
-      bound.update({n: size for n, size in zip(wanted, shape, strict=True)
-                    if isinstance(n, str) and n not in bound})
+      bound.update(
+        {
+          n: size
+          for n, size in zip(wanted, shape, strict=True)
+          if isinstance(n, str) and n not in bound
+        }
+      )
     wanted = tuple(bound.get(n, n) for n in wanted)
     if tuple(shape) != wanted:
       name = entry.name(side)
-      raise UserError(f"{source}: tensor {(actual or {}).get(name, name)} has the shape "
-                      f"{list(shape)}, {config_file} asks for {list(wanted)}")
+      raise UserError(
+        f"{source}: tensor {(actual or {}).get(name, name)} has the shape "
+        f"{list(shape)}, {config_file} asks for {list(wanted)}"
+      )
   return found
 
 
@@ -138,16 +155,22 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
   values = read_json(path)
   name = config_keys.hugging_face_type(values)
   if name is None:
-    raise UserError(f'{path}: the key model_type is missing; add "model_type": "bert" or '
-                    f'"model_type": "funnel"')
+    raise UserError(
+      f'{path}: the key model_type is missing; add "model_type": "bert" or "model_type": "funnel"'
+    )
   if name not in FAMILIES:
     raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
   return FAMILIES[name], FAMILIES[name].from_hf(values, path)
 
 
-def to_hf_config(family: Family, config: Any, arrays: dict[str, np.ndarray],
-                 groups: set[str], labels: list[str] | None = None,
-                 source: str = "") -> dict[str, Any]:
+def to_hf_config(
+  family: Family,
+  config: Any,
+  arrays: dict[str, np.ndarray],
+  groups: set[str],
+  labels: list[str] | None = None,
+  source: str = "",
+) -> dict[str, Any]:
   """Contents of config.json for our configuration and the tensors of these groups.
 
   Args:
@@ -159,11 +182,18 @@ def to_hf_config(family: Family, config: Any, arrays: dict[str, np.ndarray],
     source: the labels' folder, for messages.
   """
   known = family.to_hf(config)
-  activation = next(theirs for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
-                    if name == known["hidden_act"])
+  activation = next(
+    theirs
+    for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
+    if name == known["hidden_act"]
+  )
   architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
-  values = {"architectures": [architecture], "model_type": family.model_type, **known,
-            "hidden_act": activation}
+  values = {
+    "architectures": [architecture],
+    "model_type": family.model_type,
+    **known,
+    "hidden_act": activation,
+  }
   if "classifier" in groups:  # the only place where the library looks for the number of labels
     values |= conversion.id2label(labels, len(arrays[family.label_bias]), source)
   return values
@@ -199,15 +229,18 @@ class TFTensors:
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       raise UserError(f"{self.source}: cannot be read as a checkpoint ({error})") from None
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes:
-      raise UserError(f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
-                      f"which has no variable names; only name-based ones can be converted")
+      raise UserError(
+        f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
+        f"which has no variable names; only name-based ones can be converted"
+      )
     self.dropped = sorted(filter(conversion.OPTIMIZER.search, shapes))
     self._stored = {}  # name -> name in the file
     for stored in sorted(shapes.keys() - set(self.dropped)):
       name = conversion.released_name(stored)
       if name in self._stored:
-        raise UserError(f"{self.source}: {self._stored[name]} and {stored} are names of the same "
-                        f"variable")
+        raise UserError(
+          f"{self.source}: {self._stored[name]} and {stored} are names of the same variable"
+        )
       self._stored[name] = stored
     self.shapes = {name: tuple(shapes[stored]) for name, stored in sorted(self._stored.items())}
 
@@ -216,8 +249,10 @@ class TFTensors:
     try:
       return np.asarray(self._reader.get_tensor(self._stored[name]))
     except (tf.errors.OpError, RuntimeError) as error:
-      raise UserError(f"{self.source}: variable {name} cannot be read, the checkpoint is "
-                      f"incomplete or damaged ({error})") from None
+      raise UserError(
+        f"{self.source}: variable {name} cannot be read, the checkpoint is "
+        f"incomplete or damaged ({error})"
+      ) from None
 
   def size(self) -> int:
     """Bytes of the checkpoint's files."""
@@ -236,8 +271,9 @@ def find_settings(input_dir: str, prefix: str) -> dict[str, Any]:
   The tokenizer's may also be those of input_dir, whose vocabulary is used.
   """
   shared = model_folder.read_settings(input_dir)
-  return {name: value for name, value in shared.items() if name in hf_tokenizer.SETTINGS} | \
-      model_folder.read_settings(os.path.dirname(prefix))
+  return {
+    name: value for name, value in shared.items() if name in hf_tokenizer.SETTINGS
+  } | model_folder.read_settings(os.path.dirname(prefix))
 
 
 def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
@@ -246,18 +282,25 @@ def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
   The arrays are fed to the one operation that writes, so no graph holds them as constants (which
   would end at 2 GB) and no variable as a copy.
   """
-  with tf.Graph().as_default(), tf.device("/cpu:0"), \
-      v1.Session(config=v1.ConfigProto(device_count={"GPU": 0})) as session:
+  with (
+    tf.Graph().as_default(),
+    tf.device("/cpu:0"),
+    v1.Session(config=v1.ConfigProto(device_count={"GPU": 0})) as session,
+  ):
     holders = [v1.placeholder(array.dtype, array.shape) for array in arrays.values()]
-    save = tf.raw_ops.SaveV2(prefix=prefix, tensor_names=list(arrays),
-                             shape_and_slices=[""] * len(arrays), tensors=holders)
+    save = tf.raw_ops.SaveV2(
+      prefix=prefix, tensor_names=list(arrays), shape_and_slices=[""] * len(arrays), tensors=holders
+    )
     session.run(save, dict(zip(holders, arrays.values(), strict=True)))
 
 
 def checkpoint_size(prefix: str) -> int:
   """Bytes of a checkpoint's data and index files."""
-  return sum(tf.io.gfile.stat(path).length for path in checkpoints.files_of(prefix)
-             if not path.endswith(".meta"))
+  return sum(
+    tf.io.gfile.stat(path).length
+    for path in checkpoints.files_of(prefix)
+    if not path.endswith(".meta")
+  )
 
 
 def checkpoint_files(name: str) -> list[str]:
@@ -268,20 +311,27 @@ def checkpoint_files(name: str) -> list[str]:
 # ---- Output -------------------------------------------------------------------------------------
 
 
-def check_new(input_dirs: Iterable[str], output_dir: str, names: Iterable[str],
-              overwrite: bool) -> None:
+def check_new(
+  input_dirs: Iterable[str], output_dir: str, names: Iterable[str], overwrite: bool
+) -> None:
   """UserError when a file to be written is there already, unless it may be overwritten.
 
   The files of input_dirs may not be overwritten in any case.
   """
-  inputs = [os.path.join(folder, name) for folder in input_dirs if tf.io.gfile.isdir(folder)
-            for name in tf.io.gfile.listdir(folder)]
+  inputs = [
+    os.path.join(folder, name)
+    for folder in input_dirs
+    if tf.io.gfile.isdir(folder)
+    for name in tf.io.gfile.listdir(folder)
+  ]
   paths.check_outputs(inputs, (os.path.join(output_dir, name) for name in names))
   for name in names:
     path = os.path.join(output_dir, name)
     if not overwrite and tf.io.gfile.exists(path):
-      raise UserError(f"{path}: the file is there already; pass --overwrite to replace it, or "
-                      f"choose another --output_dir")
+      raise UserError(
+        f"{path}: the file is there already; pass --overwrite to replace it, or "
+        f"choose another --output_dir"
+      )
 
 
 def check_settings(output_dir: str, names: Iterable[str]) -> None:
@@ -289,8 +339,10 @@ def check_settings(output_dir: str, names: Iterable[str]) -> None:
   for name in set(model_folder.SETTINGS_NAMES).difference(names):
     path = os.path.join(output_dir, name)
     if tf.io.gfile.exists(path):
-      raise UserError(f"{path}: the settings of another model, which the new one does not have; "
-                      f"remove the file, or choose another --output_dir")
+      raise UserError(
+        f"{path}: the settings of another model, which the new one does not have; "
+        f"remove the file, or choose another --output_dir"
+      )
 
 
 @contextlib.contextmanager
@@ -305,8 +357,7 @@ def staged(output_dir: str, names: list[str]) -> Iterator[str]:
   try:
     yield folder
     for name in names:
-      tf.io.gfile.rename(os.path.join(folder, name), os.path.join(output_dir, name),
-                         overwrite=True)
+      tf.io.gfile.rename(os.path.join(folder, name), os.path.join(output_dir, name), overwrite=True)
   finally:
     tf.io.gfile.rmtree(folder)
 
@@ -315,8 +366,10 @@ def _find(folder, names):
   """Path of the first of the files that is in a model's folder."""
   path = model_folder.find_in(folder, names)
   if path is None:
-    raise UserError(f"{os.path.join(folder, names[0])}: no such file; copy it there from the model "
-                    f"that this one started from")
+    raise UserError(
+      f"{os.path.join(folder, names[0])}: no such file; copy it there from the model "
+      f"that this one started from"
+    )
   return path
 
 
@@ -328,8 +381,7 @@ def _summary(path, arrays, groups):
 # ---- The conversions ----------------------------------------------------------------------------
 
 
-def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
-             cls_scope: str = "") -> None:
+def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope: str = "") -> None:
   """Converts a Hugging Face model to configuration, vocabulary and TF1 checkpoint.
 
   Args:
@@ -350,15 +402,25 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   actual = hf_tensors.canonical_names(family, tensors)
   shapes = {canonical: tensors.shape(stored) for canonical, stored in actual.items()}
   config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
-  found = match(family, expand(family, config, cls_scope or "cls"), shapes, "hf", tensors.source,
-                config_file, actual)
+  found = match(
+    family,
+    expand(family, config, cls_scope or "cls"),
+    shapes,
+    "hf",
+    tensors.source,
+    config_file,
+    actual,
+  )
   if conversion.labels_tokens(read_json(config_file)):
     found = [entry for entry in found if entry.group != "classifier"]
     print("Left out: the classifier, which labels tokens; the one here labels whole sequences")
   groups = {entry.group for entry in found}
   settings = hf_tokenizer.read_settings(input_dir)
-  if "classifier" in groups and (labels := conversion.label_list(
-      read_json(config_file), shapes[family.label_bias][0], config_file)):
+  if "classifier" in groups and (
+    labels := conversion.label_list(
+      read_json(config_file), shapes[family.label_bias][0], config_file
+    )
+  ):
     settings["label_list"] = labels
   if "classifier" in groups and family is conversion.FUNNEL:
     settings["cls_scope"] = cls_scope or "cls"
@@ -367,8 +429,9 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   names = [config.file_name, "vocab.txt", *model_folder.files_of(settings), *checkpoint_files(name)]
   check_new([input_dir], output_dir, names, overwrite)
   check_settings(output_dir, names)
-  arrays = {entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf")
-            for entry in found}
+  arrays = {
+    entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf") for entry in found
+  }
   with staged(output_dir, names) as folder:
     records.write_json(os.path.join(folder, config.file_name), config.to_dict())
     with tf.io.gfile.GFile(os.path.join(folder, "vocab.txt"), "wb") as writer:
@@ -382,15 +445,23 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False,
   if "pooler" in family.core and "pooler" not in groups:
     print("The model has no pooler: fine-tune it with --noinit_pooler")
   if settings:
-    print(f"{model_folder.SETTINGS_NAME}: "
-          + ", ".join(f"{key} {value}" for key, value in settings.items()))
+    print(
+      f"{model_folder.SETTINGS_NAME}: "
+      + ", ".join(f"{key} {value}" for key, value in settings.items())
+    )
   for deviation in hf_tokenizer.deviations(input_dir):
     print(f"The tokenizer here splits text in another way than {input_dir}'s: {deviation}")
 
 
-def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "",
-             uncased: bool | None = None, cls_scope: str = "",
-             truncate_seq: bool | None = None) -> None:
+def tf_to_hf(
+  input_dir: str,
+  output_dir: str,
+  overwrite: bool = False,
+  checkpoint: str = "",
+  uncased: bool | None = None,
+  cls_scope: str = "",
+  truncate_seq: bool | None = None,
+) -> None:
   """Converts a TF1 checkpoint to a Hugging Face model.
 
   Args:
@@ -413,7 +484,8 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   if family is conversion.FUNNEL:
     stored = model_folder.read_settings(input_dir).get("truncate_seq", True)
     config = dataclasses.replace(
-        config, truncate_seq=stored if truncate_seq is None else truncate_seq)
+      config, truncate_seq=stored if truncate_seq is None else truncate_seq
+    )
   family.to_hf(config)  # that there can be such a model is checked before its tensors are
   names = ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"]
   check_new([input_dir], output_dir, names, overwrite)
@@ -421,30 +493,53 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
   tensors = TFTensors(find_checkpoint(input_dir, checkpoint))
   settings = find_settings(input_dir, tensors.source)
   if uncased not in (None, settings.get("uncased", uncased)):
-    raise UserError(f"--uncased={uncased}, but the settings of {tensors.source} have uncased "
-                    f"{settings['uncased']}; leave the flag out")
+    raise UserError(
+      f"--uncased={uncased}, but the settings of {tensors.source} have uncased "
+      f"{settings['uncased']}; leave the flag out"
+    )
   is_cased = tokenization.vocab_casing(tokenization.load_vocab(vocab)) == "cased"
   settings.setdefault("uncased", not is_cased if uncased is None else uncased)
-  shapes = {name: shape for name, shape in tensors.shapes.items()
-            if not name.startswith(family.not_converted)}
+  shapes = {
+    name: shape
+    for name, shape in tensors.shapes.items()
+    if not name.startswith(family.not_converted)
+  }
   config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
   scopes = [found[1] for found in map(conversion.CLASSIFIER.search, shapes) if found]
-  found = match(family, expand(family, config, cls_scope or (scopes or ["cls"])[0]), shapes, "tf",
-                tensors.source, config_file)
+  found = match(
+    family,
+    expand(family, config, cls_scope or (scopes or ["cls"])[0]),
+    shapes,
+    "tf",
+    tensors.source,
+    config_file,
+  )
   groups = {entry.group for entry in found}
-  arrays = {entry.hf_name: entry.convert(
-      tensors.read(entry.tf_name).astype(np.float32, copy=False), to="hf") for entry in found}
-  hf_config = to_hf_config(family, config, arrays, groups, settings.get("label_list"),
-                           tensors.source)
+  arrays = {
+    entry.hf_name: entry.convert(
+      tensors.read(entry.tf_name).astype(np.float32, copy=False), to="hf"
+    )
+    for entry in found
+  }
+  hf_config = to_hf_config(
+    family, config, arrays, groups, settings.get("label_list"), tensors.source
+  )
   if groups - set(family.core):
-    arrays = {family.prefix * (entry.group in family.core) + entry.hf_name: arrays[entry.hf_name]
-              for entry in found}
+    arrays = {
+      family.prefix * (entry.group in family.core) + entry.hf_name: arrays[entry.hf_name]
+      for entry in found
+    }
   with staged(output_dir, names) as folder:
     records.write_json(os.path.join(folder, "config.json"), hf_config)
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
-    records.write_json(os.path.join(folder, "tokenizer_config.json"), {
-        "tokenizer_class": family.tokenizer_class, **hf_tokenizer.to_config(settings),
-        "model_max_length": family.max_length(config)})
+    records.write_json(
+      os.path.join(folder, "tokenizer_config.json"),
+      {
+        "tokenizer_class": family.tokenizer_class,
+        **hf_tokenizer.to_config(settings),
+        "model_max_length": family.max_length(config),
+      },
+    )
     path = os.path.join(folder, "model.safetensors")
     safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers insist on it
     shutil.copymode(os.path.join(folder, "config.json"), path)  # not for the owner's eyes only
@@ -455,8 +550,13 @@ def tf_to_hf(input_dir: str, output_dir: str, overwrite: bool = False, checkpoin
     print(f"Left out: {len(tensors.shapes) - len(shapes)} tensors of the generator")
 
 
-def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = "",
-          core_only: bool = False) -> None:
+def strip(
+  input_dir: str,
+  output_dir: str,
+  overwrite: bool = False,
+  checkpoint: str = "",
+  core_only: bool = False,
+) -> None:
   """Copies a checkpoint without the optimizer's variables and the global step.
 
   The copy's name has no step (model.ckpt-1200 becomes model.ckpt): it is something to start from,
@@ -475,12 +575,17 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
       already.
   """
   tensors = TFTensors(find_checkpoint(input_dir, checkpoint))
-  settings = {name: value for name, value in find_settings(input_dir, tensors.source).items()
-              if not core_only or name in model_folder.ENCODER_SETTINGS}
+  settings = {
+    name: value
+    for name, value in find_settings(input_dir, tensors.source).items()
+    if not core_only or name in model_folder.ENCODER_SETTINGS
+  }
   name = re.sub(r"-\d+$", "", os.path.basename(tensors.source))
   vocab_name = settings.get("vocab_file", model_folder.VOCAB_NAMES[0])
-  found = (model_folder.find_in(input_dir, [name]) for name in dict.fromkeys(
-      [*model_folder.CONFIG_NAMES, *model_folder.VOCAB_NAMES, vocab_name]))
+  found = (
+    model_folder.find_in(input_dir, [name])
+    for name in dict.fromkeys([*model_folder.CONFIG_NAMES, *model_folder.VOCAB_NAMES, vocab_name])
+  )
   side_files = {os.path.basename(path): path for path in found if path}
   names = [*side_files, *model_folder.files_of(settings), *checkpoint_files(name)]
   check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
@@ -488,8 +593,10 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
   size_before = tensors.size()
   kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
   if not kept:
-    raise UserError(f"{tensors.source}: no variable model/input, model/encoder, model/decoder or "
-                    f"bert; is it a checkpoint of Funnel-Transformer or BERT?")
+    raise UserError(
+      f"{tensors.source}: no variable model/input, model/encoder, model/decoder or "
+      f"bert; is it a checkpoint of Funnel-Transformer or BERT?"
+    )
   arrays = {variable: tensors.read(variable) for variable in kept}
   with staged(output_dir, names) as folder:
     for side, path in side_files.items():
@@ -500,8 +607,10 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
     checkpoints.write_state(folder, [name])
   target = os.path.join(output_dir, name)
   dropped = len(tensors.dropped) + len(tensors.shapes) - len(kept)
-  print(f"{target}: {len(arrays)} variables, {dropped} dropped; "
-        f"{size_before / 1e6:.1f} MB before, {checkpoint_size(target) / 1e6:.1f} MB after")
+  print(
+    f"{target}: {len(arrays)} variables, {dropped} dropped; "
+    f"{size_before / 1e6:.1f} MB before, {checkpoint_size(target) / 1e6:.1f} MB after"
+  )
   print(f"Copied checkpoint: {tensors.source}")
 
 
@@ -511,34 +620,57 @@ def strip(input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: 
 def define_flags() -> None:
   """Defines the script's flags."""
   flags.DEFINE_enum(
-      "direction", None, DIRECTIONS, "what to do: Hugging Face to TensorFlow, TensorFlow to "
-      "Hugging Face, a TensorFlow checkpoint without what only training needs, or its encoder "
-      "(and decoder) alone")
+    "direction",
+    None,
+    DIRECTIONS,
+    "what to do: Hugging Face to TensorFlow, TensorFlow to "
+    "Hugging Face, a TensorFlow checkpoint without what only training needs, or its encoder "
+    "(and decoder) alone",
+  )
   flags.DEFINE_bool(
-      "drop_optimizer", False, "leave out the moments of Adam and the global step: alone the same "
-      "as --direction=strip; tf_to_hf does so in any case")
+    "drop_optimizer",
+    False,
+    "leave out the moments of Adam and the global step: alone the same "
+    "as --direction=strip; tf_to_hf does so in any case",
+  )
   flags.DEFINE_string(
-      "input_dir", "", "folder to convert. Hugging Face: model.safetensors, config.json, "
-      "vocab.txt or tokenizer.json. TensorFlow: bert_config.json or net_config.json, vocabulary, "
-      "checkpoint")
+    "input_dir",
+    "",
+    "folder to convert. Hugging Face: model.safetensors, config.json, "
+    "vocab.txt or tokenizer.json. TensorFlow: bert_config.json or net_config.json, vocabulary, "
+    "checkpoint",
+  )
   flags.DEFINE_string("output_dir", "", "folder to write to; made where there is none")
   flags.DEFINE_string(
-      "checkpoint", "", "TensorFlow checkpoint (prefix, or folder for its newest) to take instead "
-      "of input_dir's best (input_dir/best) or newest, e.g. a fine-tuned one, whose configuration "
-      "is elsewhere")
+    "checkpoint",
+    "",
+    "TensorFlow checkpoint (prefix, or folder for its newest) to take instead "
+    "of input_dir's best (input_dir/best) or newest, e.g. a fine-tuned one, whose configuration "
+    "is elsewhere",
+  )
   flags.DEFINE_bool("overwrite", False, "replace files that are in output_dir already")
-  flags.DEFINE_bool("uncased", None, "tf_to_hf: the model's text is lower-cased; becomes "
-                    "do_lower_case of tokenizer_config.json. Default: as model_settings.json of "
-                    "the folder says, else the vocabulary")
+  flags.DEFINE_bool(
+    "uncased",
+    None,
+    "tf_to_hf: the model's text is lower-cased; becomes "
+    "do_lower_case of tokenizer_config.json. Default: as model_settings.json of "
+    "the folder says, else the vocabulary",
+  )
   flags.DEFINE_alias("do_lower_case", "uncased")
   flags.DEFINE_string(
-      "cls_scope", "", "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf calls "
-      "it cls, tf_to_hf finds it in the checkpoint. run_classifier.py looks where its own "
-      "--cls_scope says")
+    "cls_scope",
+    "",
+    "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf calls "
+    "it cls, tf_to_hf finds it in the checkpoint. run_classifier.py looks where its own "
+    "--cls_scope says",
+  )
   flags.DEFINE_bool(
-      "truncate_seq", None, "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
-      "net_config.json does not hold. Default: as model_settings.json of the folder says, else "
-      "true")
+    "truncate_seq",
+    None,
+    "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
+    "net_config.json does not hold. Default: as model_settings.json of the folder says, else "
+    "true",
+  )
 
 
 def main() -> None:
@@ -551,15 +683,29 @@ def main() -> None:
       raise UserError(f"--{name} is missing")
   if direction == "hf_to_tf":
     if values.checkpoint:
-      raise UserError("--checkpoint names a TensorFlow checkpoint; --direction=hf_to_tf reads "
-                      "model.safetensors of --input_dir")
+      raise UserError(
+        "--checkpoint names a TensorFlow checkpoint; --direction=hf_to_tf reads "
+        "model.safetensors of --input_dir"
+      )
     hf_to_tf(values.input_dir, values.output_dir, values.overwrite, values.cls_scope)
   elif direction == "tf_to_hf":
-    tf_to_hf(values.input_dir, values.output_dir, values.overwrite, values.checkpoint,
-             values.uncased, values.cls_scope, values.truncate_seq)
+    tf_to_hf(
+      values.input_dir,
+      values.output_dir,
+      values.overwrite,
+      values.checkpoint,
+      values.uncased,
+      values.cls_scope,
+      values.truncate_seq,
+    )
   else:
-    strip(values.input_dir, values.output_dir, values.overwrite, values.checkpoint,
-          core_only=direction == "core_only")
+    strip(
+      values.input_dir,
+      values.output_dir,
+      values.overwrite,
+      values.checkpoint,
+      core_only=direction == "core_only",
+    )
 
 
 if __name__ == "__main__":

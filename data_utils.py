@@ -1,8 +1,8 @@
 """Special ids, for programs that use Funnel-Transformer directly.
 
-  tokenizer = tokenization.get_tokenizer()
-  data_utils.setup_special_ids(tokenizer)
-  net_config = modeling.ModelConfig.init_from_flags()
+tokenizer = tokenization.get_tokenizer()
+data_utils.setup_special_ids(tokenizer)
+net_config = modeling.ModelConfig.init_from_flags()
 """
 
 from errors import UserError
@@ -29,11 +29,17 @@ def setup_special_ids(tokenizer) -> dict[str, int]:
 
   FLAGS = flags.FLAGS
   if FLAGS.find_module_defining_flag("vocab_size", default=__name__) == __name__:
-    flags.DEFINE_integer("vocab_size", tokenizer.vocab_size,
-                         "rows of the word embedding table, the tokenizer's", flag_values=FLAGS,
-                         allow_override=True)
-  ids = {"vocab_size": tokenizer.vocab_size,
-         **{f"{role}_id": value for role, value in tokenizer.special_ids.items()}}
+    flags.DEFINE_integer(
+      "vocab_size",
+      tokenizer.vocab_size,
+      "rows of the word embedding table, the tokenizer's",
+      flag_values=FLAGS,
+      allow_override=True,
+    )
+  ids = {
+    "vocab_size": tokenizer.vocab_size,
+    **{f"{role}_id": value for role, value in tokenizer.special_ids.items()},
+  }
   for name, value in ids.items():
     if name not in FLAGS:
       continue

@@ -28,10 +28,16 @@ DECAY_METHODS = ("poly", "cos", "constant")
 WARMUP_STYLES = ("then_decay", "replaces_decay", "scales_decay")
 
 
-def learning_rate_schedule(step: tf.Tensor, init_lr: float, num_train_steps: int,
-                           num_warmup_steps: int = 0, decay_method: str = "poly",
-                           power: float = 1.0, min_lr_ratio: float = 0.0,
-                           warmup_style: str = "replaces_decay") -> tf.Tensor:
+def learning_rate_schedule(
+  step: tf.Tensor,
+  init_lr: float,
+  num_train_steps: int,
+  num_warmup_steps: int = 0,
+  decay_method: str = "poly",
+  power: float = 1.0,
+  min_lr_ratio: float = 0.0,
+  warmup_style: str = "replaces_decay",
+) -> tf.Tensor:
   """Learning rate of the update that is made at `step` (0 for the first one).
 
   Args:
@@ -74,8 +80,9 @@ def learning_rate_schedule(step: tf.Tensor, init_lr: float, num_train_steps: int
   return init_lr * factor
 
 
-def layerwise_lr_multipliers(names: Iterable[str], decay: float,
-                             head_gap: int = 0) -> dict[str, float]:
+def layerwise_lr_multipliers(
+  names: Iterable[str], decay: float, head_gap: int = 0
+) -> dict[str, float]:
   """Learning-rate factor of each variable: `decay` to the power of its distance from the top.
 
   With n layers the top layer's factor is 1, the layer's below it `decay`, ..., the embeddings'
@@ -104,8 +111,9 @@ def variable_name(variable) -> str:
   return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
 
 
-def create_optimizer(loss: tf.Tensor, init_lr: float, num_train_steps: int,
-                     num_warmup_steps: int | None, use_tpu: bool) -> tf.Operation:
+def create_optimizer(
+  loss: tf.Tensor, init_lr: float, num_train_steps: int, num_warmup_steps: int | None, use_tpu: bool
+) -> tf.Operation:
   """Training operation with BERT's optimizer, as programs built on google-research/bert call it.
 
   AdamW with weight decay 0.01 (but for biases and layer norms), gradients clipped to global norm
@@ -120,8 +128,10 @@ def create_optimizer(loss: tf.Tensor, init_lr: float, num_train_steps: int,
   """
   step = v1.train.get_or_create_global_step()
   optimizer = AdamW(
-      learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps or 0),
-      weight_decay_rate=0.01, exclude_from_weight_decay=NO_WEIGHT_DECAY)
+    learning_rate_schedule(step, init_lr, num_train_steps, num_warmup_steps or 0),
+    weight_decay_rate=0.01,
+    exclude_from_weight_decay=NO_WEIGHT_DECAY,
+  )
   if use_tpu:
     optimizer = v1.tpu.CrossShardOptimizer(optimizer)
   return optimizer.minimize(loss, global_step=step)
@@ -144,13 +154,20 @@ class AdamW(v1.train.Optimizer):
   normalization cancels.)
   """
 
-  def __init__(self, learning_rate, weight_decay_rate: float = 0.0, beta_1: float = 0.9,
-               beta_2: float = 0.999, epsilon: float = 1e-6, clip_norm: float = 1.0,
-               bias_correction: bool = False,
-               exclude_from_weight_decay: Sequence[str] = (),
-               include_in_weight_decay: Sequence[str] = (),
-               lr_multiplier: Callable[[str], float] = lambda name: 1.0,
-               name: str = "AdamW"):
+  def __init__(
+    self,
+    learning_rate,
+    weight_decay_rate: float = 0.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-6,
+    clip_norm: float = 1.0,
+    bias_correction: bool = False,
+    exclude_from_weight_decay: Sequence[str] = (),
+    include_in_weight_decay: Sequence[str] = (),
+    lr_multiplier: Callable[[str], float] = lambda name: 1.0,
+    name: str = "AdamW",
+  ):
     """Makes the optimizer.
 
     Args:
@@ -187,13 +204,17 @@ class AdamW(v1.train.Optimizer):
     """
     if self._bias_correction and global_step is None:
       raise ValueError("bias correction counts updates: pass global_step")
-    grads_and_vars = [(tf.convert_to_tensor(grad), variable)
-                      for grad, variable in grads_and_vars if grad is not None]
+    grads_and_vars = [
+      (tf.convert_to_tensor(grad), variable)
+      for grad, variable in grads_and_vars
+      if grad is not None
+    ]
     if not grads_and_vars:
       raise ValueError("no variable has a gradient: the loss depends on none of them")
     if not tf.distribute.in_cross_replica_context() and tf.distribute.has_strategy():
       return tf.distribute.get_replica_context().merge_call(
-          self._distributed_apply, args=(grads_and_vars, global_step, name))
+        self._distributed_apply, args=(grads_and_vars, global_step, name)
+      )
     self._prepare_update([grad for grad, _ in grads_and_vars], global_step)
     # The base class orders the step's increment after the updates.
     return super().apply_gradients(grads_and_vars, global_step, name)
@@ -205,17 +226,18 @@ class AdamW(v1.train.Optimizer):
     stand for the result to equal that of one device with the same global batch.
     """
     variables = [variable for _, variable in grads_and_vars]
-    gradients = distribution.extended.batch_reduce_to(
-        tf.distribute.ReduceOp.SUM, grads_and_vars)
+    gradients = distribution.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, grads_and_vars)
     self._prepare_update(
-        [distribution.experimental_local_results(grad)[0] for grad in gradients], global_step)
+      [distribution.experimental_local_results(grad)[0] for grad in gradients], global_step
+    )
     with tf.init_scope():
       self._create_slots(variables)
     with v1.name_scope(name, self._name):
       updates = []
       for grad, variable in zip(gradients, variables, strict=True):
         updates += distribution.extended.update(
-            variable, lambda var, g: self._update(var, g), args=(grad,), group=False)
+          variable, lambda var, g: self._update(var, g), args=(grad,), group=False
+        )
       if global_step is None:
         return tf.group(*updates)
       with tf.control_dependencies(updates):
@@ -230,8 +252,10 @@ class AdamW(v1.train.Optimizer):
       self._clip_scale = self._clip_norm / tf.maximum(self.gradient_norm, self._clip_norm)
     self._rate = tf.cast(self._learning_rate, tf.float32)
     if self._bias_correction:
-      t = tf.cast(v1.train.get_global_step() if global_step is None else global_step,
-                  tf.float32) + 1.0
+      t = (
+        tf.cast(v1.train.get_global_step() if global_step is None else global_step, tf.float32)
+        + 1.0
+      )
       self._rate *= tf.sqrt(1.0 - tf.pow(self._beta_2, t)) / (1.0 - tf.pow(self._beta_1, t))
 
   def _create_slots(self, var_list):
@@ -255,8 +279,15 @@ class AdamW(v1.train.Optimizer):
     rate = self._rate * self._lr_multiplier(name)
     # TensorFlow's fused kernel reads and writes each array once. It folds its own bias correction
     # into the rate, which powers of 0 switch off.
-    settings = dict(beta1_power=0.0, beta2_power=0.0, lr=rate, beta1=self._beta_1,
-                    beta2=self._beta_2, epsilon=self._epsilon, grad=grad)
+    settings = dict(
+      beta1_power=0.0,
+      beta2_power=0.0,
+      lr=rate,
+      beta1=self._beta_1,
+      beta2=self._beta_2,
+      epsilon=self._epsilon,
+      grad=grad,
+    )
     decay = []
     if self._use_weight_decay(name):
       # param - rate * (update + wd * param) = (param - rate * wd * param) - rate * update
@@ -291,13 +322,27 @@ class AdamWeightDecayOptimizer(AdamW):
   They clip the gradients and increase the global step themselves: apply_gradients does neither.
   """
 
-  def __init__(self, learning_rate, weight_decay_rate: float = 0.0, beta_1: float = 0.9,
-               beta_2: float = 0.999, epsilon: float = 1e-6,
-               exclude_from_weight_decay: Sequence[str] | None = None,
-               name: str = "AdamWeightDecayOptimizer"):
+  def __init__(
+    self,
+    learning_rate,
+    weight_decay_rate: float = 0.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-6,
+    exclude_from_weight_decay: Sequence[str] | None = None,
+    name: str = "AdamWeightDecayOptimizer",
+  ):
     """Makes the optimizer; see AdamW for the arguments."""
-    super().__init__(learning_rate, weight_decay_rate, beta_1, beta_2, epsilon, clip_norm=0.0,
-                     exclude_from_weight_decay=exclude_from_weight_decay or (), name=name)
+    super().__init__(
+      learning_rate,
+      weight_decay_rate,
+      beta_1,
+      beta_2,
+      epsilon,
+      clip_norm=0.0,
+      exclude_from_weight_decay=exclude_from_weight_decay or (),
+      name=name,
+    )
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None):
     """Applies the gradients; `global_step` is left as it is."""

@@ -17,8 +17,17 @@ from errors import UserError
 from tasks import classification
 from training import config, flags, model_folder, runner
 
-SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Classification,
-            config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
+SECTIONS = (
+  config.Model,
+  config.Tokenizer,
+  config.RawData,
+  config.Classification,
+  config.RecordFiles,
+  config.Data,
+  config.Optimizer,
+  config.Trainer,
+  config.Runtime,
+)
 
 
 def read_experiment() -> config.Experiment:
@@ -29,8 +38,10 @@ def read_experiment() -> config.Experiment:
     settings.task_name = classification.canonical_name(settings.task_name)
   runner.take_model_settings(experiment, given, "classification", settings.task_name)
   if not settings.task_name:
-    raise UserError("--task_name is missing; e.g. --task_name=cola. Known are "
-                    + ", ".join([*classification.DATASETS, *classification.FILE_TASKS]))
+    raise UserError(
+      "--task_name is missing; e.g. --task_name=cola. Known are "
+      + ", ".join([*classification.DATASETS, *classification.FILE_TASKS])
+    )
   runner.complete(experiment, given, "classification", settings.task_name)
   return experiment
 
@@ -39,8 +50,11 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
   model_config = runner.load_model_config(experiment.model)
   task = classification.make_task(
-      experiment.classification, experiment.raw_data, experiment.model.cls_scope,
-      model_config.cls_segment_id)
+    experiment.classification,
+    experiment.raw_data,
+    experiment.model.cls_scope,
+    model_config.cls_segment_id,
+  )
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   check_columns(experiment)
   find_labels(task, experiment, meta.get("label_list"))
@@ -54,15 +68,22 @@ def check_columns(experiment: config.Experiment) -> None:
   settings, files = experiment.classification, experiment.record_files
   for name in ("weight_col", "class_weights"):
     if files.train_data_path and getattr(settings, name):
-      raise UserError(f"--{name}: the records of --train_data_path have weights already; pass "
-                      f"--{name} to create_finetuning_data.py")
+      raise UserError(
+        f"--{name}: the records of --train_data_path have weights already; pass "
+        f"--{name} to create_finetuning_data.py"
+      )
   if files.test_data_path and settings.id_col:
-    raise UserError("--id_col: the records of --test_data_path hold no ids; predict the file "
-                    "itself, with --predict_file")
+    raise UserError(
+      "--id_col: the records of --test_data_path hold no ids; predict the file "
+      "itself, with --predict_file"
+    )
 
 
-def find_labels(task: classification.ClassificationTask, experiment: config.Experiment,
-                label_list: list[str] | None) -> None:
+def find_labels(
+  task: classification.ClassificationTask,
+  experiment: config.Experiment,
+  label_list: list[str] | None,
+) -> None:
   """Sets the labels in the order of the ids that the model was trained with.
 
   They are those of the trained model's folder; else of the records' metadata; else those of the
@@ -89,27 +110,36 @@ def find_labels(task: classification.ClassificationTask, experiment: config.Expe
     return
   # Data without training data of their own (AX) are predicted by another task's model.
   if task.splits("train") and not classification.share_models(
-      stored.get("task_name", task.name), task.name):
-    raise UserError(f"{folder}: this folder holds a model of task {stored['task_name']}, not of "
-                    f"{task.name}; use another --model_dir")
+    stored.get("task_name", task.name), task.name
+  ):
+    raise UserError(
+      f"{folder}: this folder holds a model of task {stored['task_name']}, not of "
+      f"{task.name}; use another --model_dir"
+    )
   task.head_name = stored.get("task_name", task.name)
   if task.is_regression or not names:
     return
   if not is_own and set(names) != set(task.labels):
-    raise UserError(f"{folder}: the model was trained with the labels {names}, the data have "
-                    f"{list(task.labels)}; use another model")
+    raise UserError(
+      f"{folder}: the model was trained with the labels {names}, the data have "
+      f"{list(task.labels)}; use another model"
+    )
   task.labels = names
 
 
 def check_submission(run: runner.Runner) -> None:
   """UserError if GLUE has no such submission, or only a part of the test data is predicted."""
   if run.experiment.data.max_eval_examples:
-    raise UserError("--do_submit: GLUE's submission needs predictions for all test data; leave "
-                    "--max_eval_examples out, or use --do_predict")
+    raise UserError(
+      "--do_submit: GLUE's submission needs predictions for all test data; leave "
+      "--max_eval_examples out, or use --do_predict"
+    )
   for source in run.sources("test"):
     if source.split not in run.task.dataset.submission:
-      raise UserError(f"--do_submit: task {run.task.name} has no GLUE submission for its "
-                      f"{source.split} data; use --do_predict")
+      raise UserError(
+        f"--do_submit: task {run.task.name} has no GLUE submission for its "
+        f"{source.split} data; use --do_predict"
+      )
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
@@ -120,12 +150,20 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_submit:
     check_submission(run)
   if trainer.do_predict or trainer.do_submit:
-    run.check_outputs(path for source in run.sources("test")
-                      for path in output_files(run.task, source.split, trainer).values())
+    run.check_outputs(
+      path
+      for source in run.sources("test")
+      for path in output_files(run.task, source.split, trainer).values()
+    )
   # Before the work, in which the files may change. Records made elsewhere are of no file here.
-  origins = {source.split: run.task.origins(source.split, source.records.num_examples)
-             for source in run.sources("test")} \
-      if trainer.do_predict and "test" not in run.record_sets else {}
+  origins = (
+    {
+      source.split: run.task.origins(source.split, source.records.num_examples)
+      for source in run.sources("test")
+    }
+    if trainer.do_predict and "test" not in run.record_sets
+    else {}
+  )
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
     for split, predictions in run.predict().items():
@@ -133,8 +171,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   return metrics
 
 
-def output_files(task: classification.ClassificationTask, split: str,
-                 trainer: config.Trainer) -> dict[str, str]:
+def output_files(
+  task: classification.ClassificationTask, split: str, trainer: config.Trainer
+) -> dict[str, str]:
   """Paths of the files that the --do_ flags ask for.
 
   Predictions are written twice: predictions.SPLIT.tsv (of an own file predictions.FILE.tsv) has a
@@ -151,9 +190,13 @@ def output_files(task: classification.ClassificationTask, split: str,
   return {kind: os.path.join(folder, name) for kind, name in names.items()}
 
 
-def write_predictions(task: classification.ClassificationTask, split: str,
-                      predictions: dict[str, np.ndarray], trainer: config.Trainer,
-                      origins: Sequence[list[str]] = ()) -> None:
+def write_predictions(
+  task: classification.ClassificationTask,
+  split: str,
+  predictions: dict[str, np.ndarray],
+  trainer: config.Trainer,
+  origins: Sequence[list[str]] = (),
+) -> None:
   """Writes the output_files of a split.
 
   Args:
@@ -163,9 +206,11 @@ def write_predictions(task: classification.ClassificationTask, split: str,
     trainer: the --do_ flags and folders.
     origins: further columns of the predictions, header first.
   """
-  rows = {"predictions": lambda: task.prediction_rows(predictions, origins),
-          "test_results": lambda: task.test_result_rows(predictions),
-          "submission": lambda: task.submission_rows(predictions)}
+  rows = {
+    "predictions": lambda: task.prediction_rows(predictions, origins),
+    "test_results": lambda: task.test_result_rows(predictions),
+    "submission": lambda: task.submission_rows(predictions),
+  }
   for kind, path in output_files(task, split, trainer).items():
     runner.write_tsv(path, rows[kind]())
     print(f"{task.name} {split}: {path}")

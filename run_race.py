@@ -14,8 +14,17 @@ from errors import UserError
 from tasks import race
 from training import config, flags, runner
 
-SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.Race, config.RecordFiles,
-            config.Data, config.Optimizer, config.Trainer, config.Runtime)
+SECTIONS = (
+  config.Model,
+  config.Tokenizer,
+  config.RawData,
+  config.Race,
+  config.RecordFiles,
+  config.Data,
+  config.Optimizer,
+  config.Trainer,
+  config.Runtime,
+)
 
 
 def read_experiment() -> config.Experiment:
@@ -25,8 +34,9 @@ def read_experiment() -> config.Experiment:
   settings.task_name = settings.task_name.lower()
   runner.take_model_settings(experiment, given, "race", settings.task_name)
   if settings.task_name not in race.DATASETS:
-    raise UserError(f"--task_name={settings.task_name} is unknown; known are "
-                    f"{', '.join(race.DATASETS)}")
+    raise UserError(
+      f"--task_name={settings.task_name} is unknown; known are {', '.join(race.DATASETS)}"
+    )
   runner.complete(experiment, given, "race", settings.task_name)
   check_lengths(experiment.data.max_seq_length, settings.max_qa_length)
   return experiment
@@ -36,24 +46,28 @@ def check_lengths(max_seq_length: int, max_qa_length: int) -> None:
   """UserError where question and option may leave no room for the passage."""
   room = max_seq_length - 3  # [cls] and two [sep]
   if max_qa_length >= room:
-    raise UserError(f"--max_qa_length={max_qa_length} does not fit into "
-                    f"--max_seq_length={max_seq_length} with its 3 special tokens and the passage; "
-                    f"lower it, below {room}")
+    raise UserError(
+      f"--max_qa_length={max_qa_length} does not fit into "
+      f"--max_seq_length={max_seq_length} with its 3 special tokens and the passage; "
+      f"lower it, below {room}"
+    )
 
 
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer = experiment.trainer
   model_config = runner.load_model_config(experiment.model)
-  task = race.make_task(experiment.race, experiment.raw_data, experiment.model.cls_scope,
-                        model_config.cls_segment_id)
+  task = race.make_task(
+    experiment.race, experiment.raw_data, experiment.model.cls_scope, model_config.cls_segment_id
+  )
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   run = runner.Runner(experiment, model_config, task, record_sets)
   run.check_records(meta)
   run.check_before_work()
   if trainer.do_predict:
-    run.check_outputs(predictions_path(task, source.split, trainer)
-                      for source in run.sources("test"))
+    run.check_outputs(
+      predictions_path(task, source.split, trainer) for source in run.sources("test")
+    )
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     for split, predictions in run.predict().items():
@@ -62,8 +76,9 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
 
 
 def predictions_path(task: race.RaceTask, split: str, trainer: config.Trainer) -> str:
-  return os.path.join(trainer.predict_dir or trainer.model_dir,
-                      f"predictions.{task.predictions_name(split)}.tsv")
+  return os.path.join(
+    trainer.predict_dir or trainer.model_dir, f"predictions.{task.predictions_name(split)}.tsv"
+  )
 
 
 def write_predictions(task: race.RaceTask, split: str, predictions: dict, path: str) -> None:

@@ -19,8 +19,18 @@ from errors import UserError
 from tasks import squad
 from training import checkpoints, config, flags, model_folder, parts, records, runner
 
-SECTIONS = (config.Model, config.Tokenizer, config.RawData, config.SquadData, config.Squad,
-            config.RecordFiles, config.Data, config.Optimizer, config.Trainer, config.Runtime)
+SECTIONS = (
+  config.Model,
+  config.Tokenizer,
+  config.RawData,
+  config.SquadData,
+  config.Squad,
+  config.RecordFiles,
+  config.Data,
+  config.Optimizer,
+  config.Trainer,
+  config.Runtime,
+)
 
 log = logging.getLogger("scripts.run_squad")
 
@@ -30,15 +40,21 @@ def read_experiment() -> config.Experiment:
   experiment, given = flags.read(*SECTIONS)
   settings = experiment.squad
   if settings.proc_id >= 0 and not settings.prepro_split:
-    raise UserError(f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
-                    f"--prepro_split. Leave it out to make all with --num_proc processes")
+    raise UserError(
+      f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
+      f"--prepro_split. Leave it out to make all with --num_proc processes"
+    )
   if settings.proc_id >= settings.num_proc:
     raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
   runner.take_model_settings(
-      experiment, given, "squad", "squad",
-      has_other_work=settings.do_ensemble or bool(settings.prepro_split))
+    experiment,
+    given,
+    "squad",
+    "squad",
+    has_other_work=settings.do_ensemble or bool(settings.prepro_split),
+  )
   runner.complete(experiment, given, "squad", "squad")
   return experiment
 
@@ -47,18 +63,28 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
   model_config = runner.load_model_config(experiment.model)
   raw = experiment.raw_data
-  task = squad.SquadTask(experiment.squad_data, experiment.squad,
-                         raw.data_dir or os.path.join(raw.data_root, "squad"),
-                         model_config.cls_segment_id, raw.skip_bad_rows)
-  task.has_unanswerable = model_folder.read_settings(
-      model_folder.trained_folder(experiment)).get("has_unanswerable", False)
+  task = squad.SquadTask(
+    experiment.squad_data,
+    experiment.squad,
+    raw.data_dir or os.path.join(raw.data_root, "squad"),
+    model_config.cls_segment_id,
+    raw.skip_bad_rows,
+  )
+  task.has_unanswerable = model_folder.read_settings(model_folder.trained_folder(experiment)).get(
+    "has_unanswerable", False
+  )
   record_sets, meta = runner.find_record_sets(experiment.record_files)
   if "dev" in record_sets and not experiment.squad.predict_file:
     record_sets.setdefault("test", record_sets["dev"])
   run = runner.Runner(
-      experiment, model_config, task, record_sets,
-      functools.partial(parts.write_split, num_proc=experiment.squad.num_proc,
-                        proc_id=experiment.squad.proc_id))
+    experiment,
+    model_config,
+    task,
+    record_sets,
+    functools.partial(
+      parts.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id
+    ),
+  )
   run.check_records(meta)
   return run
 
@@ -76,8 +102,10 @@ def find_data(run: runner.Runner, kind: str) -> runner.Source:
     return source
   run.task.read_side_table(path + records.SIDE_TABLE, records.count_records(path))
   if kind == "dev" and not run.task.has_golds:
-    raise UserError(f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
-                    f"predict it with --do_predict")
+    raise UserError(
+      f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
+      f"predict it with --do_predict"
+    )
   return source
 
 
@@ -88,8 +116,10 @@ def preprocess(run: runner.Runner, split: str) -> None:
   except parts.Unfinished as unfinished:
     print(unfinished)
     return
-  print(f"{source.records.paths[0]}: {source.records.num_examples} windows of "
-        f"{run.task.input_files(source.split)[0]}")
+  print(
+    f"{source.records.paths[0]}: {source.records.num_examples} windows of "
+    f"{run.task.input_files(source.split)[0]}"
+  )
 
 
 def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[str]) -> None:
@@ -112,14 +142,17 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
 
 def prediction_files(trainer: config.Trainer) -> list[str]:
   """Paths of the predictions, the n-best lists and the odds of no answer."""
-  return [os.path.join(trainer.predict_dir, name)
-          for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")]
+  return [
+    os.path.join(trainer.predict_dir, name)
+    for name in ("predictions.json", "nbest_predictions.json", "null_odds.json")
+  ]
 
 
 def ensemble_files(experiment: config.Experiment) -> list[str]:
   """As prediction_files, for --do_ensemble."""
   path = experiment.squad.ensemble_output_file or os.path.join(
-      experiment.trainer.predict_dir, "ensemble.json")
+    experiment.trainer.predict_dir, "ensemble.json"
+  )
   stem = path.removesuffix(".json")
   return [path, f"{stem}.nbest.json", f"{stem}.null_odds.json"]
 
@@ -132,8 +165,11 @@ def ensemble(run: runner.Runner) -> None:
   for path in settings.ensemble_ckpts.split(","):
     checkpoint = checkpoints.resolve(path.strip())
     log.info("Predict with %s", checkpoint)
-    several.append(run.task.answers(run.predict_all(
-        source.records, checkpoint, run.experiment.trainer.predict_batch_size)))
+    several.append(
+      run.task.answers(
+        run.predict_all(source.records, checkpoint, run.experiment.trainer.predict_batch_size)
+      )
+    )
   write_answers(run, run.task.join(several), ensemble_files(run.experiment))
 
 
@@ -145,8 +181,12 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if settings.prepro_split:
     preprocess(run, settings.prepro_split)
     return {}
-  run.check_outputs([*(prediction_files(trainer) if trainer.do_predict else ()),
-                     *(ensemble_files(experiment) if settings.do_ensemble else ())])
+  run.check_outputs(
+    [
+      *(prediction_files(trainer) if trainer.do_predict else ()),
+      *(ensemble_files(experiment) if settings.do_ensemble else ()),
+    ]
+  )
   # All data first, so that nothing is missed hours later.
   if trainer.do_train:
     find_data(run, "train")
@@ -158,7 +198,7 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     find_data(run, "test")  # evaluation may have been on another file
-    predictions, = run.predict().values()
+    (predictions,) = run.predict().values()
     write_answers(run, run.task.answers(predictions), prediction_files(trainer))
   if settings.do_ensemble:
     ensemble(run)

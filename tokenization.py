@@ -110,11 +110,16 @@ def _read_tokens(vocab_file: str) -> list[str]:
     lines.pop()
 
   last = _to_ids(lines)
-  repeated = [f"{token!r} (lines {i + 1} and {last[token] + 1})"
-              for i, token in enumerate(lines) if last[token] != i]
+  repeated = [
+    f"{token!r} (lines {i + 1} and {last[token] + 1})"
+    for i, token in enumerate(lines)
+    if last[token] != i
+  ]
   if repeated:
-    _warn_once(f"{vocab_file}: {len(repeated)} repeated tokens, whose last line counts: "
-               f"{', '.join(repeated[:5])}{', ...' if len(repeated) > 5 else ''}")
+    _warn_once(
+      f"{vocab_file}: {len(repeated)} repeated tokens, whose last line counts: "
+      f"{', '.join(repeated[:5])}{', ...' if len(repeated) > 5 else ''}"
+    )
   return lines
 
 
@@ -149,9 +154,11 @@ def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str |
   for name in (init_checkpoint or "").split("/"):
     match = _MODEL_FOLDER.match(name)
     if match and do_lower_case != (match[1] != "cased"):
-      raise ValueError(f"do_lower_case is {do_lower_case}, but {init_checkpoint} is "
-                       f"{'a cased' if do_lower_case else 'an uncased'} model; pass "
-                       f"--do_lower_case={not do_lower_case}")
+      raise ValueError(
+        f"do_lower_case is {do_lower_case}, but {init_checkpoint} is "
+        f"{'a cased' if do_lower_case else 'an uncased'} model; pass "
+        f"--do_lower_case={not do_lower_case}"
+      )
 
 
 # Symbols such as [CLS], [unused7] and <pad> say nothing about the text of a vocabulary.
@@ -170,8 +177,11 @@ def vocab_casing(vocab: Iterable[str]) -> str | None:
     has; None in between, and if no token has a letter with a case (of ideographs, for example).
     Special symbols are left out.
   """
-  is_upper = [token != token.lower() for token in vocab
-              if token.upper() != token.lower() and not _SYMBOL.fullmatch(token)]
+  is_upper = [
+    token != token.lower()
+    for token in vocab
+    if token.upper() != token.lower() and not _SYMBOL.fullmatch(token)
+  ]
   if _share(is_upper) >= 0.05:
     return "cased"
   return "uncased" if is_upper and not any(is_upper) else None
@@ -179,9 +189,17 @@ def vocab_casing(vocab: Iterable[str]) -> str | None:
 
 def _has_accents(vocab: Iterable[str]) -> bool:
   """Returns whether at least 1% of the tokens with letters have an accent."""
-  return _share([not token.isascii() and any(
-    unicodedata.category(char) == "Mn" for char in unicodedata.normalize("NFD", token))
-                 for token in vocab if token.upper() != token.lower()]) >= 0.01
+  return (
+    _share(
+      [
+        not token.isascii()
+        and any(unicodedata.category(char) == "Mn" for char in unicodedata.normalize("NFD", token))
+        for token in vocab
+        if token.upper() != token.lower()
+      ]
+    )
+    >= 0.01
+  )
 
 
 class _CharTable(dict):
@@ -197,8 +215,14 @@ class _CharTable(dict):
 
 
 _CJK_RANGES = (
-  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
-  (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+  (0x4E00, 0x9FFF),
+  (0x3400, 0x4DBF),
+  (0x20000, 0x2A6DF),
+  (0x2A700, 0x2B73F),
+  (0x2B740, 0x2B81F),
+  (0x2B820, 0x2CEAF),
+  (0xF900, 0xFAFF),
+  (0x2F800, 0x2FA1F),
 )
 
 
@@ -279,9 +303,9 @@ def _cover(text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int
   # Canonical ordering may swap marks; the running maximum keeps the lists sorted all the same.
   starts = list(itertools.accumulate((start for start, _ in reversed(spans)), min))[::-1]
   ends = list(itertools.accumulate((end for _, end in spans), max))
-  starts[0] -= len(re.split(r"\s+", text[:starts[0]])[-1])
+  starts[0] -= len(re.split(r"\s+", text[: starts[0]])[-1])
   for i, following in enumerate([*starts[1:], len(text)]):
-    gap = text[ends[i]:following]
+    gap = text[ends[i] : following]
     if gap and not gap.isspace():
       words = re.split(r"\s+", gap)
       ends[i] += len(words[0])
@@ -296,8 +320,13 @@ def _cover(text: str, spans: list[tuple[int, int]]) -> tuple[list[int], list[int
 class BasicTokenizer:
   """Splits text into words and punctuation as BERT does, before WordPiece."""
 
-  def __init__(self, do_lower_case: bool = True, never_split: tuple[str, ...] = (),
-               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
+  def __init__(
+    self,
+    do_lower_case: bool = True,
+    never_split: tuple[str, ...] = (),
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+  ):
     """All settings but never_split must be as in pretraining.
 
     Args:
@@ -367,7 +396,7 @@ class BasicTokenizer:
       final = _STRIP_ACCENT_SPLIT_PUNCTUATION
     text, origins = _replace_chars(text, origins, lambda c: final[ord(c)] or "")
     for word in re.finditer(r"\S+", text):
-      yield word[0], origins[word.start():word.end()]
+      yield word[0], origins[word.start() : word.end()]
 
 
 class WordpieceTokenizer:
@@ -377,9 +406,9 @@ class WordpieceTokenizer:
     self, vocab: dict[str, int], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
   ):
     """Args:
-      vocab: the pieces; one that continues a word is written "##piece".
-      unk_token: stands for a word that cannot be put together from pieces.
-      max_input_chars_per_word: a longer word is unknown, whatever it is made of.
+    vocab: the pieces; one that continues a word is written "##piece".
+    unk_token: stands for a word that cannot be put together from pieces.
+    max_input_chars_per_word: a longer word is unknown, whatever it is made of.
     """
     self.vocab = vocab
     self.unk_token = unk_token
@@ -476,14 +505,20 @@ class _Tokenizer:
     """Warns if text never has a part of the tokens; `flag` is the one that keeps accents."""
     casing = vocab_casing(self.vocab)
     if casing == "cased" and self.lowercases:
-      _warn_once(f"{self.vocab_file}: the vocabulary is cased, but the text is lower-cased, so its "
-                 "tokens with capitals are not used; pass --uncased=False (--do_lower_case=False)")
+      _warn_once(
+        f"{self.vocab_file}: the vocabulary is cased, but the text is lower-cased, so its "
+        "tokens with capitals are not used; pass --uncased=False (--do_lower_case=False)"
+      )
     elif casing == "uncased" and not self.lowercases:
-      _warn_once(f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
-                 "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)")
+      _warn_once(
+        f"{self.vocab_file}: the vocabulary is uncased, but the text is not lower-cased, "
+        "so words with capitals are unknown; pass --uncased=True (--do_lower_case=True)"
+      )
     elif strips_accents and _has_accents(self.vocab):
-      _warn_once(f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
-                 f"text, so its tokens with accents are not used; pass {flag}")
+      _warn_once(
+        f"{self.vocab_file}: the vocabulary has accents, but they are stripped from the "
+        f"text, so its tokens with accents are not used; pass {flag}"
+      )
 
   def _special_id(self, role: str) -> int:
     if role not in self.special_ids:
@@ -520,11 +555,18 @@ class _Tokenizer:
 class FullTokenizer(_Tokenizer):
   """BERT's tokenizer: BasicTokenizer, then WordPiece. The settings are BasicTokenizer's."""
 
-  def __init__(self, vocab_file: str, do_lower_case: bool = True, never_split: tuple = (),
-               strip_accents: bool | None = None, tokenize_chinese_chars: bool = True):
+  def __init__(
+    self,
+    vocab_file: str,
+    do_lower_case: bool = True,
+    never_split: tuple = (),
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+  ):
     super().__init__(vocab_file, _read_tokens(vocab_file), do_lower_case)
     self.basic_tokenizer = BasicTokenizer(
-      do_lower_case, never_split, strip_accents, tokenize_chinese_chars)
+      do_lower_case, never_split, strip_accents, tokenize_chinese_chars
+    )
     self.wordpiece_tokenizer = WordpieceTokenizer(self.vocab, self.special_tokens["unk"])
     self._check_text_settings(self.basic_tokenizer.strip_accents, "--nostrip_accents")
 
@@ -546,7 +588,7 @@ class FullTokenizer(_Tokenizer):
       for piece in pieces:
         # A single piece is the word itself, or the unknown symbol in its place.
         size = len(word) if len(pieces) == 1 else len(piece) - 2 * (position > 0)
-        part = origins[position:position + size]
+        part = origins[position : position + size]
         spans.append((min(part), max(part) + 1))
         position += size
       tokens.extend(pieces)
@@ -564,8 +606,9 @@ SENT_PIECE_FORMS = ("funnel", "xlnet", "plain")
 _ASCII_QUOTES = str.maketrans("“”‘’", "\"\"''")
 
 
-def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False,
-                    ascii_quotes: bool = True) -> str:
+def preprocess_text(
+  text: str, lower: bool = False, keep_accents: bool = False, ascii_quotes: bool = True
+) -> str:
   """Brings text into the form that Funnel's SentencePiece models were trained on.
 
   Returns:
@@ -582,8 +625,9 @@ def preprocess_text(text: str, lower: bool = False, keep_accents: bool = False,
   return text.lower() if lower else text
 
 
-def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool,
-                             ascii_quotes: bool) -> tuple:
+def _preprocess_with_origins(
+  text: str, lower: bool, keep_accents: bool, ascii_quotes: bool
+) -> tuple:
   """The text of preprocess_text, and for each of its characters the index in `text`."""
   spaced, origins = "", []
   for word in re.finditer(r"\S+", text):
@@ -599,15 +643,22 @@ def _preprocess_with_origins(text: str, lower: bool, keep_accents: bool,
     text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
     # Combining marks are dropped, so their order is of no importance.
-    text, origins = _replace_chars(text, origins, lambda c: "".join(
-      part for part in unicodedata.normalize("NFKD", c) if not unicodedata.combining(part)))
+    text, origins = _replace_chars(
+      text,
+      origins,
+      lambda c: "".join(
+        part for part in unicodedata.normalize("NFKD", c) if not unicodedata.combining(part)
+      ),
+    )
   return _lower_with_origins(text, origins) if lower else (text, origins)
 
 
 def _sizes(parts: list[str], num_chars: int) -> list[int]:
   """Numbers of characters that the parts of a piece cover, of `num_chars` in all."""
-  ends = [min(end, num_chars) for end in itertools.accumulate(
-    len(part.replace(SPIECE_UNDERLINE, "")) for part in parts)]
+  ends = [
+    min(end, num_chars)
+    for end in itertools.accumulate(len(part.replace(SPIECE_UNDERLINE, "")) for part in parts)
+  ]
   # The model may have normalized the text, so the last part covers what is left.
   return [end - start for start, end in itertools.pairwise([0, *ends[:-1], num_chars])]
 
@@ -615,13 +666,18 @@ def _sizes(parts: list[str], num_chars: int) -> list[int]:
 class SentencePieceTokenizer(_Tokenizer):
   """A SentencePiece ".model" file with the interface of FullTokenizer."""
 
-  def __init__(self, model_file: str, do_lower_case: bool = False, keep_accents: bool = False,
-               form: str = "funnel"):
+  def __init__(
+    self,
+    model_file: str,
+    do_lower_case: bool = False,
+    keep_accents: bool = False,
+    form: str = "funnel",
+  ):
     """Args:
-      model_file: the ".model" file.
-      do_lower_case: lower-case the text.
-      keep_accents: leave accents and compatibility characters as they are.
-      form: one of SENT_PIECE_FORMS; must be as in pretraining.
+    model_file: the ".model" file.
+    do_lower_case: lower-case the text.
+    keep_accents: leave accents and compatibility characters as they are.
+    form: one of SENT_PIECE_FORMS; must be as in pretraining.
     """
     try:
       import sentencepiece
@@ -645,8 +701,9 @@ class SentencePieceTokenizer(_Tokenizer):
 
   def tokenize(self, text: str | bytes) -> list[str]:
     """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
-    text = preprocess_text(convert_to_unicode(text), self.lowercases, self._keep_accents,
-                           self._ascii_quotes)
+    text = preprocess_text(
+      convert_to_unicode(text), self.lowercases, self._keep_accents, self._ascii_quotes
+    )
     pieces = self._model.encode(text, out_type=str)
     if not self._splits_commas:
       return pieces
@@ -670,9 +727,11 @@ class SentencePieceTokenizer(_Tokenizer):
     from sentencepiece import sentencepiece_pb2
 
     normal, origins = _preprocess_with_origins(
-      text, self.lowercases, self._keep_accents, self._ascii_quotes)
+      text, self.lowercases, self._keep_accents, self._ascii_quotes
+    )
     pieces = sentencepiece_pb2.SentencePieceText.FromString(
-      self._model.encode(normal, out_type="serialized_proto")).pieces
+      self._model.encode(normal, out_type="serialized_proto")
+    ).pieces
     # Offsets of the library count bytes of UTF-8.
     char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
     origins.append(len(text))
@@ -721,9 +780,13 @@ def _flag_value(name: str) -> object:
 
 
 def get_tokenizer(
-  tokenizer_type: str | None = None, tokenizer_path: str | None = None,
-  uncased: bool | None = None, keep_accents: bool = False, strip_accents: bool | None = None,
-  tokenize_chinese_chars: bool = True, sent_piece_form: str = "funnel"
+  tokenizer_type: str | None = None,
+  tokenizer_path: str | None = None,
+  uncased: bool | None = None,
+  keep_accents: bool = False,
+  strip_accents: bool | None = None,
+  tokenize_chinese_chars: bool = True,
+  sent_piece_form: str = "funnel",
 ) -> FullTokenizer | SentencePieceTokenizer:
   """Makes the tokenizer that a model was trained with.
 
@@ -750,7 +813,8 @@ def get_tokenizer(
 
   # Model Garden's scripts call the two WordPiece and SentencePiece.
   tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(
-      tokenizer_type, tokenizer_type)
+    tokenizer_type, tokenizer_type
+  )
   if tokenizer_type not in ("word_piece", "sent_piece"):
     raise UserError(f"tokenizer_type must be word_piece or sent_piece, not {tokenizer_type!r}")
   named = {".model": "sent_piece", ".txt": "word_piece"}.get(os.path.splitext(path)[1].lower())
@@ -758,12 +822,15 @@ def get_tokenizer(
     raise UserError(f"{path}: a file of this name needs tokenizer_type {named}")
   if tokenizer_type == "sent_piece":
     if strip_accents is not None or not tokenize_chinese_chars:
-      raise UserError("--strip_accents and --tokenize_chinese_chars are for WordPiece; "
-                      "SentencePiece models keep accents with --keep_accents")
+      raise UserError(
+        "--strip_accents and --tokenize_chinese_chars are for WordPiece; "
+        "SentencePiece models keep accents with --keep_accents"
+      )
     return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
   if keep_accents:
-    raise UserError("--keep_accents is for SentencePiece models; WordPiece keeps accents with "
-                    "--nostrip_accents")
+    raise UserError(
+      "--keep_accents is for SentencePiece models; WordPiece keeps accents with --nostrip_accents"
+    )
   if sent_piece_form != "funnel":
     raise UserError("--sent_piece_form is for SentencePiece models; leave it out for WordPiece")
   return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
@@ -775,7 +842,8 @@ def is_padded(num_tokens: int, num_rows: int) -> bool:
   NVIDIA's and other programs round the size of the table up to a multiple of these.
   """
   return num_rows > num_tokens and any(
-    num_rows == -(-num_tokens // multiple) * multiple for multiple in (8, 64, 128))
+    num_rows == -(-num_tokens // multiple) * multiple for multiple in (8, 64, 128)
+  )
 
 
 def fits_table(num_tokens: int, vocab_size: int, config_file: str) -> bool:
@@ -789,7 +857,11 @@ def fits_table(num_tokens: int, vocab_size: int, config_file: str) -> bool:
   if is_padded(num_tokens, vocab_size):
     logging.getLogger(__name__).info(
       "%s: the vocab_size %d is that of the vocabulary, %d, and padding; no token uses the rows "
-      "above it", config_file, vocab_size, num_tokens)
+      "above it",
+      config_file,
+      vocab_size,
+      num_tokens,
+    )
     return True
   return num_tokens == vocab_size
 

@@ -20,12 +20,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import modeling
 
 # Released model -> the standard transformer it is compared with, and the paper's ratio.
-PAPER = {"B4-4-4H768": ("L12H768", 0.58), "B6-3x2-3x2H768": ("L12H768", 0.88),
-         "B6-6-6H768": ("L12H768", 0.88), "B8-8-8H1024": ("L24H1024", 0.58),
-         "B10-10-10H1024": ("L24H1024", 0.73)}
+PAPER = {
+  "B4-4-4H768": ("L12H768", 0.58),
+  "B6-3x2-3x2H768": ("L12H768", 0.88),
+  "B6-6-6H768": ("L12H768", 0.88),
+  "B8-8-8H1024": ("L24H1024", 0.58),
+  "B10-10-10H1024": ("L24H1024", 0.73),
+}
 STANDARD = {
-    "L12H768": modeling.BertConfig(30522, 768, 12, 12, 3072),
-    "L24H1024": modeling.BertConfig(30522, 1024, 24, 16, 4096),
+  "L12H768": modeling.BertConfig(30522, 768, 12, 12, 3072),
+  "L24H1024": modeling.BertConfig(30522, 1024, 24, 16, 4096),
 }
 
 
@@ -55,7 +59,8 @@ def encoder_flops(config: modeling.Config, length: int, relative: bool = False) 
   """Forward FLOPs of an encoder for one example of `length` tokens."""
   if config.family == "bert":
     return config.num_hidden_layers * layer_flops(
-        length, length, config.hidden_size, config.hidden_size, config.intermediate_size)
+      length, length, config.hidden_size, config.hidden_size, config.intermediate_size
+    )
   total, queries = 0, length
   heads_width = config.n_head * config.d_head
   for block, (count, repeats) in enumerate(config.blocks):
@@ -73,17 +78,20 @@ def encoder_flops(config: modeling.Config, length: int, relative: bool = False) 
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("configs", nargs="*", help="configuration files")
   parser.add_argument("--length", type=int, default=128, help="tokens of the example")
-  parser.add_argument("--relative", action="store_true",
-                      help="count the relative position and segment terms too")
+  parser.add_argument(
+    "--relative", action="store_true", help="count the relative position and segment terms too"
+  )
   arguments = parser.parse_args()
   flops = lambda config: encoder_flops(config, arguments.length, arguments.relative)
   for path in arguments.configs:
-    print(f"{path}: {flops(modeling.load_config(path)) / 1e9:.3f} GFLOPs at length "
-          f"{arguments.length}")
+    print(
+      f"{path}: {flops(modeling.load_config(path)) / 1e9:.3f} GFLOPs at length {arguments.length}"
+    )
   if arguments.configs:
     return
   print(f"length {arguments.length}\nmodel            GFLOPs  of        ratio  paper")

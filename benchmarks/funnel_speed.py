@@ -26,9 +26,10 @@ from training import config, inputs, records
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCAB_SIZE = 30522
 MODELS = {
-    "bert": modeling.BertConfig(VOCAB_SIZE, 384, 12, 12, 1536, type_vocab_size=2),
-    "funnel": modeling.ModelConfig(VOCAB_SIZE, "4_4_4", d_model=384, d_embed=384, n_head=12,
-                                   d_head=32, d_inner=1536),
+  "bert": modeling.BertConfig(VOCAB_SIZE, 384, 12, 12, 1536, type_vocab_size=2),
+  "funnel": modeling.ModelConfig(
+    VOCAB_SIZE, "4_4_4", d_model=384, d_embed=384, n_head=12, d_head=32, d_inner=1536
+  ),
 }
 
 
@@ -38,13 +39,26 @@ def seconds_per_example(config_file: str, folder: str, arguments: argparse.Names
   TensorFlow prepares itself for each new length of a batch, mostly in the first steps.
   """
   subprocess.run(
-      [sys.executable, os.path.join(ROOT, "run_classifier.py"), f"--task_name={arguments.task}",
-       "--do_train", f"--data_dir={arguments.data_dir}", f"--vocab_file={arguments.vocab_file}",
-       f"--model_config={config_file}", "--init_checkpoint=none", f"--model_dir={folder}",
-       f"--output_dir={records_dir(config_file)}", f"--train_batch_size={arguments.batch_size}",
-       f"--max_seq_length={arguments.length}", f"--train_steps={arguments.steps}",
-       f"--max_train_examples={arguments.examples}", f"--log_freq={max(arguments.steps // 10, 1)}"],
-      check=True, capture_output=True)
+    [
+      sys.executable,
+      os.path.join(ROOT, "run_classifier.py"),
+      f"--task_name={arguments.task}",
+      "--do_train",
+      f"--data_dir={arguments.data_dir}",
+      f"--vocab_file={arguments.vocab_file}",
+      f"--model_config={config_file}",
+      "--init_checkpoint=none",
+      f"--model_dir={folder}",
+      f"--output_dir={records_dir(config_file)}",
+      f"--train_batch_size={arguments.batch_size}",
+      f"--max_seq_length={arguments.length}",
+      f"--train_steps={arguments.steps}",
+      f"--max_train_examples={arguments.examples}",
+      f"--log_freq={max(arguments.steps // 10, 1)}",
+    ],
+    check=True,
+    capture_output=True,
+  )
   with open(os.path.join(folder, "metrics.jsonl")) as reader:
     speeds = [json.loads(line)["examples_per_second"] for line in reader.readlines()[2:]]
   return 1 / statistics.median(speeds)
@@ -58,12 +72,18 @@ def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
   """Mean FLOPs of an example in the batches that seconds_per_example trained on."""
   model_config = modeling.load_config(config_file)
   task = classification.make_task(
-      config.Classification(task_name=arguments.task), config.RawData(data_dir=arguments.data_dir),
-      cls_segment_id=model_config.cls_segment_id)
-  path, = glob.glob(os.path.join(glob.escape(records_dir(config_file)), "*.train.*.tfrecord"))
+    config.Classification(task_name=arguments.task),
+    config.RawData(data_dir=arguments.data_dir),
+    cls_segment_id=model_config.cls_segment_id,
+  )
+  (path,) = glob.glob(os.path.join(glob.escape(records_dir(config_file)), "*.train.*.tfrecord"))
   source = inputs.RecordSource(
-      [path], min(records.count_records(path), arguments.examples), task, arguments.length,
-      model_config.padded_length)
+    [path],
+    min(records.count_records(path), arguments.examples),
+    task,
+    arguments.length,
+    model_config.padded_length,
+  )
   input_fn = inputs.train_input_fn(source, arguments.batch_size, config.Trainer().seed, 0, 1, False)
   lengths = [batch["input_ids"].shape[1] for batch in input_fn().take(arguments.steps)]
   print(f"{model_config.family}: batches of {statistics.mean(lengths):.1f} tokens")
@@ -71,8 +91,9 @@ def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("data_dir")
   parser.add_argument("vocab_file")
   parser.add_argument("--task", default="sst-2")
@@ -90,14 +111,17 @@ def main() -> None:
         json.dump(model_config.to_dict(), writer)
     for index in range(arguments.rounds):
       for name in MODELS:
-        times[name].append(seconds_per_example(
-            paths[name], os.path.join(work, f"{name}-{index}"), arguments))
+        times[name].append(
+          seconds_per_example(paths[name], os.path.join(work, f"{name}-{index}"), arguments)
+        )
         print(f"{name}: {1000 * times[name][-1]:.2f} ms per example", flush=True)
-    counted = (flops_per_example(paths["funnel"], arguments)
-               / flops_per_example(paths["bert"], arguments))
+    counted = flops_per_example(paths["funnel"], arguments) / flops_per_example(
+      paths["bert"], arguments
+    )
   ratio = statistics.median(f / b for f, b in zip(times["funnel"], times["bert"], strict=True))
-  print(f"time ratio {ratio:.3f}, FLOPs ratio {counted:.3f}, one over the other "
-        f"{ratio / counted:.3f}")
+  print(
+    f"time ratio {ratio:.3f}, FLOPs ratio {counted:.3f}, one over the other {ratio / counted:.3f}"
+  )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,19 @@ import sys
 
 # (title of a panel, runs with the metric that is drawn of each)
 PANELS = (
-    ("BERT: loss per masked token", (("bert_short", "loss_mlm"), ("bert_bert", "loss_mlm"),
-                                     ("bert_electra", "loss_gen"))),
-    ("Funnel: loss per masked token", (("funnel_first", "loss"), ("funnel_mlm", "loss"),
-                                       ("funnel_electra", "loss_gen"))),
-    ("ELECTRA's discriminator: loss * 50", (("bert_electra", "loss_disc"),
-                                            ("funnel_electra", "loss_disc"))))
+  (
+    "BERT: loss per masked token",
+    (("bert_short", "loss_mlm"), ("bert_bert", "loss_mlm"), ("bert_electra", "loss_gen")),
+  ),
+  (
+    "Funnel: loss per masked token",
+    (("funnel_first", "loss"), ("funnel_mlm", "loss"), ("funnel_electra", "loss_gen")),
+  ),
+  (
+    "ELECTRA's discriminator: loss * 50",
+    (("bert_electra", "loss_disc"), ("funnel_electra", "loss_disc")),
+  ),
+)
 SMOOTHED = 10  # points of the log that are averaged
 
 
@@ -32,6 +39,7 @@ def read_log(folder: str, kind: str) -> list[dict]:
 def draw(output: str) -> None:
   """Writes pretraining.png."""
   import matplotlib
+
   matplotlib.use("Agg")
   from matplotlib import pyplot
 
@@ -41,10 +49,12 @@ def draw(output: str) -> None:
       if not os.path.exists(os.path.join(output, run, "metrics.jsonl")):
         continue
       entries = read_log(os.path.join(output, run), "train")
-      chunks = [entries[i:i + SMOOTHED] for i in range(0, len(entries), SMOOTHED)]
-      panel.plot([chunk[-1]["step"] for chunk in chunks],
-                 [statistics.mean(entry[metric] for entry in chunk) for chunk in chunks],
-                 label=f"{run} ({metric})")
+      chunks = [entries[i : i + SMOOTHED] for i in range(0, len(entries), SMOOTHED)]
+      panel.plot(
+        [chunk[-1]["step"] for chunk in chunks],
+        [statistics.mean(entry[metric] for entry in chunk) for chunk in chunks],
+        label=f"{run} ({metric})",
+      )
     panel.set(title=title, xlabel="update")
     panel.grid(alpha=0.3)
     panel.legend()

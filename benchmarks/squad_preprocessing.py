@@ -45,8 +45,9 @@ def write_copies(source: str, target: str, copies: int) -> int:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument("squad_file")
   parser.add_argument("vocab_file")
   parser.add_argument("--length", type=int, default=384, help="max_seq_length")
@@ -60,13 +61,22 @@ def main() -> None:
     task = squad.SquadTask(config.SquadData(), config.Squad(train_file=file))
     for processes in map(int, arguments.processes.split(",")):
       start, cpu_start = time.perf_counter(), sum(os.times()[:4])
-      windows = parts.write_split(os.path.join(work, f"records-{processes}"), task, "train",
-                                   tokenizer, arguments.length, num_proc=processes)
+      windows = parts.write_split(
+        os.path.join(work, f"records-{processes}"),
+        task,
+        "train",
+        tokenizer,
+        arguments.length,
+        num_proc=processes,
+      )
       seconds = time.perf_counter() - start
       cpu_seconds = sum(os.times()[:4]) - cpu_start  # with those of the processes
-      print(f"{processes} processes: {questions} questions, {windows} windows in {seconds:.1f} s "
-            f"({cpu_seconds:.1f} s of CPU), {questions / seconds:.0f} questions/s; SQuAD v2.0 in "
-            f"{SQUAD_QUESTIONS / questions * seconds / 60:.1f} minutes", flush=True)
+      print(
+        f"{processes} processes: {questions} questions, {windows} windows in {seconds:.1f} s "
+        f"({cpu_seconds:.1f} s of CPU), {questions / seconds:.0f} questions/s; SQuAD v2.0 in "
+        f"{SQUAD_QUESTIONS / questions * seconds / 60:.1f} minutes",
+        flush=True,
+      )
 
 
 if __name__ == "__main__":

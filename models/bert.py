@@ -67,17 +67,28 @@ class BertConfig:
   embedding_size: int | None = None
 
   def __post_init__(self):
-    for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-                "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+    for key in (
+      "vocab_size",
+      "hidden_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "intermediate_size",
+      "max_position_embeddings",
+      "type_vocab_size",
+    ):
       value = getattr(self, key)
       if not isinstance(value, int) or value < 1:
         raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
     if self.hidden_size % self.num_attention_heads:
-      raise UserError(f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
-                      f"{self.num_attention_heads}; change one of them")
+      raise UserError(
+        f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
+        f"{self.num_attention_heads}; change one of them"
+      )
     if self.hidden_act not in layers.ACTIVATIONS:
-      raise UserError(f"hidden_act {self.hidden_act!r} is unknown; "
-                      f"use one of {', '.join(sorted(layers.ACTIVATIONS))}")
+      raise UserError(
+        f"hidden_act {self.hidden_act!r} is unknown; "
+        f"use one of {', '.join(sorted(layers.ACTIVATIONS))}"
+      )
 
   @property
   def num_stored_layers(self) -> int:
@@ -98,7 +109,8 @@ class BertConfig:
     """
     values = config_keys.rename_model_garden_keys(values, source)
     fixed = config_keys.BERT_FIXED | {
-        "classifier_dropout": (values.get("hidden_dropout_prob", cls.hidden_dropout_prob),)}
+      "classifier_dropout": (values.get("hidden_dropout_prob", cls.hidden_dropout_prob),)
+    }
     if config_keys.is_hugging_face(values):
       values = {**values, "model_type": config_keys.hugging_face_type(values)}
       values = config_keys.hugging_face_values(values, _HUGGING_FACE_DEFAULTS, fixed, source)
@@ -161,11 +173,20 @@ class BertModel:
     pooled_output = model.get_pooled_output()  # [2, 512]
   """
 
-  def __init__(self, config: BertConfig, is_training: bool, input_ids: tf.Tensor,
-               input_mask: tf.Tensor | None = None, token_type_ids: tf.Tensor | None = None,
-               use_one_hot_embeddings: bool = False, scope: str | None = None,
-               compute_dtype: tf.DType = tf.float32, sequence_ids: tf.Tensor | None = None,
-               embeddings_scope: str | None = None, with_pooler: bool = True):
+  def __init__(
+    self,
+    config: BertConfig,
+    is_training: bool,
+    input_ids: tf.Tensor,
+    input_mask: tf.Tensor | None = None,
+    token_type_ids: tf.Tensor | None = None,
+    use_one_hot_embeddings: bool = False,
+    scope: str | None = None,
+    compute_dtype: tf.DType = tf.float32,
+    sequence_ids: tf.Tensor | None = None,
+    embeddings_scope: str | None = None,
+    with_pooler: bool = True,
+  ):
     """Builds the graph.
 
     Args:
@@ -189,14 +210,17 @@ class BertModel:
       UserError: the sequence is longer than config.max_position_embeddings.
     """
     if not is_training:
-      config = dataclasses.replace(config, hidden_dropout_prob=0.0,
-                                   attention_probs_dropout_prob=0.0)
+      config = dataclasses.replace(
+        config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+      )
     self.config = config
     seq_length = input_ids.shape[1]
     if seq_length is not None and seq_length > config.max_position_embeddings:
-      raise UserError(f"sequence length {seq_length} is beyond the model's position table "
-                      f"(max_position_embeddings {config.max_position_embeddings}); "
-                      f"lower --max_seq_length")
+      raise UserError(
+        f"sequence length {seq_length} is beyond the model's position table "
+        f"(max_position_embeddings {config.max_position_embeddings}); "
+        f"lower --max_seq_length"
+      )
     if input_mask is None:
       input_mask = tf.ones_like(input_ids)
     if token_type_ids is None:
@@ -211,14 +235,20 @@ class BertModel:
       before = tf.cast(positions[:, None] > positions, tf.int32)
       positions = tf.reduce_sum(same * before, axis=2)  # [B, T]
     self._scope = scope = scope or "bert"
-    with v1.variable_scope(embeddings_scope or f"{scope}/embeddings",
-                           reuse=v1.AUTO_REUSE if embeddings_scope else None):
+    with v1.variable_scope(
+      embeddings_scope or f"{scope}/embeddings", reuse=v1.AUTO_REUSE if embeddings_scope else None
+    ):
       self.embedding_output = x = self._embed(
-          input_ids, token_type_ids, positions, use_one_hot_embeddings, compute_dtype)
+        input_ids, token_type_ids, positions, use_one_hot_embeddings, compute_dtype
+      )
     with v1.variable_scope(scope):
       if config.embedding_size not in (None, config.hidden_size):
-        x = layers.dense(x, config.hidden_size, "embeddings_project",
-                         layers.truncated_normal(config.initializer_range))
+        x = layers.dense(
+          x,
+          config.hidden_size,
+          "embeddings_project",
+          layers.truncated_normal(config.initializer_range),
+        )
       with v1.variable_scope("encoder"):
         self.all_encoder_layers = encode(config, x, attended)
     self.sequence_output = self.all_encoder_layers[-1]
@@ -228,8 +258,12 @@ class BertModel:
     """The pooler on hidden states of first tokens, tanh(dense(x)): float [B, H] -> [B, H]."""
     with v1.variable_scope(f"{self._scope}/pooler", reuse=v1.AUTO_REUSE):
       return layers.dense(
-          hidden, self.config.hidden_size, "dense",
-          layers.truncated_normal(self.config.initializer_range), activation=tf.tanh)
+        hidden,
+        self.config.hidden_size,
+        "dense",
+        layers.truncated_normal(self.config.initializer_range),
+        activation=tf.tanh,
+      )
 
   def get_pooled_output(self) -> tf.Tensor:
     """float [B, H]: tanh(dense(first token's last hidden state)), the sequence's summary."""
@@ -256,24 +290,31 @@ class BertModel:
     size = config.embedding_size or config.hidden_size
     initializer = layers.truncated_normal(config.initializer_range)
     self.embedding_table = v1.get_variable(
-        "word_embeddings", [config.vocab_size, size], initializer=initializer)
+      "word_embeddings", [config.vocab_size, size], initializer=initializer
+    )
     type_table = v1.get_variable(
-        "token_type_embeddings", [config.type_vocab_size, size], initializer=initializer)
+      "token_type_embeddings", [config.type_vocab_size, size], initializer=initializer
+    )
     position_table = v1.get_variable(
-        "position_embeddings", [config.max_position_embeddings, size], initializer=initializer)
+      "position_embeddings", [config.max_position_embeddings, size], initializer=initializer
+    )
     x = layers.embedding_lookup(input_ids, self.embedding_table, use_one_hot_embeddings, dtype)
     # So few segment ids that the one-hot product is faster than a gather everywhere.
     x += layers.embedding_lookup(token_type_ids, type_table, True, dtype)  # [B, T, E]
     if positions.shape.rank == 1:
-      x += tf.cast(position_table[:layers.shape_list(positions)[0]], dtype)  # [T, E]
+      x += tf.cast(position_table[: layers.shape_list(positions)[0]], dtype)  # [T, E]
     else:
       x += layers.embedding_lookup(positions, position_table, use_one_hot_embeddings, dtype)
     x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)
     return layers.dropout(x, config.hidden_dropout_prob)
 
 
-def encode(config: BertConfig, x: tf.Tensor, attended: tf.Tensor | None,
-           activation: Callable[[tf.Tensor], tf.Tensor] | None = None) -> list[tf.Tensor]:
+def encode(
+  config: BertConfig,
+  x: tf.Tensor,
+  attended: tf.Tensor | None,
+  activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> list[tf.Tensor]:
   """The stack of transformer layers, variables layer_0/..., layer_1/... in the current scope.
 
   Args:
@@ -312,25 +353,41 @@ def _layer(config, x, mask_adder, activation):
   initializer = layers.truncated_normal(config.initializer_range)
   with v1.variable_scope("attention"):
     with v1.variable_scope("self"):
-      context = attention(x, x, mask_adder, config.num_attention_heads,
-                          config.hidden_size // config.num_attention_heads,
-                          config.attention_probs_dropout_prob, config.initializer_range)
+      context = attention(
+        x,
+        x,
+        mask_adder,
+        config.num_attention_heads,
+        config.hidden_size // config.num_attention_heads,
+        config.attention_probs_dropout_prob,
+        config.initializer_range,
+      )
     with v1.variable_scope("output"):
       y = layers.dense(context, config.hidden_size, "dense", initializer)
       y = layers.dropout(y, config.hidden_dropout_prob)
       x = layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
   with v1.variable_scope("intermediate"):
-    y = layers.dense(x, config.intermediate_size, "dense", initializer,
-                     activation)  # [B, T, intermediate_size]
+    y = layers.dense(
+      x, config.intermediate_size, "dense", initializer, activation
+    )  # [B, T, intermediate_size]
   with v1.variable_scope("output"):
     y = layers.dense(y, config.hidden_size, "dense", initializer)
     y = layers.dropout(y, config.hidden_dropout_prob)
     return layers.layer_norm(x + y, "LayerNorm", LAYER_NORM_EPSILON)
 
 
-def attention(queries: tf.Tensor, keys: tf.Tensor, mask_adder: tf.Tensor | float, num_heads: int,
-              size_per_head: int, dropout_rate: float, initializer_range: float,
-              query_act=None, key_act=None, value_act=None) -> tf.Tensor:
+def attention(
+  queries: tf.Tensor,
+  keys: tf.Tensor,
+  mask_adder: tf.Tensor | float,
+  num_heads: int,
+  size_per_head: int,
+  dropout_rate: float,
+  initializer_range: float,
+  query_act=None,
+  key_act=None,
+  value_act=None,
+) -> tf.Tensor:
   """Scaled dot-product attention, variables {query,key,value}/{kernel,bias}.
 
   Args:
@@ -363,5 +420,6 @@ def attention(queries: tf.Tensor, keys: tf.Tensor, mask_adder: tf.Tensor | float
   probabilities = layers.dropout(layers.softmax(scores), dropout_rate)
   context = tf.matmul(probabilities, value)  # [B, N, F, D]
   batch_size, length, _ = layers.shape_list(queries)
-  return tf.reshape(tf.transpose(context, [0, 2, 1, 3]),
-                    [batch_size, length, num_heads * size_per_head])
+  return tf.reshape(
+    tf.transpose(context, [0, 2, 1, 3]), [batch_size, length, num_heads * size_per_head]
+  )

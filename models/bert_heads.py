@@ -14,8 +14,13 @@ from models.bert import LAYER_NORM_EPSILON, BertConfig, BertModel
 v1 = tf.compat.v1
 
 
-def classification_logits(pooled_output: tf.Tensor, num_outputs: int, dropout_rate: float = 0.0,
-                          initializer_range: float = 0.02, scope: str | None = None) -> tf.Tensor:
+def classification_logits(
+  pooled_output: tf.Tensor,
+  num_outputs: int,
+  dropout_rate: float = 0.0,
+  initializer_range: float = 0.02,
+  scope: str | None = None,
+) -> tf.Tensor:
   """BERT's classification head: dropout and one linear map, [B, H] -> float32 [B, num_outputs].
 
   The original's dropout is 0.1 whatever the configuration says; here it is the encoder's
@@ -25,8 +30,11 @@ def classification_logits(pooled_output: tf.Tensor, num_outputs: int, dropout_ra
   """
   x = layers.dropout(tf.cast(pooled_output, tf.float32), dropout_rate)
   with v1.variable_scope(scope) if scope else v1.variable_scope(v1.get_variable_scope()):
-    weights = v1.get_variable("output_weights", [num_outputs, x.shape[-1]],
-                              initializer=layers.truncated_normal(initializer_range))
+    weights = v1.get_variable(
+      "output_weights",
+      [num_outputs, x.shape[-1]],
+      initializer=layers.truncated_normal(initializer_range),
+    )
     bias = v1.get_variable("output_bias", [num_outputs], initializer=v1.zeros_initializer())
   return tf.matmul(x, weights, transpose_b=True) + bias
 
@@ -44,25 +52,32 @@ def span_logits(sequence_output: tf.Tensor, initializer_range: float = 0.02) -> 
   """
   *outer, depth = layers.shape_list(sequence_output)
   with v1.variable_scope("cls/squad"):
-    weights = v1.get_variable("output_weights", [2, depth],
-                              initializer=layers.truncated_normal(initializer_range))
+    weights = v1.get_variable(
+      "output_weights", [2, depth], initializer=layers.truncated_normal(initializer_range)
+    )
     bias = v1.get_variable("output_bias", [2], initializer=v1.zeros_initializer())
   x = tf.reshape(tf.cast(sequence_output, tf.float32), [-1, depth])  # [B * T, H]
   logits = tf.reshape(tf.matmul(x, weights, transpose_b=True) + bias, [*outer, 2])
   return logits[..., 0], logits[..., 1]
 
 
-def span_loss(start_logits: tf.Tensor, end_logits: tf.Tensor, start_positions: tf.Tensor,
-              end_positions: tf.Tensor) -> tf.Tensor:
+def span_loss(
+  start_logits: tf.Tensor,
+  end_logits: tf.Tensor,
+  start_positions: tf.Tensor,
+  end_positions: tf.Tensor,
+) -> tf.Tensor:
   """Mean of the cross entropies of start and end: [B, T], [B, T], int [B], int [B] -> [B]."""
-  start, end = (tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-                for labels, logits in ((start_positions, start_logits),
-                                       (end_positions, end_logits)))
+  start, end = (
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    for labels, logits in ((start_positions, start_logits), (end_positions, end_logits))
+  )
   return (start + end) / 2.0
 
 
-def span_candidates(start_logits: tf.Tensor, end_logits: tf.Tensor, is_passage: tf.Tensor,
-                    count: int) -> dict[str, tf.Tensor]:
+def span_candidates(
+  start_logits: tf.Tensor, end_logits: tf.Tensor, is_passage: tf.Tensor, count: int
+) -> dict[str, tf.Tensor]:
   """The best starts and the best ends in the passage, and the score of no answer.
 
   Args:
@@ -75,19 +90,28 @@ def span_candidates(start_logits: tf.Tensor, end_logits: tf.Tensor, is_passage: 
     start_scores float32, start_index int32 [B, count]; end_scores, end_index [B, 1, count];
     null_score float32 [B], start plus end at the first token.
   """
+
   def best(logits):
     logits = tf.where(is_passage, logits, tf.fill(tf.shape(logits), -1e30))
     return tf.nn.top_k(layers.pad_to(logits, [count], -1e30), count)
 
   start_scores, start_index = best(start_logits)
   end_scores, end_index = best(end_logits)
-  return {"start_scores": start_scores, "start_index": start_index,
-          "end_scores": end_scores[:, None], "end_index": end_index[:, None],
-          "null_score": start_logits[:, 0] + end_logits[:, 0]}
+  return {
+    "start_scores": start_scores,
+    "start_index": start_index,
+    "end_scores": end_scores[:, None],
+    "end_index": end_index[:, None],
+    "null_score": start_logits[:, 0] + end_logits[:, 0],
+  }
 
 
-def masked_lm_logits(model: BertModel, positions: tf.Tensor, scope: str = "cls/predictions",
-                     transform_scope: str = "cls/predictions/transform") -> tf.Tensor:
+def masked_lm_logits(
+  model: BertModel,
+  positions: tf.Tensor,
+  scope: str = "cls/predictions",
+  transform_scope: str = "cls/predictions/transform",
+) -> tf.Tensor:
   """Scores of the vocabulary at masked places, with the word embeddings as output weights.
 
   Variables `transform_scope`/{dense,LayerNorm}/... and `scope`/output_bias [V].
@@ -104,9 +128,13 @@ def masked_lm_logits(model: BertModel, positions: tf.Tensor, scope: str = "cls/p
   config, table = model.config, model.get_embedding_table()
   x = tf.gather(model.get_sequence_output(), positions, batch_dims=1)  # [B, K, H]
   with v1.variable_scope(transform_scope):
-    x = layers.dense(tf.cast(x, tf.float32), table.shape[-1], "dense",
-                     layers.truncated_normal(config.initializer_range),
-                     layers.get_activation(config.hidden_act))
+    x = layers.dense(
+      tf.cast(x, tf.float32),
+      table.shape[-1],
+      "dense",
+      layers.truncated_normal(config.initializer_range),
+      layers.get_activation(config.hidden_act),
+    )
     x = layers.layer_norm(x, "LayerNorm", LAYER_NORM_EPSILON)  # [B, K, E]
   with v1.variable_scope(scope):
     bias = v1.get_variable("output_bias", [config.vocab_size], initializer=v1.zeros_initializer())
@@ -121,8 +149,11 @@ def next_sentence_logits(pooled_output: tf.Tensor, initializer_range: float = 0.
   Variables cls/seq_relationship/{output_weights [2, H], output_bias [2]}.
   """
   with v1.variable_scope("cls/seq_relationship"):
-    weights = v1.get_variable("output_weights", [2, pooled_output.shape[-1]],
-                              initializer=layers.truncated_normal(initializer_range))
+    weights = v1.get_variable(
+      "output_weights",
+      [2, pooled_output.shape[-1]],
+      initializer=layers.truncated_normal(initializer_range),
+    )
     bias = v1.get_variable("output_bias", [2], initializer=v1.zeros_initializer())
   return tf.matmul(tf.cast(pooled_output, tf.float32), weights, transpose_b=True) + bias
 
@@ -135,8 +166,13 @@ def replaced_token_logits(model: BertModel) -> tf.Tensor:
   config = model.config
   initializer = layers.truncated_normal(config.initializer_range)
   with v1.variable_scope("discriminator_predictions"):
-    x = layers.dense(tf.cast(model.get_sequence_output(), tf.float32), config.hidden_size, "dense",
-                     initializer, layers.get_activation(config.hidden_act))
+    x = layers.dense(
+      tf.cast(model.get_sequence_output(), tf.float32),
+      config.hidden_size,
+      "dense",
+      initializer,
+      layers.get_activation(config.hidden_act),
+    )
     return layers.dense(x, 1, "dense_1", initializer)[..., 0]
 
 
@@ -145,16 +181,24 @@ def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConf
   heads = max(1, int(config.num_attention_heads * width_shrink))
   try:
     return dataclasses.replace(
-        config, hidden_size=int(config.hidden_size * width_shrink), num_attention_heads=heads,
-        intermediate_size=int(config.intermediate_size * width_shrink),
-        embedding_size=config.embedding_size or config.hidden_size)
+      config,
+      hidden_size=int(config.hidden_size * width_shrink),
+      num_attention_heads=heads,
+      intermediate_size=int(config.intermediate_size * width_shrink),
+      embedding_size=config.embedding_size or config.hidden_size,
+    )
   except UserError as error:
     raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
 
 
-def electra(config: BertConfig, features: dict[str, tf.Tensor], is_training: bool,
-            width_shrink: float = 0.25, use_tpu: bool = False,
-            use_bfloat16: bool = False) -> dict[str, tf.Tensor]:
+def electra(
+  config: BertConfig,
+  features: dict[str, tf.Tensor],
+  is_training: bool,
+  width_shrink: float = 0.25,
+  use_tpu: bool = False,
+  use_bfloat16: bool = False,
+) -> dict[str, tf.Tensor]:
   """ELECTRA with BERT encoders; label 1 of the discriminator: the token was replaced.
 
   The discriminator stands in the scope "bert", so that it is fine-tuned like any BERT; the
@@ -163,18 +207,32 @@ def electra(config: BertConfig, features: dict[str, tf.Tensor], is_training: boo
   """
 
   def encode(model_config, ids, **options):
-    return BertModel(model_config, is_training, ids, features["input_mask"],
-                     features["segment_ids"], use_one_hot_embeddings=use_tpu,
-                     compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32, **options)
+    return BertModel(
+      model_config,
+      is_training,
+      ids,
+      features["input_mask"],
+      features["segment_ids"],
+      use_one_hot_embeddings=use_tpu,
+      compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32,
+      **options,
+    )
 
   def generator_logits(ids):
-    generator = encode(generator_config(config, width_shrink), ids, scope="generator",
-                       embeddings_scope="bert/embeddings", with_pooler=False)
-    return masked_lm_logits(generator, features["masked_lm_positions"], "generator_predictions",
-                            "generator_predictions")
+    generator = encode(
+      generator_config(config, width_shrink),
+      ids,
+      scope="generator",
+      embeddings_scope="bert/embeddings",
+      with_pooler=False,
+    )
+    return masked_lm_logits(
+      generator, features["masked_lm_positions"], "generator_predictions", "generator_predictions"
+    )
 
   def discriminator_logits(ids):
     return replaced_token_logits(encode(config, ids, embeddings_scope="bert/embeddings"))
 
-  return pretraining.electra(features, generator_logits, discriminator_logits,
-                             is_original_positive=False)
+  return pretraining.electra(
+    features, generator_logits, discriminator_logits, is_original_positive=False
+  )

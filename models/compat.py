@@ -38,12 +38,15 @@ def assert_rank(tensor: tf.Tensor, expected_rank: int | list[int], name: str | N
   """Raises ValueError unless the rank of `tensor` is the expected one, or one of several."""
   expected = [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
   if tensor.shape.rank not in expected:
-    raise ValueError(f"{name or tensor.name}: rank {tensor.shape.rank} (shape {tensor.shape}), "
-                     f"expected {' or '.join(map(str, expected))}")
+    raise ValueError(
+      f"{name or tensor.name}: rank {tensor.shape.rank} (shape {tensor.shape}), "
+      f"expected {' or '.join(map(str, expected))}"
+    )
 
 
-def get_shape_list(tensor: tf.Tensor, expected_rank: int | list[int] | None = None,
-                   name: str | None = None) -> list:
+def get_shape_list(
+  tensor: tf.Tensor, expected_rank: int | list[int] | None = None, name: str | None = None
+) -> list:
   """Shape as a list: an int for each static dimension, a scalar tensor for each dynamic one."""
   if expected_rank is not None:
     assert_rank(tensor, expected_rank, name)
@@ -74,16 +77,21 @@ def layer_norm(input_tensor: tf.Tensor, name: str | None = None) -> tf.Tensor:
     return layers.layer_norm(input_tensor, scope, bert.LAYER_NORM_EPSILON)
 
 
-def layer_norm_and_dropout(input_tensor: tf.Tensor, dropout_prob: float | None,
-                           name: str | None = None) -> tf.Tensor:
+def layer_norm_and_dropout(
+  input_tensor: tf.Tensor, dropout_prob: float | None, name: str | None = None
+) -> tf.Tensor:
   """Layer normalization followed by dropout."""
   return dropout(layer_norm(input_tensor, name), dropout_prob)
 
 
-def embedding_lookup(input_ids: tf.Tensor, vocab_size: int, embedding_size: int = 128,
-                     initializer_range: float = 0.02,
-                     word_embedding_name: str = "word_embeddings",
-                     use_one_hot_embeddings: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+def embedding_lookup(
+  input_ids: tf.Tensor,
+  vocab_size: int,
+  embedding_size: int = 128,
+  initializer_range: float = 0.02,
+  word_embedding_name: str = "word_embeddings",
+  use_one_hot_embeddings: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Looks ids up in the variable `word_embedding_name`.
 
   Args:
@@ -97,8 +105,11 @@ def embedding_lookup(input_ids: tf.Tensor, vocab_size: int, embedding_size: int 
   Returns:
     (float32 [B, T, E] or [B, T, K * E], the table float32 [vocab_size, E]).
   """
-  table = v1.get_variable(word_embedding_name, [vocab_size, embedding_size],
-                          initializer=create_initializer(initializer_range))
+  table = v1.get_variable(
+    word_embedding_name,
+    [vocab_size, embedding_size],
+    initializer=create_initializer(initializer_range),
+  )
   output = layers.embedding_lookup(input_ids, table, use_one_hot_embeddings)
   if input_ids.shape.rank == 3:
     *outer, count = get_shape_list(input_ids)
@@ -106,14 +117,18 @@ def embedding_lookup(input_ids: tf.Tensor, vocab_size: int, embedding_size: int 
   return output, table
 
 
-def embedding_postprocessor(input_tensor: tf.Tensor, use_token_type: bool = False,
-                            token_type_ids: tf.Tensor | None = None,
-                            token_type_vocab_size: int = 16,
-                            token_type_embedding_name: str = "token_type_embeddings",
-                            use_position_embeddings: bool = True,
-                            position_embedding_name: str = "position_embeddings",
-                            initializer_range: float = 0.02, max_position_embeddings: int = 512,
-                            dropout_prob: float | None = 0.1) -> tf.Tensor:
+def embedding_postprocessor(
+  input_tensor: tf.Tensor,
+  use_token_type: bool = False,
+  token_type_ids: tf.Tensor | None = None,
+  token_type_vocab_size: int = 16,
+  token_type_embedding_name: str = "token_type_embeddings",
+  use_position_embeddings: bool = True,
+  position_embedding_name: str = "position_embeddings",
+  initializer_range: float = 0.02,
+  max_position_embeddings: int = 512,
+  dropout_prob: float | None = 0.1,
+) -> tf.Tensor:
   """Adds segment and position embeddings, then layer normalization and dropout.
 
   Args:
@@ -140,21 +155,23 @@ def embedding_postprocessor(input_tensor: tf.Tensor, use_token_type: bool = Fals
   if use_token_type:
     if token_type_ids is None:
       raise ValueError("use_token_type needs token_type_ids")
-    table = v1.get_variable(token_type_embedding_name, [token_type_vocab_size, width],
-                            initializer=initializer)
+    table = v1.get_variable(
+      token_type_embedding_name, [token_type_vocab_size, width], initializer=initializer
+    )
     output += layers.embedding_lookup(token_type_ids, table, True, output.dtype)
   if use_position_embeddings:
     if isinstance(length, int) and length > max_position_embeddings:
-      raise ValueError(f"length {length} is beyond max_position_embeddings "
-                       f"{max_position_embeddings}")
-    table = v1.get_variable(position_embedding_name, [max_position_embeddings, width],
-                            initializer=initializer)
+      raise ValueError(
+        f"length {length} is beyond max_position_embeddings {max_position_embeddings}"
+      )
+    table = v1.get_variable(
+      position_embedding_name, [max_position_embeddings, width], initializer=initializer
+    )
     output += tf.cast(table[:length], output.dtype)
   return layer_norm_and_dropout(output, dropout_prob)
 
 
-def create_attention_mask_from_input_mask(from_tensor: tf.Tensor,
-                                          to_mask: tf.Tensor) -> tf.Tensor:
+def create_attention_mask_from_input_mask(from_tensor: tf.Tensor, to_mask: tf.Tensor) -> tf.Tensor:
   """Attention mask in which every query attends to the same keys.
 
   Args:
@@ -168,14 +185,22 @@ def create_attention_mask_from_input_mask(from_tensor: tf.Tensor,
   return tf.tile(tf.cast(to_mask, tf.float32)[:, None], [1, length, 1])
 
 
-def attention_layer(from_tensor: tf.Tensor, to_tensor: tf.Tensor,
-                    attention_mask: tf.Tensor | None = None, num_attention_heads: int = 1,
-                    size_per_head: int = 512, query_act: Activation | None = None,
-                    key_act: Activation | None = None, value_act: Activation | None = None,
-                    attention_probs_dropout_prob: float | None = 0.0,
-                    initializer_range: float = 0.02, do_return_2d_tensor: bool = False,
-                    batch_size: int | None = None, from_seq_length: int | None = None,
-                    to_seq_length: int | None = None) -> tf.Tensor:
+def attention_layer(
+  from_tensor: tf.Tensor,
+  to_tensor: tf.Tensor,
+  attention_mask: tf.Tensor | None = None,
+  num_attention_heads: int = 1,
+  size_per_head: int = 512,
+  query_act: Activation | None = None,
+  key_act: Activation | None = None,
+  value_act: Activation | None = None,
+  attention_probs_dropout_prob: float | None = 0.0,
+  initializer_range: float = 0.02,
+  do_return_2d_tensor: bool = False,
+  batch_size: int | None = None,
+  from_seq_length: int | None = None,
+  to_seq_length: int | None = None,
+) -> tf.Tensor:
   """Multi-head attention, variables {query,key,value}/{kernel,bias} in the current scope.
 
   Args:
@@ -207,20 +232,33 @@ def attention_layer(from_tensor: tf.Tensor, to_tensor: tf.Tensor,
     from_tensor = reshape_from_matrix(from_tensor, [batch_size, from_seq_length, None])
     to_tensor = reshape_from_matrix(to_tensor, [batch_size, to_seq_length, None])
   context = bert.attention(
-      from_tensor, to_tensor, bert.attention_mask_adder(attention_mask, from_tensor.dtype),
-      num_attention_heads, size_per_head, attention_probs_dropout_prob or 0.0, initializer_range,
-      query_act, key_act, value_act)
+    from_tensor,
+    to_tensor,
+    bert.attention_mask_adder(attention_mask, from_tensor.dtype),
+    num_attention_heads,
+    size_per_head,
+    attention_probs_dropout_prob or 0.0,
+    initializer_range,
+    query_act,
+    key_act,
+    value_act,
+  )
   return reshape_to_matrix(context) if do_return_2d_tensor else context
 
 
-def transformer_model(input_tensor: tf.Tensor, attention_mask: tf.Tensor | None = None,
-                      hidden_size: int = 768, num_hidden_layers: int = 12,
-                      num_attention_heads: int = 12, intermediate_size: int = 3072,
-                      intermediate_act_fn: Activation | None = gelu,
-                      hidden_dropout_prob: float | None = 0.1,
-                      attention_probs_dropout_prob: float | None = 0.1,
-                      initializer_range: float = 0.02,
-                      do_return_all_layers: bool = False) -> tf.Tensor | list[tf.Tensor]:
+def transformer_model(
+  input_tensor: tf.Tensor,
+  attention_mask: tf.Tensor | None = None,
+  hidden_size: int = 768,
+  num_hidden_layers: int = 12,
+  num_attention_heads: int = 12,
+  intermediate_size: int = 3072,
+  intermediate_act_fn: Activation | None = gelu,
+  hidden_dropout_prob: float | None = 0.1,
+  attention_probs_dropout_prob: float | None = 0.1,
+  initializer_range: float = 0.02,
+  do_return_all_layers: bool = False,
+) -> tf.Tensor | list[tf.Tensor]:
   """BERT's stack of transformer layers, variables layer_0/... in the current scope.
 
   Args:
@@ -244,14 +282,21 @@ def transformer_model(input_tensor: tf.Tensor, attention_mask: tf.Tensor | None 
   """
   width = get_shape_list(input_tensor, expected_rank=3)[2]
   if width != hidden_size or hidden_size % num_attention_heads:
-    raise ValueError(f"hidden_size {hidden_size} must be the input's width, {width}, and a "
-                     f"multiple of num_attention_heads, {num_attention_heads}")
+    raise ValueError(
+      f"hidden_size {hidden_size} must be the input's width, {width}, and a "
+      f"multiple of num_attention_heads, {num_attention_heads}"
+    )
   config = bert.BertConfig(
-      vocab_size=1, hidden_size=hidden_size, num_hidden_layers=num_hidden_layers,
-      num_attention_heads=num_attention_heads, intermediate_size=intermediate_size,
-      hidden_dropout_prob=hidden_dropout_prob or 0.0,
-      attention_probs_dropout_prob=attention_probs_dropout_prob or 0.0,
-      initializer_range=initializer_range)
-  outputs = bert.encode(config, input_tensor, attention_mask,
-                        intermediate_act_fn or layers.get_activation("linear"))
+    vocab_size=1,
+    hidden_size=hidden_size,
+    num_hidden_layers=num_hidden_layers,
+    num_attention_heads=num_attention_heads,
+    intermediate_size=intermediate_size,
+    hidden_dropout_prob=hidden_dropout_prob or 0.0,
+    attention_probs_dropout_prob=attention_probs_dropout_prob or 0.0,
+    initializer_range=initializer_range,
+  )
+  outputs = bert.encode(
+    config, input_tensor, attention_mask, intermediate_act_fn or layers.get_activation("linear")
+  )
   return outputs if do_return_all_layers else outputs[-1]

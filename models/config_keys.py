@@ -20,29 +20,48 @@ _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
 
 # Hugging Face's hidden_act -> activation here; of several equal ones the first is written.
 HUGGING_FACE_ACTIVATIONS = {
-    "gelu": "gelu_erf", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_fast": "gelu",
-    "relu": "relu", "tanh": "tanh", "linear": "linear"}
+  "gelu": "gelu_erf",
+  "gelu_new": "gelu",
+  "gelu_pytorch_tanh": "gelu",
+  "gelu_fast": "gelu",
+  "relu": "relu",
+  "tanh": "tanh",
+  "linear": "linear",
+}
 
 # Keys of Model Garden's BERT encoder -> keys here. Its "gelu" is the tanh form, as here.
 MODEL_GARDEN_NAMES = {
-    "num_layers": "num_hidden_layers", "hidden_activation": "hidden_act",
-    "dropout_rate": "hidden_dropout_prob", "attention_dropout_rate": "attention_probs_dropout_prob"}
+  "num_layers": "num_hidden_layers",
+  "hidden_activation": "hidden_act",
+  "dropout_rate": "hidden_dropout_prob",
+  "attention_dropout_rate": "attention_probs_dropout_prob",
+}
 
 # Key -> the values of the models here; null is always one of them.
 _FIXED = {
-    "auto_map": ({},),  # classes of the folder's own code
-    "is_encoder_decoder": (False,), "norm_first": (False,), "output_range": (None,),
-    "pruned_heads": ({},), "quantization_config": ({},)}
+  "auto_map": ({},),  # classes of the folder's own code
+  "is_encoder_decoder": (False,),
+  "norm_first": (False,),
+  "output_range": (None,),
+  "pruned_heads": ({},),
+  "quantization_config": ({},),
+}
 BERT_FIXED = _FIXED | {
-    "add_cross_attention": (False,), "is_decoder": (False,), "layer_norm_eps": (1e-12,),
-    "model_type": ("bert",), "position_embedding_type": ("absolute",),
-    "tie_word_embeddings": (True,)}
+  "add_cross_attention": (False,),
+  "is_decoder": (False,),
+  "layer_norm_eps": (1e-12,),
+  "model_type": ("bert",),
+  "position_embedding_type": ("absolute",),
+  "tie_word_embeddings": (True,),
+}
 FUNNEL_FIXED = _FIXED | {
-    "model_type": ("funnel",),
-    "layer_norm_eps": (1e-8, 1e-9)}  # both are far below the variances they are added to
+  "model_type": ("funnel",),
+  "layer_norm_eps": (1e-8, 1e-9),
+}  # both are far below the variances they are added to
 
 # No number of a model depends on these.
-_IGNORED = frozenset("""
+_IGNORED = frozenset(
+  """
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
     pooler_size_per_head pooler_type
 
@@ -55,7 +74,8 @@ _IGNORED = frozenset("""
     output_hidden_states output_past pad_token_id prefix problem_type return_dict sep_token_id
     summary_activation summary_first_dropout summary_last_dropout summary_proj_to_labels
     summary_type summary_use_proj task_specific_params tokenizer_class torch_dtype torchscript
-    transformers_version use_bfloat16 use_cache use_return_dict xla_device""".split())
+    transformers_version use_bfloat16 use_cache use_return_dict xla_device""".split()
+)
 
 
 def is_hugging_face(values: dict[str, Any]) -> bool:
@@ -73,8 +93,9 @@ def hugging_face_type(values: dict[str, Any]) -> str | None:
   return "funnel" if "block_sizes" in values else "bert" if "hidden_size" in values else None
 
 
-def own_values(values: dict[str, Any], own: Set[str], fixed: dict[str, tuple],
-               source: str) -> dict[str, Any]:
+def own_values(
+  values: dict[str, Any], own: Set[str], fixed: dict[str, tuple], source: str
+) -> dict[str, Any]:
   """Returns the values of the keys that a configuration here has.
 
   Args:
@@ -89,21 +110,26 @@ def own_values(values: dict[str, Any], own: Set[str], fixed: dict[str, tuple],
   """
   for key, same in fixed.items():
     if values.get(key) is not None and values[key] not in same:
-      raise UserError(f"{source}: {key} is {values[key]!r}; the model cannot be represented here, "
-                      f"where it is always {same[0]!r}")
+      raise UserError(
+        f"{source}: {key} is {values[key]!r}; the model cannot be represented here, "
+        f"where it is always {same[0]!r}"
+      )
   others = sorted(values.keys() - own - fixed.keys())
   unknown = [key for key in others if key not in _IGNORED]
   if unknown and not is_hugging_face(values):
-    raise UserError(f"{source}: unknown keys {', '.join(unknown)}; the keys are "
-                    f"{', '.join(sorted(own))}. Remove a key from the file if no number of the "
-                    f"model depends on it")
+    raise UserError(
+      f"{source}: unknown keys {', '.join(unknown)}; the keys are "
+      f"{', '.join(sorted(own))}. Remove a key from the file if no number of the "
+      f"model depends on it"
+    )
   if others:
     _log_once(f"{source}: passed over {', '.join(others)}; no number depends on these keys")
   return {key: value for key, value in values.items() if key in own}
 
 
-def hugging_face_values(values: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, tuple],
-                        source: str) -> dict[str, Any]:
+def hugging_face_values(
+  values: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, tuple], source: str
+) -> dict[str, Any]:
   """Returns the values of a Hugging Face configuration, with hidden_act under its name here.
 
   Args:
@@ -118,8 +144,10 @@ def hugging_face_values(values: dict[str, Any], defaults: dict[str, Any], fixed:
   known = {**defaults, **own_values(values, defaults.keys(), fixed, source)}
   theirs = known["hidden_act"]
   if theirs not in HUGGING_FACE_ACTIVATIONS:
-    raise UserError(f"{source}: hidden_act {theirs!r} cannot be represented here; known are "
-                    f"{', '.join(HUGGING_FACE_ACTIVATIONS)}")
+    raise UserError(
+      f"{source}: hidden_act {theirs!r} cannot be represented here; known are "
+      f"{', '.join(HUGGING_FACE_ACTIVATIONS)}"
+    )
   known["hidden_act"] = HUGGING_FACE_ACTIVATIONS[theirs]
   if known["hidden_act"] != theirs:
     _log_once(f"{source}: hidden_act {theirs} of Hugging Face is {known['hidden_act']} here")
@@ -136,8 +164,10 @@ def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, A
   for key, value in values.items():
     name = MODEL_GARDEN_NAMES.get(key, key)
     if renamed.setdefault(name, value) != value:
-      raise UserError(f"{source}: {key} and another key for {name} have different values, "
-                      f"{value!r} and {renamed[name]!r}; remove one of them")
+      raise UserError(
+        f"{source}: {key} and another key for {name} have different values, "
+        f"{value!r} and {renamed[name]!r}; remove one of them"
+      )
   return renamed
 
 

@@ -38,8 +38,9 @@ class FunnelTFM:
         inputs, is_training, seg_id=seg_id, input_mask=input_mask, use_decoder=True)
   """
 
-  def __init__(self, net_config: ModelConfig, scope: str = "model",
-               attention_type: str | None = None):
+  def __init__(
+    self, net_config: ModelConfig, scope: str = "model", attention_type: str | None = None
+  ):
     """Takes the configuration; builds nothing yet.
 
     Args:
@@ -52,10 +53,16 @@ class FunnelTFM:
     self.scope = scope
     self._attention_type = attention_type
 
-  def extract_hiddens(self, inputs: tf.Tensor, is_training: bool,
-                      seg_id: tf.Tensor | None = None, input_mask: tf.Tensor | None = None,
-                      use_decoder: bool = False, use_tpu: bool = False,
-                      use_bfloat16: bool = False) -> tuple[tf.Tensor, list[tf.Tensor], dict]:
+  def extract_hiddens(
+    self,
+    inputs: tf.Tensor,
+    is_training: bool,
+    seg_id: tf.Tensor | None = None,
+    input_mask: tf.Tensor | None = None,
+    use_decoder: bool = False,
+    use_tpu: bool = False,
+    use_bfloat16: bool = False,
+  ) -> tuple[tf.Tensor, list[tf.Tensor], dict]:
     """Hidden states.
 
     A length that the total pooling (pooling_size to the power of the poolings) does not divide is
@@ -91,8 +98,9 @@ class FunnelTFM:
     inputs, slots = _pad_inputs(config, inputs, seg_id, input_mask)
 
     with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
-      embedded = _embed(config, inputs, slots.seg_id, use_tpu,
-                        tf.bfloat16 if use_bfloat16 else tf.float32)  # [B, L, E]
+      embedded = _embed(
+        config, inputs, slots.seg_id, use_tpu, tf.bfloat16 if use_bfloat16 else tf.float32
+      )  # [B, L, E]
     with v1.variable_scope(self.scope, reuse=v1.AUTO_REUSE):
       with v1.variable_scope("encoder"):
         hiddens, levels, structure = _encode(config, embedded, slots)
@@ -101,24 +109,37 @@ class FunnelTFM:
           decoded = _decode(config, hiddens, structure)[:, :length]  # [B, length, M]
     used = [level.slots_used(config, length) for level in levels]
     hiddens = [hidden[:, :n] for hidden, n in zip(hiddens, used, strict=True)]
-    return decoded if decode else hiddens[-1], hiddens, {
-        "input_embed": embedded[:, :length], "encoder_output": hiddens[-1],
-        "hidden_masks": [level.mask[:, :n] for level, n in zip(levels, used, strict=True)]}
+    return (
+      decoded if decode else hiddens[-1],
+      hiddens,
+      {
+        "input_embed": embedded[:, :length],
+        "encoder_output": hiddens[-1],
+        "hidden_masks": [level.mask[:, :n] for level, n in zip(levels, used, strict=True)],
+      },
+    )
 
-  def get_pooled_output(self, inputs: tf.Tensor, is_training: bool,
-                        seg_id: tf.Tensor | None = None, input_mask: tf.Tensor | None = None,
-                        use_tpu: bool = False,
-                        use_bfloat16: bool = False) -> tuple[tf.Tensor, dict]:
+  def get_pooled_output(
+    self,
+    inputs: tf.Tensor,
+    is_training: bool,
+    seg_id: tf.Tensor | None = None,
+    input_mask: tf.Tensor | None = None,
+    use_tpu: bool = False,
+    use_bfloat16: bool = False,
+  ) -> tuple[tf.Tensor, dict]:
     """The sequence as one vector: tanh(dense(the encoder's output at [cls])), with dropout.
 
     Arguments as for extract_hiddens. Returns float32 [B, M] and extract_hiddens' ret_dict.
     """
-    hidden, _, ret_dict = self.extract_hiddens(inputs, is_training, seg_id, input_mask,
-                                               use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    hidden, _, ret_dict = self.extract_hiddens(
+      inputs, is_training, seg_id, input_mask, use_tpu=use_tpu, use_bfloat16=use_bfloat16
+    )
     config = self.net_config
     with v1.variable_scope(f"{self.scope}/sequnece_summary", reuse=v1.AUTO_REUSE):  # [sic]
-      summary = layers.dense(tf.cast(hidden[:, 0], tf.float32), config.d_model, "summary",
-                             config.initializer, tf.tanh)
+      summary = layers.dense(
+        tf.cast(hidden[:, 0], tf.float32), config.d_model, "summary", config.initializer, tf.tanh
+      )
       return layers.dropout(summary, config.dropout if is_training else 0.0), ret_dict
 
   def get_embedding_table(self) -> tf.Tensor:
@@ -155,9 +176,11 @@ class Slots:
   mask: tf.Tensor
 
   def pool(self, config: ModelConfig) -> "Slots":
-    return Slots(self.stride * config.pooling_size,
-                 _pool(config, self.seg_id[:, :, None], "first")[:, :, 0],
-                 _pool(config, self.mask[:, :, None], "min")[:, :, 0])
+    return Slots(
+      self.stride * config.pooling_size,
+      _pool(config, self.seg_id[:, :, None], "first")[:, :, 0],
+      _pool(config, self.mask[:, :, None], "min")[:, :, 0],
+    )
 
   def slots_used(self, config: ModelConfig, length):
     """How many slots hold something of the first `length` positions."""
@@ -192,17 +215,25 @@ def _pad_inputs(config, inputs, seg_id, input_mask):
   length = layers.shape_list(inputs)[1]
   inputs = tf.cast(inputs, tf.int32)
   if config.rel_attn_type == "null":
-    beyond = (f"is beyond the position table of rel_attn_type \"null\" ({MAX_ABSOLUTE_POSITIONS}); "
-              f"lower --max_seq_length")
+    beyond = (
+      f'is beyond the position table of rel_attn_type "null" ({MAX_ABSOLUTE_POSITIONS}); '
+      f"lower --max_seq_length"
+    )
     if not isinstance(length, int):
-      with tf.control_dependencies([tf.debugging.assert_less_equal(
-          length, MAX_ABSOLUTE_POSITIONS, f"the sequence length {beyond}")]):
+      with tf.control_dependencies(
+        [
+          tf.debugging.assert_less_equal(
+            length, MAX_ABSOLUTE_POSITIONS, f"the sequence length {beyond}"
+          )
+        ]
+      ):
         inputs = tf.identity(inputs)
     elif length > MAX_ABSOLUTE_POSITIONS:
       raise UserError(f"sequence length {length} {beyond}")
   seg_id = tf.zeros_like(inputs) if seg_id is None else tf.cast(seg_id, tf.int32)
-  mask = tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask,
-                                                                              tf.float32)
+  mask = (
+    tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask, tf.float32)
+  )
   extra = -length % config.total_pooling
   if config.pools_evenly:  # one after a multiple will do as well
     less = (1 - length) % config.total_pooling
@@ -216,8 +247,9 @@ def _pad_inputs(config, inputs, seg_id, input_mask):
 
 def _word_table(config):
   with v1.variable_scope("word_embedding"):
-    return v1.get_variable("lookup_table", [config.vocab_size, config.d_embed],
-                           initializer=config.initializer)
+    return v1.get_variable(
+      "lookup_table", [config.vocab_size, config.d_embed], initializer=config.initializer
+    )
 
 
 def _embed(config, inputs, seg_id, use_one_hot, dtype):
@@ -225,8 +257,9 @@ def _embed(config, inputs, seg_id, use_one_hot, dtype):
   x = layers.embedding_lookup(inputs, _word_table(config), use_one_hot, dtype)
   if config.rel_attn_type == "null":
     with v1.variable_scope("position_embedding"):
-      table = v1.get_variable("lookup_table", [MAX_ABSOLUTE_POSITIONS, config.d_embed],
-                              initializer=config.initializer)
+      table = v1.get_variable(
+        "lookup_table", [MAX_ABSOLUTE_POSITIONS, config.d_embed], initializer=config.initializer
+      )
     # Padding inside may lead beyond the table; nobody attends to it.
     positions = tf.minimum(tf.range(layers.shape_list(inputs)[1]), MAX_ABSOLUTE_POSITIONS - 1)
     x += layers.embedding_lookup(positions, table, use_one_hot, dtype)  # [L, E]
@@ -302,8 +335,9 @@ def _pool_windows(x, size, how):
   batch, length, depth = layers.shape_list(x)
   count = -(-length // size)
   neutral = {"mean": 0, "max": x.dtype.min, "min": x.dtype.max}[how]
-  x = tf.pad(x, [[0, 0], [0, count * size - length], [0, 0]],
-             constant_values=tf.constant(neutral, x.dtype))
+  x = tf.pad(
+    x, [[0, 0], [0, count * size - length], [0, 0]], constant_values=tf.constant(neutral, x.dtype)
+  )
   if how == "mean":
     # The members of a window lie side by side: the gradient of their sum is one concatenation.
     members = tf.split(tf.reshape(x, [batch, count, size * depth]), size, axis=-1)
@@ -321,8 +355,9 @@ def _upsample(config, x, length):
   times = config.total_pooling
   batch, _, depth = layers.shape_list(x)
   cls, rest = (x[:, :1], x[:, 1:]) if config.separate_cls else (x[:, :0], x)
-  rest = tf.reshape(tf.tile(rest[:, :, None], [1, 1, times, 1]),
-                    [batch, layers.shape_list(rest)[1] * times, depth])
+  rest = tf.reshape(
+    tf.tile(rest[:, :, None], [1, 1, times, 1]), [batch, layers.shape_list(rest)[1] * times, depth]
+  )
   x = tf.pad(tf.concat([cls, rest], axis=1), [[0, 0], [0, times - 1], [0, 0]])[:, :length]
   return tf.ensure_shape(x, [None, length if isinstance(length, int) else None, depth])
 
@@ -334,19 +369,25 @@ def _relate(config, query, key, dtype):
     return structure
   queries, keys = (layers.shape_list(slots.seg_id)[1] for slots in (query, key))  # F, T
   q_seg, k_seg = query.seg_id[:, :, None], key.seg_id[:, None, :]
-  same_segment = (tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID)
-                  | tf.equal(k_seg, CLS_SEGMENT_ID))
+  same_segment = (
+    tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID) | tf.equal(k_seg, CLS_SEGMENT_ID)
+  )
   structure.same_segment = same_segment
   structure.not_cls = tf.cast((tf.range(queries) > 0)[:, None] & (tf.range(keys) > 0), dtype)
   # not_cls hides the row and the column of [cls], so slot 0 may as well stand one stride before
   # slot 1, and positions are first + i * stride for every i that counts.
-  first_query, first_key = ((1 - slots.stride if config.separate_cls else 0)
-                            for slots in (query, key))
+  first_query, first_key = (
+    (1 - slots.stride if config.separate_cls else 0) for slots in (query, key)
+  )
   if config.rel_attn_type == "factorized":
     q_sin, q_cos = _sinusoids(config, first_query + tf.range(queries) * query.stride, dtype)
     k_sin, k_cos = _sinusoids(config, first_key + tf.range(keys) * key.stride, dtype)
-    structure.sinusoids = (layers.dropout(q_sin, config.dropout),
-                           layers.dropout(q_cos, config.dropout), k_sin, k_cos)
+    structure.sinusoids = (
+      layers.dropout(q_sin, config.dropout),
+      layers.dropout(q_cos, config.dropout),
+      k_sin,
+      k_cos,
+    )
   else:
     structure.query_step = step = query.stride // key.stride
     # From the last query's distance to the first key downwards, one key's stride at a time. See
@@ -373,8 +414,9 @@ def _layer(config, query, key, structure):
     x = layers.dropout(x, config.dropout)
     x = layers.layer_norm(query + x, "layer_norm", LAYER_NORM_EPSILON)
   with v1.variable_scope("ff"):
-    y = layers.dense(x, config.d_inner, "layer_1", config.initializer,
-                     layers.get_activation(config.ff_activation))  # [B, F, d_inner]
+    y = layers.dense(
+      x, config.d_inner, "layer_1", config.initializer, layers.get_activation(config.ff_activation)
+    )  # [B, F, d_inner]
     y = layers.dropout(y, config.dropact)
     y = layers.dense(y, config.d_model, "layer_2", config.initializer)
     y = layers.dropout(y, config.dropout)
@@ -396,21 +438,31 @@ def _attention(config, query, key, structure):
     return tf.cast(v1.get_variable(name, shape, initializer=initializer), query.dtype)
 
   q_kernel = weight("q/kernel", [depth, heads, size]) * scale
-  k, v = (_project(key, weight(f"{name}/kernel", [depth, heads, size]),
-                   weight(f"{name}/bias", [heads, size], zeros)) for name in "kv")  # [N, B, T, D]
+  k, v = (
+    _project(
+      key,
+      weight(f"{name}/kernel", [depth, heads, size]),
+      weight(f"{name}/bias", [heads, size], zeros),
+    )
+    for name in "kv"
+  )  # [N, B, T, D]
   # The queries that meet keys, positions and segments differ by a bias alone, scaled as they are.
   # That of the keys comes with the projection, the others as differences to it.
   key_bias = weight("r_w_bias", [heads, size]) * scale
   q = _project(query, q_kernel, key_bias)  # [N, B, F, D]
   other_bias = lambda name: tf.expand_dims(  # [N, 1, D]
-      weight(name, [heads, size]) * scale - key_bias, 1)
+    weight(name, [heads, size]) * scale - key_bias, 1
+  )
 
   scores = tf.matmul(q, k, transpose_b=True)  # [N, B, F, T]
   if config.rel_attn_type != "null":
     q_flat = tf.reshape(q, [heads, batch * queries, size])
     relative = _position_scores(
-        config, tf.reshape(q_flat + other_bias("r_r_bias"), [heads, batch, queries, size]),
-        weight("r/kernel", [depth, heads, size]), structure)
+      config,
+      tf.reshape(q_flat + other_bias("r_r_bias"), [heads, batch, queries, size]),
+      weight("r/kernel", [depth, heads, size]),
+      structure,
+    )
     segment_bias = other_bias("r_s_bias")
     embedding = tf.transpose(weight("seg_embed", [2, heads, size]), [1, 2, 0])  # [N, D, 2]
     segment = tf.matmul(q_flat, embedding)  # q_segment . embedding, cheaper in two terms
@@ -423,8 +475,9 @@ def _attention(config, query, key, structure):
   context = tf.transpose(tf.matmul(probs, v), [1, 2, 0, 3])  # [B, F, N, D]
 
   kernel = weight("o/kernel", [heads, size, depth])
-  output = tf.matmul(tf.reshape(context, [-1, heads * size]),
-                     tf.reshape(kernel, [heads * size, depth]))  # [B * F, M]
+  output = tf.matmul(
+    tf.reshape(context, [-1, heads * size]), tf.reshape(kernel, [heads * size, depth])
+  )  # [B * F, M]
   return tf.reshape(output + weight("o/bias", [depth], zeros), [batch, queries, depth])
 
 
@@ -456,8 +509,9 @@ def _position_scores(config, q, kernel, structure):
   heads, batch, queries, size = layers.shape_list(q)
   flat = tf.reshape(q, [heads, batch * queries, size])
   if config.rel_attn_type == "rel_shift":
-    encodings = tf.matmul(structure.sinusoids[0],
-                          tf.reshape(kernel, [config.d_model, heads * size]))  # [R, N * D]
+    encodings = tf.matmul(
+      structure.sinusoids[0], tf.reshape(kernel, [config.d_model, heads * size])
+    )  # [R, N * D]
     encodings = tf.transpose(tf.reshape(encodings, [-1, heads, size]), [1, 0, 2])  # [N, R, D]
     scores = tf.matmul(flat, encodings, transpose_b=True)  # [N, B * F, R]
     return _shift(tf.reshape(scores, [heads, batch, queries, -1]), structure)
@@ -488,6 +542,7 @@ def _shift(scores, structure):
   keys = layers.shape_list(structure.mask_adder)[2]
   step = structure.query_step
   start, row = step * (queries - 1), distances - step
-  line = tf.slice(tf.reshape(scores, [heads, batch, queries * distances]), [0, 0, start],
-                  [-1, -1, queries * row])
+  line = tf.slice(
+    tf.reshape(scores, [heads, batch, queries * distances]), [0, 0, start], [-1, -1, queries * row]
+  )
   return tf.slice(tf.reshape(line, [heads, batch, queries, row]), [0] * 4, [-1, -1, -1, keys])

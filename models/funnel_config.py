@@ -86,27 +86,35 @@ class ModelConfig:
       value = getattr(self, key)
       if not isinstance(value, int) or value < 1:
         raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
-    choices = {"ff_activation": sorted(layers.ACTIVATIONS), "pooling_type": ["mean", "max"],
-               "rel_attn_type": ["factorized", "rel_shift", "null"],
-               "init": ["truncated_normal", "normal", "uniform"]}
+    choices = {
+      "ff_activation": sorted(layers.ACTIVATIONS),
+      "pooling_type": ["mean", "max"],
+      "rel_attn_type": ["factorized", "rel_shift", "null"],
+      "init": ["truncated_normal", "normal", "uniform"],
+    }
     for key, known in choices.items():
       if getattr(self, key) not in known:
         raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
     if self.d_model % 2 and self.rel_attn_type != "null":
-      raise UserError(f"d_model {self.d_model} is odd, but relative positions are encoded as as "
-                      f"many sines as cosines; make it even")
+      raise UserError(
+        f"d_model {self.d_model} is odd, but relative positions are encoded as as "
+        f"many sines as cosines; make it even"
+      )
     if any(count < 1 for count, _ in self.blocks):
       raise UserError(f"block_size {self.block_size!r} has a block without layers")
     if self.decoder[0] and len(self.blocks) == 1:
-      raise UserError(f"block_size {self.block_size!r} is a single block, which pools nothing, so "
-                      f"there is nothing to decode: set decoder_size to \"0\", "
-                      f"not {self.decoder_size!r}")
+      raise UserError(
+        f"block_size {self.block_size!r} is a single block, which pools nothing, so "
+        f'there is nothing to decode: set decoder_size to "0", '
+        f"not {self.decoder_size!r}"
+      )
 
   @property
   def blocks(self) -> list[tuple[int, int]]:
     """(parameter layers, times each is applied) of every block."""
-    return [_parse_layers("block_size", self.block_size, part)
-            for part in self.block_size.split("_")]
+    return [
+      _parse_layers("block_size", self.block_size, part) for part in self.block_size.split("_")
+    ]
 
   @property
   def decoder(self) -> tuple[int, int]:
@@ -169,16 +177,22 @@ class ModelConfig:
     return "factorized" if use_tpu else "rel_shift"
 
   @classmethod
-  def from_dict(cls, values: dict, source: str = "the Funnel configuration",
-                overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+  def from_dict(
+    cls,
+    values: dict,
+    source: str = "the Funnel configuration",
+    overwrite_keys: list[str] | tuple[str, ...] = (),
+  ) -> "ModelConfig":
     """Builds a config from `values`; see init_from_json."""
     fields = [field.name for field in dataclasses.fields(cls)]
-    values = config_keys.own_values(values, set(fields) - set(NOT_IN_JSON),
-                                    config_keys.FUNNEL_FIXED, source)
+    values = config_keys.own_values(
+      values, set(fields) - set(NOT_IN_JSON), config_keys.FUNNEL_FIXED, source
+    )
     wrong = sorted(set(overwrite_keys) - set(fields))
     if wrong:
-      raise UserError(f"overwrite_keys: unknown keys {', '.join(wrong)}; "
-                      f"the keys are {', '.join(sorted(fields))}")
+      raise UserError(
+        f"overwrite_keys: unknown keys {', '.join(wrong)}; the keys are {', '.join(sorted(fields))}"
+      )
     values = dict(values, **_flag_values(overwrite_keys))
     missing = [key for key in ("vocab_size", "block_size") if key not in values]
     if missing:
@@ -186,8 +200,9 @@ class ModelConfig:
     return cls(**values)
 
   @classmethod
-  def init_from_json(cls, path: str,
-                     overwrite_keys: list[str] | tuple[str, ...] = ()) -> "ModelConfig":
+  def init_from_json(
+    cls, path: str, overwrite_keys: list[str] | tuple[str, ...] = ()
+  ) -> "ModelConfig":
     """Reads net_config.json.
 
     Args:
@@ -212,9 +227,16 @@ class ModelConfig:
       UserError: a flag has no value, or there is no flag --vocab_size.
     """
     from absl.flags import FLAGS
-    return cls(**_flag_values([
-        field.name for field in dataclasses.fields(cls)
-        if field.name in FLAGS or field.default is dataclasses.MISSING]))
+
+    return cls(
+      **_flag_values(
+        [
+          field.name
+          for field in dataclasses.fields(cls)
+          if field.name in FLAGS or field.default is dataclasses.MISSING
+        ]
+      )
+    )
 
   def to_dict(self) -> dict:
     """The 20 keys of net_config.json."""
@@ -228,22 +250,27 @@ class ModelConfig:
 
 
 def _parse_layers(key, value, part):
-  """"3x2" -> (3, 2), "4" -> (4, 1)."""
+  """ "3x2" -> (3, 2), "4" -> (4, 1)."""
   match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
   if not match:
-    raise UserError(f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
-                    f"nor layers x repetitions (3x2)")
+    raise UserError(
+      f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
+      f"nor layers x repetitions (3x2)"
+    )
   return int(match[1]), int(match[2] or 1)
 
 
 def _flag_values(names) -> dict:
   """Values of the absl flags `names`; read only here, so that no import needs flags."""
   from absl.flags import FLAGS
+
   values = {}
   for name in names:
     if name not in FLAGS:
-      raise UserError(f"there is no flag --{name} to read the model configuration from; "
-                      f"define it (vocab_size: call data_utils.setup_special_ids)")
+      raise UserError(
+        f"there is no flag --{name} to read the model configuration from; "
+        f"define it (vocab_size: call data_utils.setup_special_ids)"
+      )
     values[name] = FLAGS[name].value
     if values[name] is None:
       raise UserError(f"the flag --{name} has no value; set it (vocab_size is the tokenizer's)")

@@ -27,15 +27,17 @@ def _scope(name):
 # Classification, regression, multiple choice
 
 
-def classification_logits(config: ModelConfig, summary: tf.Tensor, num_outputs: int,
-                          scope: str) -> tf.Tensor:
+def classification_logits(
+  config: ModelConfig, summary: tf.Tensor, num_outputs: int, scope: str
+) -> tf.Tensor:
   """One linear map, variables model/`scope`/logit: [B, M] -> float32 [B, num_outputs]."""
   with _scope(f"model/{scope}"):
     return layers.dense(tf.cast(summary, tf.float32), num_outputs, "logit", config.initializer)
 
 
-def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
-                scope: str = "race") -> tf.Tensor:
+def race_logits(
+  config: ModelConfig, summary: tf.Tensor, num_options: int = 4, scope: str = "race"
+) -> tf.Tensor:
   """Scores of a question's options, variables model/`scope`/logits.
 
   Args:
@@ -55,8 +57,9 @@ def race_logits(config: ModelConfig, summary: tf.Tensor, num_options: int = 4,
 # Masked language model and ELECTRA
 
 
-def mlm_logits(config: ModelConfig, hidden: tf.Tensor, positions: tf.Tensor,
-               scope: str = "model") -> tf.Tensor:
+def mlm_logits(
+  config: ModelConfig, hidden: tf.Tensor, positions: tf.Tensor, scope: str = "model"
+) -> tf.Tensor:
   """Scores of the vocabulary at the predicted places, with the word embeddings as output weights.
 
   Args:
@@ -72,8 +75,9 @@ def mlm_logits(config: ModelConfig, hidden: tf.Tensor, positions: tf.Tensor,
   table = FunnelTFM(config).get_embedding_table()
   with _scope(scope):
     with v1.variable_scope("lm_proj"):
-      x = layers.dense(x, config.d_embed, "dense", config.initializer,
-                       layers.get_activation(config.ff_activation))
+      x = layers.dense(
+        x, config.d_embed, "dense", config.initializer, layers.get_activation(config.ff_activation)
+      )
       x = layers.layer_norm(x, "layer_norm", LAYER_NORM_EPSILON)  # [B, K, E]
     with v1.variable_scope("lm_loss"):
       bias = v1.get_variable("bias", [config.vocab_size], initializer=v1.zeros_initializer())
@@ -86,8 +90,12 @@ def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelCo
   """ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`, at least one head."""
   shrink = lambda size: max(1, int(size * width_shrink))
   try:
-    return dataclasses.replace(config, d_model=shrink(config.d_model),
-                               d_inner=shrink(config.d_inner), n_head=shrink(config.n_head))
+    return dataclasses.replace(
+      config,
+      d_model=shrink(config.d_model),
+      d_inner=shrink(config.d_inner),
+      n_head=shrink(config.n_head),
+    )
   except UserError as error:
     raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
 
@@ -99,17 +107,24 @@ def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
   """
   with _scope("model"):
     with v1.variable_scope("binary_proj"):
-      x = layers.dense(tf.cast(hidden, tf.float32), config.d_model, "dense", config.initializer,
-                       layers.gelu)  # whatever ff_activation is
+      x = layers.dense(
+        tf.cast(hidden, tf.float32), config.d_model, "dense", config.initializer, layers.gelu
+      )  # whatever ff_activation is
     with v1.variable_scope("binary_loss"):
       weight = v1.get_variable("weight", [config.d_model], initializer=config.initializer)
       bias = v1.get_variable("bias", [1], initializer=v1.zeros_initializer())
   return tf.reduce_sum(x * weight, axis=-1) + bias
 
 
-def electra(config: ModelConfig, features: dict, is_training: bool, width_shrink: float = 0.25,
-            use_tpu: bool = False, use_bfloat16: bool = False,
-            noise: tf.Tensor | None = None) -> dict:
+def electra(
+  config: ModelConfig,
+  features: dict,
+  is_training: bool,
+  width_shrink: float = 0.25,
+  use_tpu: bool = False,
+  use_bfloat16: bool = False,
+  noise: tf.Tensor | None = None,
+) -> dict:
   """ELECTRA with Funnel-Transformers; label 1 of the discriminator: the token is the original.
 
   Args:
@@ -128,24 +143,42 @@ def electra(config: ModelConfig, features: dict, is_training: bool, width_shrink
 
   def hidden_states(model, ids):
     return model.extract_hiddens(
-        ids, is_training, seg_id=features["segment_ids"], input_mask=1 - features["input_mask"],
-        use_decoder=True, use_tpu=use_tpu, use_bfloat16=use_bfloat16)[0]
+      ids,
+      is_training,
+      seg_id=features["segment_ids"],
+      input_mask=1 - features["input_mask"],
+      use_decoder=True,
+      use_tpu=use_tpu,
+      use_bfloat16=use_bfloat16,
+    )[0]
 
   return pretraining.electra(
-      features,
-      lambda ids: mlm_logits(small_config,
-                             hidden_states(FunnelTFM(small_config, scope="generator"), ids),
-                             features["masked_lm_positions"], "generator"),
-      lambda ids: binary_logits(config, hidden_states(FunnelTFM(config), ids)),
-      is_original_positive=True, noise=noise)
+    features,
+    lambda ids: mlm_logits(
+      small_config,
+      hidden_states(FunnelTFM(small_config, scope="generator"), ids),
+      features["masked_lm_positions"],
+      "generator",
+    ),
+    lambda ids: binary_logits(config, hidden_states(FunnelTFM(config), ids)),
+    is_original_positive=True,
+    noise=noise,
+  )
 
 
 # SQuAD
 
 
-def squad_train(config: ModelConfig, hidden: tf.Tensor, features: dict, is_training: bool,
-                conditional_end: bool = True, use_answer_class: bool = True,
-                ans_loss_weight: float = 0.5, cls_loss_weight: float = 0.5) -> dict:
+def squad_train(
+  config: ModelConfig,
+  hidden: tf.Tensor,
+  features: dict,
+  is_training: bool,
+  conditional_end: bool = True,
+  use_answer_class: bool = True,
+  ans_loss_weight: float = 0.5,
+  cls_loss_weight: float = 0.5,
+) -> dict:
   """Start and end of the answer, and whether there is none, with the loss.
 
   Args:
@@ -170,21 +203,36 @@ def squad_train(config: ModelConfig, hidden: tf.Tensor, features: dict, is_train
   start_log_probs = tf.nn.log_softmax(start_logits)
   start = features["start_positions"]
   end_log_probs = tf.nn.log_softmax(
-      _end_logits(config, hidden, p_mask, start[:, None], conditional_end))[:, 0]
-  cls_logits = _no_answer_logits(config, hidden, start_logits, features["cls_index"], is_training,
-                                 use_answer_class)
-  losses = -ans_loss_weight * (_at(start_log_probs, start)
-                               + _at(end_log_probs, features["end_positions"]))
+    _end_logits(config, hidden, p_mask, start[:, None], conditional_end)
+  )[:, 0]
+  cls_logits = _no_answer_logits(
+    config, hidden, start_logits, features["cls_index"], is_training, use_answer_class
+  )
+  losses = -ans_loss_weight * (
+    _at(start_log_probs, start) + _at(end_log_probs, features["end_positions"])
+  )
   if use_answer_class:
     losses += cls_loss_weight * tf.nn.sigmoid_cross_entropy_with_logits(
-        labels=tf.cast(features["is_impossible"], tf.float32), logits=cls_logits)
-  return {"start_log_probs": start_log_probs, "end_log_probs": end_log_probs,
-          "cls_logits": cls_logits, "losses": losses, "total_loss": tf.reduce_mean(losses)}
+      labels=tf.cast(features["is_impossible"], tf.float32), logits=cls_logits
+    )
+  return {
+    "start_log_probs": start_log_probs,
+    "end_log_probs": end_log_probs,
+    "cls_logits": cls_logits,
+    "losses": losses,
+    "total_loss": tf.reduce_mean(losses),
+  }
 
 
-def squad_predict(config: ModelConfig, hidden: tf.Tensor, features: dict,
-                  conditional_end: bool = True, use_answer_class: bool = True,
-                  start_n_top: int = 5, end_n_top: int = 5) -> dict:
+def squad_predict(
+  config: ModelConfig,
+  hidden: tf.Tensor,
+  features: dict,
+  conditional_end: bool = True,
+  use_answer_class: bool = True,
+  start_n_top: int = 5,
+  end_n_top: int = 5,
+) -> dict:
   """The most probable starts, and for each of them (when conditional) the most probable ends.
 
   Args as for squad_train; features are cls_index and p_mask. Fewer than start_n_top or end_n_top
@@ -200,16 +248,22 @@ def squad_predict(config: ModelConfig, hidden: tf.Tensor, features: dict,
   batch, length, _ = layers.shape_list(hidden)
   at_most = lambda n: min(n, length) if isinstance(length, int) else tf.minimum(n, length)
   start_logits = _start_logits(config, hidden, p_mask)
-  start_log_probs, start_index = tf.nn.top_k(tf.nn.log_softmax(start_logits),
-                                             at_most(start_n_top))  # [B, K]
+  start_log_probs, start_index = tf.nn.top_k(
+    tf.nn.log_softmax(start_logits), at_most(start_n_top)
+  )  # [B, K]
   end_log_probs, end_index = tf.nn.top_k(
-      tf.nn.log_softmax(_end_logits(config, hidden, p_mask, start_index, conditional_end)),
-      at_most(end_n_top))  # [B, K or 1, end_n_top]
-  return {"start_top_log_probs": start_log_probs, "start_top_index": start_index,
-          "end_top_log_probs": tf.reshape(end_log_probs, [batch, -1]),
-          "end_top_index": tf.reshape(end_index, [batch, -1]),
-          "cls_logits": _no_answer_logits(config, hidden, start_logits, features["cls_index"],
-                                          False, use_answer_class)}
+    tf.nn.log_softmax(_end_logits(config, hidden, p_mask, start_index, conditional_end)),
+    at_most(end_n_top),
+  )  # [B, K or 1, end_n_top]
+  return {
+    "start_top_log_probs": start_log_probs,
+    "start_top_index": start_index,
+    "end_top_log_probs": tf.reshape(end_log_probs, [batch, -1]),
+    "end_top_index": tf.reshape(end_index, [batch, -1]),
+    "cls_logits": _no_answer_logits(
+      config, hidden, start_logits, features["cls_index"], False, use_answer_class
+    ),
+  }
 
 
 def _at(x, index):
@@ -257,8 +311,13 @@ def _no_answer_logits(config, hidden, start_logits, cls_index, is_training, use_
     return _at(tf.nn.log_softmax(start_logits), cls_index)
   expected = tf.matmul(tf.nn.softmax(start_logits)[:, None], hidden)[:, 0]  # [B, M]
   with _scope("model/answer_class"):
-    x = layers.dense(tf.concat([expected, _at(hidden, cls_index)], axis=-1), config.d_model,
-                     "dense_0", config.initializer, tf.tanh)
+    x = layers.dense(
+      tf.concat([expected, _at(hidden, cls_index)], axis=-1),
+      config.d_model,
+      "dense_0",
+      config.initializer,
+      tf.tanh,
+    )
     x = layers.dropout(x, config.dropout if is_training else 0.0)
     with v1.variable_scope("dense_1"):
       kernel = v1.get_variable("kernel", [config.d_model, 1], initializer=config.initializer)

@@ -26,8 +26,9 @@ def pad_to(x: tf.Tensor, sizes: list[int], value: float) -> tf.Tensor:
   outer = x.shape.rank - len(sizes)
   missing = tf.maximum(tf.constant(sizes) - tf.shape(x)[outer:], 0)
   paddings = tf.concat([tf.zeros([outer], tf.int32), missing], 0)
-  return tf.pad(x, tf.stack([tf.zeros_like(paddings), paddings], 1),
-                constant_values=tf.cast(value, x.dtype))
+  return tf.pad(
+    x, tf.stack([tf.zeros_like(paddings), paddings], 1), constant_values=tf.cast(value, x.dtype)
+  )
 
 
 def truncated_normal(stddev: float) -> tf.initializers.Initializer:
@@ -52,11 +53,11 @@ def gelu_erf(x: tf.Tensor) -> tf.Tensor:
 
 
 ACTIVATIONS = {
-    "linear": lambda x: x,
-    "relu": tf.nn.relu,
-    "gelu": gelu,
-    "gelu_erf": gelu_erf,
-    "tanh": tf.tanh,
+  "linear": lambda x: x,
+  "relu": tf.nn.relu,
+  "gelu": gelu,
+  "gelu_erf": gelu_erf,
+  "tanh": tf.tanh,
 }
 
 
@@ -164,8 +165,9 @@ def softmax(scores: tf.Tensor) -> tf.Tensor:
   return tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), scores.dtype)
 
 
-def embedding_lookup(ids: tf.Tensor, table: tf.Tensor, use_one_hot: bool,
-                     dtype: tf.DType = tf.float32) -> tf.Tensor:
+def embedding_lookup(
+  ids: tf.Tensor, table: tf.Tensor, use_one_hot: bool, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
   """Rows of `table` [V, D] at `ids` (int, any shape) as `dtype`: [..., D].
 
   On TPU a product with one-hot vectors is faster than a gather, and its gradient is dense.

@@ -26,8 +26,9 @@ def masked_token_losses(logits: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor) -
   return tf.reduce_sum(losses * weights, axis=1)
 
 
-def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None,
-                  rows: tf.Tensor | None = None) -> tf.Tensor:
+def gumbel_sample(
+  logits: tf.Tensor, noise: tf.Tensor | None = None, rows: tf.Tensor | None = None
+) -> tf.Tensor:
   """Draws from softmax(logits) as the argmax of logits plus Gumbel noise: [..., V] -> int32 [...].
 
   `noise` is uniform in [0, 1), of logits' shape; drawn here when None, as a function of (graph
@@ -40,8 +41,9 @@ def gumbel_sample(logits: tf.Tensor, noise: tf.Tensor | None = None,
   return tf.argmax(tf.cast(logits, tf.float32) + gumbel, axis=-1, output_type=tf.int32)
 
 
-def place_tokens(ids: tf.Tensor, positions: tf.Tensor, tokens: tf.Tensor,
-                 weights: tf.Tensor) -> tf.Tensor:
+def place_tokens(
+  ids: tf.Tensor, positions: tf.Tensor, tokens: tf.Tensor, weights: tf.Tensor
+) -> tf.Tensor:
   """Puts tokens [B, K] into sequences [B, L] at positions [B, K], where weights [B, K] are not 0.
 
   By comparison, as TPUs have no fast scatter, and not by a matrix product, which there would round
@@ -53,9 +55,13 @@ def place_tokens(ids: tf.Tensor, positions: tf.Tensor, tokens: tf.Tensor,
   return tf.where(tf.reduce_any(hit, axis=1), placed, ids)
 
 
-def electra(features: dict[str, tf.Tensor], generator: Callable[[tf.Tensor], tf.Tensor],
-            discriminator: Callable[[tf.Tensor], tf.Tensor], is_original_positive: bool,
-            noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+def electra(
+  features: dict[str, tf.Tensor],
+  generator: Callable[[tf.Tensor], tf.Tensor],
+  discriminator: Callable[[tf.Tensor], tf.Tensor],
+  is_original_positive: bool,
+  noise: tf.Tensor | None = None,
+) -> dict[str, tf.Tensor]:
   """Generator and discriminator on a batch (Clark et al. 2020, arXiv:2003.10555).
 
   No gradient passes through the sampling.
@@ -79,17 +85,23 @@ def electra(features: dict[str, tf.Tensor], generator: Callable[[tf.Tensor], tf.
   logits = generator(features["input_ids"])
   samples = tf.stop_gradient(gumbel_sample(logits, noise, features.get("example_index")))
   origin = features["origin_ids"]
-  replaced = place_tokens(origin, features["masked_lm_positions"], samples,
-                          features["masked_lm_weights"])
+  replaced = place_tokens(
+    origin, features["masked_lm_positions"], samples, features["masked_lm_weights"]
+  )
   is_real = tf.cast(features["input_mask"], tf.bool)
   is_replaced = tf.not_equal(replaced, origin) & is_real
   scores = discriminator(replaced)
   labels = tf.cast(tf.not_equal(is_replaced, is_original_positive), tf.float32)
   losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=scores)  # [B, L]
   return {
-      "generator_logits": logits, "samples": samples, "replaced_ids": replaced,
-      "discriminator_logits": scores, "is_replaced": is_replaced,
-      "guessed_replaced": tf.not_equal(scores > 0, is_original_positive),
-      "generator_losses": masked_token_losses(
-          logits, features["masked_lm_ids"], features["masked_lm_weights"]),
-      "discriminator_losses": tf.reduce_sum(losses * tf.cast(is_real, tf.float32), axis=1)}
+    "generator_logits": logits,
+    "samples": samples,
+    "replaced_ids": replaced,
+    "discriminator_logits": scores,
+    "is_replaced": is_replaced,
+    "guessed_replaced": tf.not_equal(scores > 0, is_original_positive),
+    "generator_losses": masked_token_losses(
+      logits, features["masked_lm_ids"], features["masked_lm_weights"]
+    ),
+    "discriminator_losses": tf.reduce_sum(losses * tf.cast(is_real, tf.float32), axis=1),
+  }

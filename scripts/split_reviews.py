@@ -30,9 +30,13 @@ def main(reviews, output_dir, seed="42"):
   outputs = [os.path.join(output_dir, f"{name}.csv") for name in ("train", "predict", "dev")]
   try:
     paths.check_outputs([reviews], [path + end for path in outputs for end in ("", ".tmp")])
-    rows = [(row["text_a"], row["label"]) for _, row in readers.read_columns(
-        reviews, readers.Columns("text", label="label", id="source"), "csv")
-            if row["id"] == "rotten_tomatoes"]
+    rows = [
+      (row["text_a"], row["label"])
+      for _, row in readers.read_columns(
+        reviews, readers.Columns("text", label="label", id="source"), "csv"
+      )
+      if row["id"] == "rotten_tomatoes"
+    ]
   except UserError as error:
     sys.exit(f"split_reviews.py: error: {error}")
   if not rows:

@@ -29,7 +29,7 @@ def split_sentences(paragraph: str) -> list[str]:
   sentences, start = [], 0
   text = " ".join(paragraph.split())
   for match in _END.finditer(text):
-    sentence = text[start:match.end(1)]
+    sentence = text[start : match.end(1)]
     if not _NO_END.search(sentence):
       sentences.append(sentence)
       start = match.end()

@@ -19,5 +19,6 @@ VENV=${VENV:-.venv}
 bash scripts/setup.sh --test
 export TF_CPP_MIN_LOG_LEVEL=3
 "$VENV/bin/ruff" check .
+"$VENV/bin/ruff" format --check .
 "$VENV/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   ${selection[@]+"${selection[@]}"} "$@"

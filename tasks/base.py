@@ -178,8 +178,9 @@ class RawDataTask(Task):
     """
     raise NotImplementedError
 
-  def featurize_all(self, example: Any, tokenizer,
-                    max_seq_length: int) -> tuple[list[dict[str, list]], Any]:
+  def featurize_all(
+    self, example: Any, tokenizer, max_seq_length: int
+  ) -> tuple[list[dict[str, list]], Any]:
     """Features of all records of an example, for tasks where it may become several.
 
     Returns:

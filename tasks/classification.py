@@ -64,79 +64,138 @@ class Dataset:
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
   """A data set of GLUE's usual form: train/dev/test.tsv with headers."""
   return Dataset(
-      f"glue/{folder}", Columns(text_a, text_b, label),
-      {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)}, labels, metric_names,
-      submission={"test": f"{folder}.tsv"})
+    f"glue/{folder}",
+    Columns(text_a, text_b, label),
+    {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)},
+    labels,
+    metric_names,
+    submission={"test": f"{folder}.tsv"},
+  )
 
 
 DATASETS = {
-    "cola": dataclasses.replace(
-        _glue("CoLA", "sentence", None, None, BINARY_LABELS, ("matthews",)),
-        columns=Columns(3, None, 1, has_header=False), split_columns={"test": Columns("sentence")}),
-    "sst-2": _glue("SST-2", "sentence", None, "label", BINARY_LABELS),
-    "mrpc": _glue("MRPC", "#1 String", "#2 String", "Quality", BINARY_LABELS, ("f1", "accuracy")),
-    "sts-b": _glue("STS-B", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
-    "qqp": _glue("QQP", "question1", "question2", "is_duplicate", BINARY_LABELS,
-                 ("f1", "accuracy")),
-    "qnli": _glue("QNLI", "question", "sentence", "label", ENTAILMENT_LABELS),
-    "rte": _glue("RTE", "sentence1", "sentence2", "label", ENTAILMENT_LABELS),
-    "wnli": _glue("WNLI", "sentence1", "sentence2", "label", BINARY_LABELS),
-    "mnli": Dataset(
-        "glue/MNLI", Columns("sentence1", "sentence2", "gold_label"),
-        {"train": ("train.tsv",), "dev_matched": ("dev_matched.tsv",),
-         "dev_mismatched": ("dev_mismatched.tsv",), "test_matched": ("test_matched.tsv",),
-         "test_mismatched": ("test_mismatched.tsv",)},
-        NLI_LABELS, submission={"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"}),
-    "ax": Dataset(
-        "glue/AX", Columns("sentence1", "sentence2"),
-        {"test": ("AX.tsv", "diagnostic.tsv", "test.tsv")}, NLI_LABELS,
-        submission={"test": "AX.tsv"}),
-    "snli": Dataset(
-        "SNLI", Columns("sentence1", "sentence2", "gold_label"),
-        {"train": ("train.tsv", "snli_1.0_train.txt"), "dev": ("dev.tsv", "snli_1.0_dev.txt"),
-         "test": ("test.tsv", "snli_1.0_test.txt")}, NLI_LABELS),
-    "xnli": Dataset(  # the folders of its two archives, or what BERT's README has in one folder
-        "XNLI", Columns("sentence1", "sentence2", "gold_label", language="language"),
-        {"train": ("multinli/multinli.train.{language}.tsv",
-                   "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv"),
-         "dev": ("xnli.dev.tsv", "XNLI-1.0/xnli.dev.tsv"),
-         "test": ("xnli.test.tsv", "XNLI-1.0/xnli.test.tsv")}, NLI_LABELS,
-        split_columns={"train": Columns("premise", "hypo", "label")},
-        languages=("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur",
-                   "vi", "zh"),
-        label_aliases={"contradictory": "contradiction"}),
-    "paws-x": Dataset(
-        "x-final", Columns("sentence1", "sentence2", "label"),
-        {"train": ("{language}/translated_train.tsv", "{language}/train.tsv"),
-         "dev": ("{language}/dev_2k.tsv",), "test": ("{language}/test_2k.tsv",)}, BINARY_LABELS,
-        languages=("de", "en", "es", "fr", "ja", "ko", "zh")),
+  "cola": dataclasses.replace(
+    _glue("CoLA", "sentence", None, None, BINARY_LABELS, ("matthews",)),
+    columns=Columns(3, None, 1, has_header=False),
+    split_columns={"test": Columns("sentence")},
+  ),
+  "sst-2": _glue("SST-2", "sentence", None, "label", BINARY_LABELS),
+  "mrpc": _glue("MRPC", "#1 String", "#2 String", "Quality", BINARY_LABELS, ("f1", "accuracy")),
+  "sts-b": _glue("STS-B", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
+  "qqp": _glue("QQP", "question1", "question2", "is_duplicate", BINARY_LABELS, ("f1", "accuracy")),
+  "qnli": _glue("QNLI", "question", "sentence", "label", ENTAILMENT_LABELS),
+  "rte": _glue("RTE", "sentence1", "sentence2", "label", ENTAILMENT_LABELS),
+  "wnli": _glue("WNLI", "sentence1", "sentence2", "label", BINARY_LABELS),
+  "mnli": Dataset(
+    "glue/MNLI",
+    Columns("sentence1", "sentence2", "gold_label"),
+    {
+      "train": ("train.tsv",),
+      "dev_matched": ("dev_matched.tsv",),
+      "dev_mismatched": ("dev_mismatched.tsv",),
+      "test_matched": ("test_matched.tsv",),
+      "test_mismatched": ("test_mismatched.tsv",),
+    },
+    NLI_LABELS,
+    submission={"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
+  ),
+  "ax": Dataset(
+    "glue/AX",
+    Columns("sentence1", "sentence2"),
+    {"test": ("AX.tsv", "diagnostic.tsv", "test.tsv")},
+    NLI_LABELS,
+    submission={"test": "AX.tsv"},
+  ),
+  "snli": Dataset(
+    "SNLI",
+    Columns("sentence1", "sentence2", "gold_label"),
+    {
+      "train": ("train.tsv", "snli_1.0_train.txt"),
+      "dev": ("dev.tsv", "snli_1.0_dev.txt"),
+      "test": ("test.tsv", "snli_1.0_test.txt"),
+    },
+    NLI_LABELS,
+  ),
+  "xnli": Dataset(  # the folders of its two archives, or what BERT's README has in one folder
+    "XNLI",
+    Columns("sentence1", "sentence2", "gold_label", language="language"),
+    {
+      "train": (
+        "multinli/multinli.train.{language}.tsv",
+        "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv",
+      ),
+      "dev": ("xnli.dev.tsv", "XNLI-1.0/xnli.dev.tsv"),
+      "test": ("xnli.test.tsv", "XNLI-1.0/xnli.test.tsv"),
+    },
+    NLI_LABELS,
+    split_columns={"train": Columns("premise", "hypo", "label")},
+    languages=(
+      "ar",
+      "bg",
+      "de",
+      "el",
+      "en",
+      "es",
+      "fr",
+      "hi",
+      "ru",
+      "sw",
+      "th",
+      "tr",
+      "ur",
+      "vi",
+      "zh",
+    ),
+    label_aliases={"contradictory": "contradiction"},
+  ),
+  "paws-x": Dataset(
+    "x-final",
+    Columns("sentence1", "sentence2", "label"),
+    {
+      "train": ("{language}/translated_train.tsv", "{language}/train.tsv"),
+      "dev": ("{language}/dev_2k.tsv",),
+      "test": ("{language}/test_2k.tsv",),
+    },
+    BINARY_LABELS,
+    languages=("de", "en", "es", "fr", "ja", "ko", "zh"),
+  ),
 }
 
 
 def _csv_set(folder, text, num_labels):
   """A data set of Zhang et al. 2015: CSV files without a header, labels from 1 on, no dev data."""
-  return Dataset(folder, Columns(text, None, 0, has_header=False),
-                 {"train": ("train.csv",), "dev": ("test.csv",), "test": ("test.csv",)},
-                 tuple(str(label + 1) for label in range(num_labels)), literal_breaks=True,
-                 file_format="csv")
+  return Dataset(
+    folder,
+    Columns(text, None, 0, has_header=False),
+    {"train": ("train.csv",), "dev": ("test.csv",), "test": ("test.csv",)},
+    tuple(str(label + 1) for label in range(num_labels)),
+    literal_breaks=True,
+    file_format="csv",
+  )
 
 
 # The text classification sets of the Funnel-Transformer paper, evaluated on their test data.
 DATASETS |= {
-    "imdb": Dataset("aclImdb", Columns("text"),
-                    {"train": ("train/",), "dev": ("test/",), "test": ("test/",)},
-                    ("neg", "pos")),
-    "ag": _csv_set("ag_news_csv", (1, 2), 4),
-    "dbpedia": _csv_set("dbpedia_csv", (1, 2), 14),
-    "yelp2": _csv_set("yelp_review_polarity_csv", 1, 2),
-    "yelp5": _csv_set("yelp_review_full_csv", 1, 5),
-    "amazon2": _csv_set("amazon_review_polarity_csv", (1, 2), 2),
-    "amazon5": _csv_set("amazon_review_full_csv", (1, 2), 5),
+  "imdb": Dataset(
+    "aclImdb",
+    Columns("text"),
+    {"train": ("train/",), "dev": ("test/",), "test": ("test/",)},
+    ("neg", "pos"),
+  ),
+  "ag": _csv_set("ag_news_csv", (1, 2), 4),
+  "dbpedia": _csv_set("dbpedia_csv", (1, 2), 14),
+  "yelp2": _csv_set("yelp_review_polarity_csv", 1, 2),
+  "yelp5": _csv_set("yelp_review_full_csv", 1, 5),
+  "amazon2": _csv_set("amazon_review_polarity_csv", (1, 2), 2),
+  "amazon5": _csv_set("amazon_review_full_csv", (1, 2), 5),
 }
-DATASETS["mnli_matched"] = dataclasses.replace(DATASETS["mnli"], files={
-    k: v for k, v in DATASETS["mnli"].files.items() if "mismatched" not in k})
-DATASETS["mnli_mismatched"] = dataclasses.replace(DATASETS["mnli"], files={
-    k: v for k, v in DATASETS["mnli"].files.items() if not k.endswith("_matched")})
+DATASETS["mnli_matched"] = dataclasses.replace(
+  DATASETS["mnli"], files={k: v for k, v in DATASETS["mnli"].files.items() if "mismatched" not in k}
+)
+DATASETS["mnli_mismatched"] = dataclasses.replace(
+  DATASETS["mnli"],
+  files={k: v for k, v in DATASETS["mnli"].files.items() if not k.endswith("_matched")},
+)
 
 ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax", "pawsx": "paws-x"}
 FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
@@ -150,30 +209,51 @@ def dataset_of(name: str, settings) -> Dataset:
     settings: training.config.Classification, or anything with its fields.
   """
   if name in DATASETS:
-    given = [f"--{key}" for key in ("train_file", "eval_file", "predict_file", "id_col",
-                                      "weight_col")
-             if getattr(settings, key)]
+    given = [
+      f"--{key}"
+      for key in ("train_file", "eval_file", "predict_file", "id_col", "weight_col")
+      if getattr(settings, key)
+    ]
     if given:
-      raise UserError(f"{', '.join(given)}: task {name} has its own files (name their folder with "
-                      f"--data_dir); own files go with --task_name=tsv, csv or jsonl")
+      raise UserError(
+        f"{', '.join(given)}: task {name} has its own files (name their folder with "
+        f"--data_dir); own files go with --task_name=tsv, csv or jsonl"
+      )
     return _in_language(name, DATASETS[name], settings.language)
-  columns = Columns(_column(settings.text_a_col), _column(settings.text_b_col),
-                    _column(settings.label_col), settings.has_header)
-  split_columns = {"train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
-                   "test": dataclasses.replace(columns, id=_column(settings.id_col))}
+  columns = Columns(
+    _column(settings.text_a_col),
+    _column(settings.text_b_col),
+    _column(settings.label_col),
+    settings.has_header,
+  )
+  split_columns = {
+    "train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
+    "test": dataclasses.replace(columns, id=_column(settings.id_col)),
+  }
   if not settings.has_header and name != "jsonl":
-    named = [column for found in (columns, *split_columns.values())
-             for column in found.parts().values() if isinstance(column, str)]
+    named = [
+      column
+      for found in (columns, *split_columns.values())
+      for column in found.parts().values()
+      if isinstance(column, str)
+    ]
     if named:
-      raise UserError(f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
-                      f"--text_a_col, --label_col (and --text_b_col for pairs)")
+      raise UserError(
+        f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
+        f"--text_a_col, --label_col (and --text_b_col for pairs)"
+      )
   files = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
   return Dataset(
-      folder="", columns=columns, split_columns=split_columns, file_format=name,
-      files={split: (_absolute(path) if path else f"{split}.{name}",)
-             for split, path in files.items()},
-      labels=None if settings.is_regression else (),
-      metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"))
+    folder="",
+    columns=columns,
+    split_columns=split_columns,
+    file_format=name,
+    files={
+      split: (_absolute(path) if path else f"{split}.{name}",) for split, path in files.items()
+    },
+    labels=None if settings.is_regression else (),
+    metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"),
+  )
 
 
 def _in_language(name, dataset, language):
@@ -182,8 +262,10 @@ def _in_language(name, dataset, language):
     return dataset
   if language not in dataset.languages:
     raise UserError(f"--language={language}: task {name} has {', '.join(dataset.languages)}")
-  files = {split: tuple(path.format(language=language) for path in paths)
-           for split, paths in dataset.files.items()}
+  files = {
+    split: tuple(path.format(language=language) for path in paths)
+    for split, paths in dataset.files.items()
+  }
   return dataclasses.replace(dataset, files=files, language=language)
 
 
@@ -242,8 +324,16 @@ class ClassificationTask(base.RawDataTask):
 
   job = "classification"
 
-  def __init__(self, name: str, dataset: Dataset, data_dir: str = "", cls_scope: str | None = None,
-               cls_segment_id: int = 0, skip_bad_rows: bool = False, class_weights: str = ""):
+  def __init__(
+    self,
+    name: str,
+    dataset: Dataset,
+    data_dir: str = "",
+    cls_scope: str | None = None,
+    cls_segment_id: int = 0,
+    skip_bad_rows: bool = False,
+    class_weights: str = "",
+  ):
     """Makes the task.
 
     Args:
@@ -282,14 +372,19 @@ class ClassificationTask(base.RawDataTask):
       for name in sorted(names):
         other = spellings.setdefault(_label_value(name), name)
         if other != name:
-          raise UserError(f"{self.input_files('train')[0]}: the labels {other!r} and {name!r} are "
-                          f"the same {'text' if other.strip() == name.strip() else 'number'}; "
-                          f"write all of them in one form")
-      self._labels = tuple(sorted(names, key=lambda name: (not _is_int(name), _is_int(name)
-                                                           and int(name), name)))
+          raise UserError(
+            f"{self.input_files('train')[0]}: the labels {other!r} and {name!r} are "
+            f"the same {'text' if other.strip() == name.strip() else 'number'}; "
+            f"write all of them in one form"
+          )
+      self._labels = tuple(
+        sorted(names, key=lambda name: (not _is_int(name), _is_int(name) and int(name), name))
+      )
       if len(self._labels) < 2:
-        raise UserError(f"{self.input_files('train')[0]}: found the labels {list(self._labels)}; "
-                        f"at least two are needed to train a classifier (is --label_col right?)")
+        raise UserError(
+          f"{self.input_files('train')[0]}: found the labels {list(self._labels)}; "
+          f"at least two are needed to train a classifier (is --label_col right?)"
+        )
     return self._labels
 
   @labels.setter
@@ -299,13 +394,13 @@ class ClassificationTask(base.RawDataTask):
   @property
   def feature_specs(self):
     return [
-        base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
-        base.FeatureSpec("input_mask", is_sequence=True),
-        base.FeatureSpec("segment_ids", is_sequence=True),
-        base.FeatureSpec("label_ids", dtype="float32" if self.is_regression else "int64"),
-        base.FeatureSpec("is_real_example", default=1),
-        base.FeatureSpec("weight", dtype="float32", default=1.0),
-        base.FeatureSpec("example_id", default=-1),
+      base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
+      base.FeatureSpec("input_mask", is_sequence=True),
+      base.FeatureSpec("segment_ids", is_sequence=True),
+      base.FeatureSpec("label_ids", dtype="float32" if self.is_regression else "int64"),
+      base.FeatureSpec("is_real_example", default=1),
+      base.FeatureSpec("weight", dtype="float32", default=1.0),
+      base.FeatureSpec("example_id", default=-1),
     ]
 
   def splits(self, kind):
@@ -313,36 +408,49 @@ class ClassificationTask(base.RawDataTask):
 
   def input_files(self, split):
     if split not in self.dataset.files:
-      raise UserError(f"task {self.name} has no {split} data; "
-                      f"it has {', '.join(self.dataset.files)}")
-    candidates = [name if "://" in name else os.path.join(self.data_dir, name)
-                  for name in self.dataset.files[split]]
+      raise UserError(
+        f"task {self.name} has no {split} data; it has {', '.join(self.dataset.files)}"
+      )
+    candidates = [
+      name if "://" in name else os.path.join(self.data_dir, name)
+      for name in self.dataset.files[split]
+    ]
     for path in candidates:
       found = [path]
       if path.endswith("/"):
-        found = [name for label in self.dataset.labels
-                 for name in list_texts(os.path.join(path, label))]
+        found = [
+          name for label in self.dataset.labels for name in list_texts(os.path.join(path, label))
+        ]
       if found and tf.io.gfile.exists(found[0]):
         return found
-    raise UserError(f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
-                    + self._how_to_get())
+    raise UserError(
+      f"{candidates[0]}: no such file, the {split} data of task {self.name}. " + self._how_to_get()
+    )
 
   def predictions_name(self, split):
     return base.stem(self.dataset.files[split][0]) if self.name in FILE_TASKS else split
 
   def _how_to_get(self):
     if self.name in FILE_TASKS:
-      return "Name your files with --train_file, --eval_file, --predict_file, or put " \
-          f"train.{self.name}, dev.{self.name}, test.{self.name} into --data_dir"
+      return (
+        "Name your files with --train_file, --eval_file, --predict_file, or put "
+        f"train.{self.name}, dev.{self.name}, test.{self.name} into --data_dir"
+      )
     if self.dataset.folder.startswith("glue/"):
-      return f"Get it with: bash scripts/download_glue.sh {self.dataset.folder[5:]} " \
-          "or point --data_dir at the folder that holds it"
+      return (
+        f"Get it with: bash scripts/download_glue.sh {self.dataset.folder[5:]} "
+        "or point --data_dir at the folder that holds it"
+      )
     return "Point --data_dir at the folder that holds it"
 
   def source_key(self, split):
     weights = [self.class_weights] if self.class_weights and split == "train" else []
-    return [dataclasses.astuple(self._columns(split)), self.skip_bad_rows, self.dataset.language,
-            *weights]
+    return [
+      dataclasses.astuple(self._columns(split)),
+      self.skip_bad_rows,
+      self.dataset.language,
+      *weights,
+    ]
 
   def _columns(self, split):
     kind = split.split("_")[0]
@@ -360,8 +468,9 @@ class ClassificationTask(base.RawDataTask):
         label = {} if split == "test" else {"label": os.path.basename(os.path.dirname(path))}
         yield path, {"text_a": read_text(path).replace("<br />", " "), **label}
       return
-    for number, parts in read_columns(paths[0], self._columns(split),
-                                      self.dataset.file_format, self.skip_bad_rows):
+    for number, parts in read_columns(
+      paths[0], self._columns(split), self.dataset.file_format, self.skip_bad_rows
+    ):
       if parts.get("language", self.dataset.language) != self.dataset.language:
         continue
       if self.dataset.literal_breaks:
@@ -379,8 +488,10 @@ class ClassificationTask(base.RawDataTask):
     if self.name not in FILE_TASKS:
       return []
     names = ["line", "id"] if self._columns(split).id is not None else ["line"]
-    return [names, *([parts[name] for name in names]
-                     for _, parts in itertools.islice(self._rows(split), count))]
+    return [
+      names,
+      *([parts[name] for name in names] for _, parts in itertools.islice(self._rows(split), count)),
+    ]
 
   def read_examples(self, split):
     weights = self._find_class_weights() if self.class_weights and split == "train" else {}
@@ -390,8 +501,10 @@ class ClassificationTask(base.RawDataTask):
       largest = max(largest or 0.0, example.weight)
       yield example
     if largest == 0:
-      raise UserError(f"{self.input_files(split)[0]}: the weight of each example is 0, so there is "
-                      f"nothing to learn; see --weight_col and --class_weights")
+      raise UserError(
+        f"{self.input_files(split)[0]}: the weight of each example is 0, so there is "
+        f"nothing to learn; see --weight_col and --class_weights"
+      )
 
   def _read_examples(self, split):
     for place, parts in self._rows(split):
@@ -399,8 +512,12 @@ class ClassificationTask(base.RawDataTask):
       label = self.dataset.label_aliases.get(label, label)
       if label == "-" and self.dataset.labels == NLI_LABELS:
         continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
-      yield Example(parts["text_a"], parts.get("text_b"), self._parse_label(label, place),
-                    _parse_weight(parts.get("weight", "1"), f"{place}: the weight"))
+      yield Example(
+        parts["text_a"],
+        parts.get("text_b"),
+        self._parse_label(label, place),
+        _parse_weight(parts.get("weight", "1"), f"{place}: the weight"),
+      )
 
   def _find_class_weights(self):
     """Label -> weight, as class_weights says."""
@@ -411,8 +528,10 @@ class ClassificationTask(base.RawDataTask):
     for entry in self.class_weights.split(","):
       label, colon, weight = entry.strip().rpartition(":")
       if not colon or label not in self.labels or label in weights:
-        raise UserError(f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
-                        f"{', '.join(map(repr, self.labels))}, each at most once")
+        raise UserError(
+          f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
+          f"{', '.join(map(repr, self.labels))}, each at most once"
+        )
       weights[label] = _parse_weight(weight, f"--class_weights: the weight of {label!r}")
     return weights
 
@@ -425,8 +544,9 @@ class ClassificationTask(base.RawDataTask):
         raise UserError(f"{place}: the label {label!r} is not a number")
       return value
     if label not in self.labels:
-      raise UserError(f"{place}: unknown label {label!r}; the labels are "
-                      f"{', '.join(map(repr, self.labels))}")
+      raise UserError(
+        f"{place}: unknown label {label!r}; the labels are {', '.join(map(repr, self.labels))}"
+      )
     return label
 
   def featurize(self, example, tokenizer, max_seq_length):
@@ -440,7 +560,7 @@ class ClassificationTask(base.RawDataTask):
     if tokens_b:
       tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
     else:
-      tokens_a = tokens_a[:max_seq_length - 2]
+      tokens_a = tokens_a[: max_seq_length - 2]
     input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
     segment_ids = [self.cls_segment_id] + [0] * (len(tokens_a) + 1)
     if tokens_b:
@@ -450,8 +570,14 @@ class ClassificationTask(base.RawDataTask):
     if not self.is_regression and example.label is not None:
       label = self.labels.index(label)
     weight = {} if example.weight == 1 else {"weight": example.weight}
-    return {"input_ids": input_ids, "input_mask": [1] * len(input_ids),
-            "segment_ids": segment_ids, "label_ids": label, "is_real_example": 1, **weight}
+    return {
+      "input_ids": input_ids,
+      "input_mask": [1] * len(input_ids),
+      "segment_ids": segment_ids,
+      "label_ids": label,
+      "is_real_example": 1,
+      **weight,
+    }
 
   def model_settings(self):
     labels = {} if self.is_regression else {"label_list": list(self.labels)}
@@ -461,8 +587,12 @@ class ClassificationTask(base.RawDataTask):
     values = {"processor_type": self.name.split("_")[0].upper()}  # MNLI for mnli_matched too
     if self.is_regression:
       return {**values, "task_type": "bert_regression", "label_type": "float"}
-    return {**values, "task_type": "bert_classification", "num_labels": len(self.labels),
-            "label_list": list(self.labels)}
+    return {
+      **values,
+      "task_type": "bert_classification",
+      "num_labels": len(self.labels),
+      "label_list": list(self.labels),
+    }
 
   def build(self, encoder, features):
     num_outputs = 1 if self.is_regression else len(self.labels)
@@ -470,14 +600,15 @@ class ClassificationTask(base.RawDataTask):
     labels, weights = features["label_ids"], self.loss_weights(features)["loss"]
     if self.is_regression:
       values = logits[:, 0]
-      return base.TaskOutput({"loss": weights * tf.square(values - labels)},
-                             {"prediction": values})
+      return base.TaskOutput({"loss": weights * tf.square(values - labels)}, {"prediction": values})
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    return base.TaskOutput({"loss": weights * losses},
-                           {"probabilities": tf.nn.softmax(logits), "logits": logits})
+    return base.TaskOutput(
+      {"loss": weights * losses}, {"probabilities": tf.nn.softmax(logits), "logits": logits}
+    )
 
-  def prediction_rows(self, predictions: dict[str, np.ndarray],
-                      origins: Sequence[list[str]] = ()) -> Iterator[list[str]]:
+  def prediction_rows(
+    self, predictions: dict[str, np.ndarray], origins: Sequence[list[str]] = ()
+  ) -> Iterator[list[str]]:
     """Rows of a prediction file, header first: index, prediction, probability of each label.
 
     Args:
@@ -512,8 +643,11 @@ class ClassificationTask(base.RawDataTask):
       yield [index, f"{min(max(float(value), 0), 5):.3f}" if self.is_regression else value]
 
   def score(self, split, predictions):
-    guesses = predictions["prediction"] if self.is_regression \
-        else np.argmax(predictions["probabilities"], axis=-1)
+    guesses = (
+      predictions["prediction"]
+      if self.is_regression
+      else np.argmax(predictions["probabilities"], axis=-1)
+    )
     return metrics.compute(self.metrics, predictions["label_ids"], guesses)
 
   def combine(self, metrics_of_splits):
@@ -530,8 +664,9 @@ class ClassificationTask(base.RawDataTask):
     return {**joined, self.score_name: float(np.mean(official))}
 
 
-def make_task(settings, raw_data, cls_scope: str = "",
-              cls_segment_id: int = 0) -> ClassificationTask:
+def make_task(
+  settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0
+) -> ClassificationTask:
   """The task of --task_name and its companions.
 
   Args:
@@ -543,11 +678,20 @@ def make_task(settings, raw_data, cls_scope: str = "",
   name = canonical_name(settings.task_name)
   dataset = dataset_of(name, settings)
   if settings.class_weights and dataset.labels is None:
-    raise UserError(f"--class_weights: task {name} is a regression, which has no classes; "
-                    f"--weight_col weights examples")
+    raise UserError(
+      f"--class_weights: task {name} is a regression, which has no classes; "
+      f"--weight_col weights examples"
+    )
   data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
-  return ClassificationTask(name, dataset, data_dir, cls_scope or None, cls_segment_id,
-                            raw_data.skip_bad_rows, settings.class_weights)
+  return ClassificationTask(
+    name,
+    dataset,
+    data_dir,
+    cls_scope or None,
+    cls_segment_id,
+    raw_data.skip_bad_rows,
+    settings.class_weights,
+  )
 
 
 def _parse_weight(text, name):
@@ -561,8 +705,10 @@ def _parse_weight(text, name):
 def _check_cell(place, name, text):
   """Raises UserError if a text cannot be a cell of the predictions, which have no quotes."""
   if re.search(r"[\t\r\n]", text):
-    raise UserError(f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
-                    f"of predictions cannot hold")
+    raise UserError(
+      f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
+      f"of predictions cannot hold"
+    )
 
 
 def _label_value(name):

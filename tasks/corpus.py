@@ -71,9 +71,14 @@ def io_errors(path: str) -> tuple[type[Exception], ...]:
 
 
 # First bytes of compressed files.
-_PACKED = {"gzip": rb"\x1f\x8b\x08", "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
-           "xz": rb"\xfd7zXZ\0", "zip": rb"PK\x03\x04", "zstd": rb"\x28\xb5\x2f\xfd",
-           "tar": rb"(?s:.{257})ustar"}
+_PACKED = {
+  "gzip": rb"\x1f\x8b\x08",
+  "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+  "xz": rb"\xfd7zXZ\0",
+  "zip": rb"PK\x03\x04",
+  "zstd": rb"\x28\xb5\x2f\xfd",
+  "tar": rb"(?s:.{257})ustar",
+}
 
 
 def packed_format(data: bytes) -> str:
@@ -95,7 +100,7 @@ def match_files(pattern: str) -> list[str]:
   existing = pattern
   while existing and not os.path.exists(existing):
     existing = os.path.dirname(existing)
-  paths = glob.glob(glob.escape(existing) + pattern[len(existing):], recursive=True)
+  paths = glob.glob(glob.escape(existing) + pattern[len(existing) :], recursive=True)
   return sorted(path for path in paths if os.path.isfile(path))
 
 
@@ -135,8 +140,10 @@ def _check_unpacked(path):
   except io_errors(path) as error:
     raise _cannot_read(path, error) from None
   if name:
-    raise UserError(f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
-                    f"compressed files do not have")
+    raise UserError(
+      f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
+      f"compressed files do not have"
+    )
 
 
 def _cannot_read(path, error):
@@ -222,8 +229,9 @@ def _line_start(reader, position: int) -> int:
 def _is_blank(line: bytes) -> bool:
   """Whether a line ends a document: whitespace only, that of other scripts included."""
   line = line.strip()
-  return not line or (len(line) <= 64 and not line.isascii()
-                      and not line.decode("utf-8", "replace").strip())
+  return not line or (
+    len(line) <= 64 and not line.isascii() and not line.decode("utf-8", "replace").strip()
+  )
 
 
 def _decode(line: bytes, path: str, position: int, errors: str) -> str:
@@ -236,9 +244,11 @@ def _decode(line: bytes, path: str, position: int, errors: str) -> str:
       number = 1
       for start in range(0, bad, _BLOCK_BYTES):
         number += reader.read(min(_BLOCK_BYTES, bad - start)).count(b"\n")
-    raise UserError(f"{path}: not UTF-8 at line {number} (byte {bad} of the file, "
-                    f"0x{line[error.start]:02x}); convert the file, or pass --errors=replace to "
-                    f"read such bytes as U+FFFD") from None
+    raise UserError(
+      f"{path}: not UTF-8 at line {number} (byte {bad} of the file, "
+      f"0x{line[error.start]:02x}); convert the file, or pass --errors=replace to "
+      f"read such bytes as U+FFFD"
+    ) from None
 
 
 def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
@@ -285,9 +295,13 @@ def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tupl
       raise _cannot_read(piece.path, error) from None
 
 
-def read_windows(sentences: Iterator[tuple[int, str, int]], encode: Callable[[str], list[int]],
-                 report: Callable[[int, int, int], None] = lambda *_: None, min_tokens: int = 1,
-                 window_tokens: int = WINDOW_TOKENS) -> Iterator[list[Document]]:
+def read_windows(
+  sentences: Iterator[tuple[int, str, int]],
+  encode: Callable[[str], list[int]],
+  report: Callable[[int, int, int], None] = lambda *_: None,
+  min_tokens: int = 1,
+  window_tokens: int = WINDOW_TOKENS,
+) -> Iterator[list[Document]]:
   """Groups a unit's sentences into windows: lists of documents of about `window_tokens` tokens.
 
   A window ends with a document, unless a single document has window_tokens or more: then its parts

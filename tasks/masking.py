@@ -45,14 +45,17 @@ class Masking:
       if shortest > longest:
         raise UserError(f"--min_{unit}={shortest} is more than --max_{unit}={longest}")
     if min(self.leak_ratio, self.rand_ratio) < 0 or self.leak_ratio + self.rand_ratio > 1:
-      raise UserError(f"--leak_ratio={self.leak_ratio} and --rand_ratio={self.rand_ratio} must be "
-                      f"shares of the masked tokens, together at most 1")
+      raise UserError(
+        f"--leak_ratio={self.leak_ratio} and --rand_ratio={self.rand_ratio} must be "
+        f"shares of the masked tokens, together at most 1"
+      )
 
 
 def _uniform(shape, seed, purpose: int):
   """Draws of `shape`; with a seed [B, 2] each row's are a function of its own seed."""
   draw = lambda shape, seed: tf.random.stateless_uniform(
-      shape, tf.random.experimental.stateless_fold_in(seed, purpose))
+    shape, tf.random.experimental.stateless_fold_in(seed, purpose)
+  )
   if seed.shape.rank == 1:
     return draw(shape, seed)
   return tf.map_fn(lambda own: draw(shape[1:], own), seed, fn_output_signature=tf.float32)
@@ -63,8 +66,9 @@ def _span_starts(shape, shortest, longest, seed):
   lengths = tf.range(shortest, longest + 1)
   chances = tf.math.cumsum(1.0 / tf.cast(lengths + 1, tf.float32))
   draws = _uniform(shape, seed, 1) * chances[-1]
-  index = tf.minimum(tf.searchsorted(chances, tf.reshape(draws, [-1]), side="right"),
-                     longest - shortest)
+  index = tf.minimum(
+    tf.searchsorted(chances, tf.reshape(draws, [-1]), side="right"), longest - shortest
+  )
   ends = tf.math.cumsum(tf.reshape(tf.gather(lengths, index), shape), axis=1)  # [B, L]
   # A span begins at 0 and wherever another one ends.
   rows = tf.broadcast_to(tf.range(shape[0])[:, None], shape)
@@ -92,8 +96,9 @@ def _unit_starts(masking, is_special, is_start, seed):
   return starts | is_special | after_special
 
 
-def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
-           seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def choose(
+  masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
   """Chooses the tokens to mask.
 
   Units come in random order and are taken while they fit into the quota together; what then is
@@ -118,11 +123,14 @@ def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
   quota = tf.minimum(tf.minimum(share, count), number)  # [B]
   score = _uniform(shape, seed, 2)  # of single tokens
   if masking.sample_strategy != "single_token":
-    unit = tf.math.cumsum(tf.cast(_unit_starts(masking, is_special, is_start, seed), tf.int32),
-                          axis=1) - 1
+    unit = (
+      tf.math.cumsum(tf.cast(_unit_starts(masking, is_special, is_start, seed), tf.int32), axis=1)
+      - 1
+    )
     unit = tf.maximum(unit, 0) + tf.range(shape[0])[:, None] * length
-    size = tf.reshape(tf.math.unsorted_segment_sum(
-        tf.cast(candidate, tf.int32), unit, shape[0] * length), shape)  # [B, units]
+    size = tf.reshape(
+      tf.math.unsorted_segment_sum(tf.cast(candidate, tf.int32), unit, shape[0] * length), shape
+    )  # [B, units]
     order = tf.argsort(tf.where(size > 0, _uniform(shape, seed, 3), 2.0), axis=1)
     total = tf.math.cumsum(tf.gather(size, order, batch_dims=1), axis=1)
     rank = tf.argsort(order, axis=1)  # place of each unit in the order
@@ -135,8 +143,14 @@ def choose(masking: Masking, is_special: tf.Tensor, is_start: tf.Tensor,
   return tf.where(used, positions, 0), tf.cast(used, tf.float32)
 
 
-def corrupt(masking: Masking, ids: tf.Tensor, positions: tf.Tensor, mask_id: int, vocab_size: int,
-            seed: tf.Tensor) -> tf.Tensor:
+def corrupt(
+  masking: Masking,
+  ids: tf.Tensor,
+  positions: tf.Tensor,
+  mask_id: int,
+  vocab_size: int,
+  seed: tf.Tensor,
+) -> tf.Tensor:
   """What stands at the chosen places instead: the mask symbol, the token itself or a random one.
 
   Args:
@@ -154,5 +168,8 @@ def corrupt(masking: Masking, ids: tf.Tensor, positions: tf.Tensor, mask_id: int
   draw = _uniform(shape, seed, 4)
   other = tf.cast(_uniform(shape, seed, 5) * vocab_size, tf.int32)
   own = tf.gather(ids, positions, batch_dims=1)
-  return tf.where(draw < masking.leak_ratio, own, tf.where(
-      draw < masking.leak_ratio + masking.rand_ratio, other, mask_id))
+  return tf.where(
+    draw < masking.leak_ratio,
+    own,
+    tf.where(draw < masking.leak_ratio + masking.rand_ratio, other, mask_id),
+  )

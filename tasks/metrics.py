@@ -47,8 +47,7 @@ def _correlation(function, labels, predictions):
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    function.__name__: function
-    for function in (accuracy, f1, macro_f1, matthews, pearson, spearman)
+  function.__name__: function for function in (accuracy, f1, macro_f1, matthews, pearson, spearman)
 }
 
 

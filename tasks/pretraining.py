@@ -39,9 +39,11 @@ class Sequences:
 
   def __post_init__(self):
     if self.max_seq_length - self.reserved_positions < 5:
-      raise UserError(f"--max_seq_length={self.max_seq_length}: the model needs the last "
-                      f"{self.reserved_positions} positions as padding, which leaves no room for "
-                      f"text; make records of longer sequences")
+      raise UserError(
+        f"--max_seq_length={self.max_seq_length}: the model needs the last "
+        f"{self.reserved_positions} positions as padding, which leaves no room for "
+        f"text; make records of longer sequences"
+      )
 
   def cut(self, ids, segment_ids, length):
     """Cuts sequences [B, L] of `length` [B] tokens so that the reserved positions are padding.
@@ -66,33 +68,49 @@ class BertRecords:
 
   has_input_mask = True
 
-  def __init__(self, sequences: Sequences, max_predictions_per_seq: int,
-               use_v2_feature_names: bool = False, pack_sequences: bool = False):
+  def __init__(
+    self,
+    sequences: Sequences,
+    max_predictions_per_seq: int,
+    use_v2_feature_names: bool = False,
+    pack_sequences: bool = False,
+  ):
     """Takes what the records were made with."""
     self._sequences = sequences
     self._num_predict = max_predictions_per_seq
     self._max_sequences = pretraining_data.MAX_SEQUENCES_PER_ROW if pack_sequences else 1
-    self._ids, self._segments = (("input_word_ids", "input_type_ids") if use_v2_feature_names
-                                 else ("input_ids", "segment_ids"))
+    self._ids, self._segments = (
+      ("input_word_ids", "input_type_ids") if use_v2_feature_names else ("input_ids", "segment_ids")
+    )
 
   @property
   def feature_specs(self):
     places, spec = self._num_predict, base.FeatureSpec
     packed = self._max_sequences > 1
     return [
-        spec(self._ids, is_sequence=True, pad_value=None), spec("input_mask", is_sequence=True),
-        spec(self._segments, is_sequence=True), spec("masked_lm_positions", length=places),
-        spec("masked_lm_ids", length=places),
-        spec("masked_lm_weights", length=places, dtype="float32"),
-        *([spec("sequence_ids", is_sequence=True),
-           spec("next_sentence_positions", length=self._max_sequences)] if packed else []),
-        spec("next_sentence_labels", length=self._max_sequences)]
+      spec(self._ids, is_sequence=True, pad_value=None),
+      spec("input_mask", is_sequence=True),
+      spec(self._segments, is_sequence=True),
+      spec("masked_lm_positions", length=places),
+      spec("masked_lm_ids", length=places),
+      spec("masked_lm_weights", length=places, dtype="float32"),
+      *(
+        [
+          spec("sequence_ids", is_sequence=True),
+          spec("next_sentence_positions", length=self._max_sequences),
+        ]
+        if packed
+        else []
+      ),
+      spec("next_sentence_labels", length=self._max_sequences),
+    ]
 
   def prepare(self, features, seed):
     del seed
     length = tf.reduce_sum(features["input_mask"], axis=1)
-    ids, segment_ids, mask = self._sequences.cut(features[self._ids], features[self._segments],
-                                                 length)
+    ids, segment_ids, mask = self._sequences.cut(
+      features[self._ids], features[self._segments], length
+    )
     positions, weights = features["masked_lm_positions"], features["masked_lm_weights"]
     if self._sequences.reserved_positions:  # masks on tokens that were cut away
       end = self._sequences.max_seq_length - self._sequences.reserved_positions - 1
@@ -100,11 +118,16 @@ class BertRecords:
     positions = tf.where(weights > 0, positions, 0)  # a batch may be cut before the others
     labels = features["next_sentence_labels"]
     prepared = {
-        "input_ids": ids, "segment_ids": segment_ids, "input_mask": mask,
-        "origin_ids": pretraining.place_tokens(ids, positions, features["masked_lm_ids"], weights),
-        "masked_lm_positions": positions, "masked_lm_weights": weights,
-        "masked_lm_ids": features["masked_lm_ids"], "next_sentence_labels": labels,
-        "next_sentence_positions": features.get("next_sentence_positions", tf.zeros_like(labels))}
+      "input_ids": ids,
+      "segment_ids": segment_ids,
+      "input_mask": mask,
+      "origin_ids": pretraining.place_tokens(ids, positions, features["masked_lm_ids"], weights),
+      "masked_lm_positions": positions,
+      "masked_lm_weights": weights,
+      "masked_lm_ids": features["masked_lm_ids"],
+      "next_sentence_labels": labels,
+      "next_sentence_positions": features.get("next_sentence_positions", tf.zeros_like(labels)),
+    }
     if "sequence_ids" in features:
       prepared["sequence_ids"] = features["sequence_ids"]
     return prepared
@@ -121,9 +144,12 @@ class FunnelRecords:
 
   @property
   def feature_specs(self):
-    return [base.FeatureSpec("input", is_sequence=True, pad_value=None),
-            base.FeatureSpec("seg_id", is_sequence=True),
-            base.FeatureSpec("boundary", length=0), base.FeatureSpec("label", length=1)]
+    return [
+      base.FeatureSpec("input", is_sequence=True, pad_value=None),
+      base.FeatureSpec("seg_id", is_sequence=True),
+      base.FeatureSpec("boundary", length=0),
+      base.FeatureSpec("label", length=1),
+    ]
 
   def prepare(self, features, seed):
     sequences, ids = self._sequences, features["input"]
@@ -136,22 +162,33 @@ class FunnelRecords:
     # Unused places of `boundary` mark one position beyond the end, which is cut off.
     boundary = tf.where(features["boundary"] < 0, sequences.max_seq_length, features["boundary"])
     row = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(boundary))
-    is_start = tf.scatter_nd(
-        tf.stack([row, boundary], axis=-1), tf.ones_like(boundary),
-        tf.stack([tf.shape(ids)[0], sequences.max_seq_length + 1]))[:, :-1] > 0
-    positions, weights = masking.choose(self._masking, is_special,
-                                        is_start | tf.equal(place, 0), seed)
-    tokens = masking.corrupt(self._masking, ids, positions, special_ids["mask"],
-                             sequences.vocab_size, seed)
+    is_start = (
+      tf.scatter_nd(
+        tf.stack([row, boundary], axis=-1),
+        tf.ones_like(boundary),
+        tf.stack([tf.shape(ids)[0], sequences.max_seq_length + 1]),
+      )[:, :-1]
+      > 0
+    )
+    positions, weights = masking.choose(
+      self._masking, is_special, is_start | tf.equal(place, 0), seed
+    )
+    tokens = masking.corrupt(
+      self._masking, ids, positions, special_ids["mask"], sequences.vocab_size, seed
+    )
     used = tf.cast(weights, tf.int32)
     return {
-        "input_ids": pretraining.place_tokens(ids, positions, tokens, weights),
-        "origin_ids": ids, "segment_ids": segment_ids, "input_mask": mask,
-        "masked_lm_positions": positions, "masked_lm_weights": weights,
-        "masked_lm_ids": tf.gather(ids, positions, batch_dims=1) * used,
-        # Funnel's label is 1 where the second text continues the first, BERT's is 0.
-        "next_sentence_labels": 1 - features["label"],
-        "next_sentence_positions": tf.zeros_like(features["label"])}
+      "input_ids": pretraining.place_tokens(ids, positions, tokens, weights),
+      "origin_ids": ids,
+      "segment_ids": segment_ids,
+      "input_mask": mask,
+      "masked_lm_positions": positions,
+      "masked_lm_weights": weights,
+      "masked_lm_ids": tf.gather(ids, positions, batch_dims=1) * used,
+      # Funnel's label is 1 where the second text continues the first, BERT's is 0.
+      "next_sentence_labels": 1 - features["label"],
+      "next_sentence_positions": tf.zeros_like(features["label"]),
+    }
 
 
 class PretrainingTask(base.Task):
@@ -165,8 +202,15 @@ class PretrainingTask(base.Task):
 
   job = "pretraining"
 
-  def __init__(self, loss_type: str, records: BertRecords | FunnelRecords, sequences: Sequences,
-               width_shrink: float = 0.25, disc_coeff: float = 50.0, eval_split: str = "dev"):
+  def __init__(
+    self,
+    loss_type: str,
+    records: BertRecords | FunnelRecords,
+    sequences: Sequences,
+    width_shrink: float = 0.25,
+    disc_coeff: float = 50.0,
+    eval_split: str = "dev",
+  ):
     """Makes the task.
 
     Args:
@@ -189,29 +233,53 @@ class PretrainingTask(base.Task):
     self.is_grouped = records.has_input_mask
     self.feature_specs = records.feature_specs
     self.metrics = {
-        "bert": ("masked_lm_accuracy", "perplexity", "next_sentence_accuracy", "loss_mlm",
-                 "loss_nsp"),
-        "mlm": ("masked_lm_accuracy", "perplexity"),
-        "electra": ("masked_lm_accuracy", "perplexity", "replaced_precision", "replaced_recall",
-                    "disc_accuracy", "loss_gen", "loss_disc")}[loss_type]
+      "bert": (
+        "masked_lm_accuracy",
+        "perplexity",
+        "next_sentence_accuracy",
+        "loss_mlm",
+        "loss_nsp",
+      ),
+      "mlm": ("masked_lm_accuracy", "perplexity"),
+      "electra": (
+        "masked_lm_accuracy",
+        "perplexity",
+        "replaced_precision",
+        "replaced_recall",
+        "disc_accuracy",
+        "loss_gen",
+        "loss_disc",
+      ),
+    }[loss_type]
 
   feature_specs = ()  # set for each form of records
-  sequence_features = {"input_ids", "origin_ids", "segment_ids", "input_mask", "is_mask_symbol",
-                       "sequence_ids"}
+  sequence_features = {
+    "input_ids",
+    "origin_ids",
+    "segment_ids",
+    "input_mask",
+    "is_mask_symbol",
+    "sequence_ids",
+  }
 
   def prepare(self, features, seed):
     prepared = self._records.prepare(features, seed)
     is_mask = tf.equal(prepared["input_ids"], self._sequences.special_ids["mask"])
-    return {**prepared, "is_mask_symbol": tf.cast(is_mask, tf.int32),
-            "is_real_example": tf.ones_like(prepared["input_ids"][:, 0])}
+    return {
+      **prepared,
+      "is_mask_symbol": tf.cast(is_mask, tf.int32),
+      "is_real_example": tf.ones_like(prepared["input_ids"][:, 0]),
+    }
 
   def loss_weights(self, features):
     masked = tf.reduce_sum(features["masked_lm_weights"], axis=1)
     if self.loss_type == "mlm":
       return {"mlm": masked}
     if self.loss_type == "electra":
-      return {"gen": masked,
-              "disc": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1)}
+      return {
+        "gen": masked,
+        "disc": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1),
+      }
     pairs = tf.cast(features["next_sentence_labels"] >= 0, tf.float32)
     return {"mlm": masked, "nsp": tf.reduce_sum(pairs, axis=1)}
 
@@ -219,15 +287,23 @@ class PretrainingTask(base.Task):
     if self.loss_type == "electra":
       return self._build_electra(encoder, features)
     logits = encoder.masked_lm_logits()
-    losses = {"mlm": pretraining.masked_token_losses(
-        logits, features["masked_lm_ids"], features["masked_lm_weights"])}
+    losses = {
+      "mlm": pretraining.masked_token_losses(
+        logits, features["masked_lm_ids"], features["masked_lm_weights"]
+      )
+    }
     counts = _masked_counts(logits, losses["mlm"], features)
     if self.loss_type == "bert":
       labels = features["next_sentence_labels"]  # [B, S], -1 = unused
       pairs = tf.cast(labels >= 0, tf.float32)
       logits = encoder.next_sentence_logits()  # [B, S, 2]
-      losses["nsp"] = tf.reduce_sum(pairs * tf.nn.sparse_softmax_cross_entropy_with_logits(
-          labels=tf.maximum(labels, 0), logits=logits), axis=1)
+      losses["nsp"] = tf.reduce_sum(
+        pairs
+        * tf.nn.sparse_softmax_cross_entropy_with_logits(
+          labels=tf.maximum(labels, 0), logits=logits
+        ),
+        axis=1,
+      )
       guesses = tf.argmax(logits, axis=-1, output_type=tf.int32)
       counts["pairs"] = tf.reduce_sum(pairs, axis=1)
       counts["pairs_right"] = tf.reduce_sum(pairs * _equal(guesses, labels), axis=1)
@@ -239,15 +315,25 @@ class PretrainingTask(base.Task):
     real = tf.cast(features["input_mask"], tf.float32)
     replaced = tf.cast(outputs["is_replaced"], tf.float32)
     guessed = tf.cast(outputs["guessed_replaced"], tf.float32) * real
-    counts.update({"replaced": tf.reduce_sum(replaced, axis=1),
-                   "guessed": tf.reduce_sum(guessed, axis=1),
-                   "found": tf.reduce_sum(replaced * guessed, axis=1)})
-    return self._output({"gen": outputs["generator_losses"],
-                         "disc": self._disc_coeff * outputs["discriminator_losses"]}, counts)
+    counts.update(
+      {
+        "replaced": tf.reduce_sum(replaced, axis=1),
+        "guessed": tf.reduce_sum(guessed, axis=1),
+        "found": tf.reduce_sum(replaced * guessed, axis=1),
+      }
+    )
+    return self._output(
+      {
+        "gen": outputs["generator_losses"],
+        "disc": self._disc_coeff * outputs["discriminator_losses"],
+      },
+      counts,
+    )
 
   def _output(self, losses, counts):
-    return base.TaskOutput(losses, counts, {
-        name: tf.reduce_sum(value) for name, value in counts.items()})
+    return base.TaskOutput(
+      losses, counts, {name: tf.reduce_sum(value) for name, value in counts.items()}
+    )
 
   def monitors(self, sums):
     values = rates(sums, tf.math.divide_no_nan)
@@ -256,10 +342,22 @@ class PretrainingTask(base.Task):
 
   def score(self, split, predictions):
     del split
-    names = ("masked", "masked_right", "masked_loss", "pairs", "pairs_right", "tokens", "replaced",
-             "guessed", "found")
-    sums = {name: float(np.sum(predictions[name], dtype=np.float64))
-            for name in names if name in predictions}
+    names = (
+      "masked",
+      "masked_right",
+      "masked_loss",
+      "pairs",
+      "pairs_right",
+      "tokens",
+      "replaced",
+      "guessed",
+      "found",
+    )
+    sums = {
+      name: float(np.sum(predictions[name], dtype=np.float64))
+      for name in names
+      if name in predictions
+    }
     values = rates(sums, lambda a, b: a / b if b else 0.0)
     values["perplexity"] = float(np.exp(min(values.pop("masked_lm_loss"), 700.0)))
     return values
@@ -280,16 +378,20 @@ def _masked_counts(logits, losses, features):
   """name -> float32 [B]: tokens, masked tokens, those guessed right, the sum of their losses."""
   weights, ids = features["masked_lm_weights"], features["masked_lm_ids"]
   right = _equal(tf.argmax(logits, axis=-1, output_type=tf.int32), ids)
-  return {"tokens": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1),
-          "masked": tf.reduce_sum(weights, axis=1),
-          "masked_right": tf.reduce_sum(weights * right, axis=1),
-          "masked_loss": losses}
+  return {
+    "tokens": tf.reduce_sum(tf.cast(features["input_mask"], tf.float32), axis=1),
+    "masked": tf.reduce_sum(weights, axis=1),
+    "masked_right": tf.reduce_sum(weights * right, axis=1),
+    "masked_loss": losses,
+  }
 
 
 def rates(sums: dict, divide) -> dict:
   """Metrics from sums over tokens or examples (tensors or numbers, as `divide` takes them)."""
-  values = {"masked_lm_accuracy": divide(sums["masked_right"], sums["masked"]),
-            "masked_lm_loss": divide(sums["masked_loss"], sums["masked"])}
+  values = {
+    "masked_lm_accuracy": divide(sums["masked_right"], sums["masked"]),
+    "masked_lm_loss": divide(sums["masked_loss"], sums["masked"]),
+  }
   if "pairs" in sums:
     values["next_sentence_accuracy"] = divide(sums["pairs_right"], sums["pairs"])
   if "found" in sums:

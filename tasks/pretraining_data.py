@@ -26,16 +26,16 @@ class Encoder:
 
   def __init__(self, tokenizer):
     """Args:
-      tokenizer: from tokenization.get_tokenizer.
+    tokenizer: from tokenization.get_tokenizer.
     """
     self.tokenizer = tokenizer
     self._eop_ids = [tokenizer.special_ids["eop"]] if "eop" in tokenizer.special_ids else []
-    self.is_start = [tokenizer.is_start_token(tokenizer.inv_vocab[i])
-                     for i in range(tokenizer.vocab_size)]
+    self.is_start = [
+      tokenizer.is_start_token(tokenizer.inv_vocab[i]) for i in range(tokenizer.vocab_size)
+    ]
     # What a masked token may be replaced with: any but the special symbols, and the ids that text
     # never has because a later line of the vocabulary repeats their token.
-    self.ordinary_ids = sorted(
-        set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
+    self.ordinary_ids = sorted(set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
 
   def __call__(self, sentence: str) -> list[int]:
     """Ids of a sentence; "<eop>" (end of paragraph) is one id, or left out if there is none."""
@@ -86,24 +86,36 @@ class BertExamples:
   original truncates a pair that is too long and loses the surplus; here it goes back to the text.
   """
 
-  def __init__(self, encoder: Encoder, seed: str, *, max_seq_length: int,
-               max_predictions_per_seq: int, masked_lm_prob: float, short_seq_prob: float,
-               dupe_factor: int, whole_word: bool, max_ngram_size: int, cls_segment_id: int,
-               use_v2_feature_names: bool, pack_sequences: bool = False):
+  def __init__(
+    self,
+    encoder: Encoder,
+    seed: str,
+    *,
+    max_seq_length: int,
+    max_predictions_per_seq: int,
+    masked_lm_prob: float,
+    short_seq_prob: float,
+    dupe_factor: int,
+    whole_word: bool,
+    max_ngram_size: int,
+    cls_segment_id: int,
+    use_v2_feature_names: bool,
+    pack_sequences: bool = False,
+  ):
     """Args:
-      encoder: of the vocabulary.
-      seed: text that all draws depend on.
-      max_seq_length: tokens of an example, specials and padding included.
-      max_predictions_per_seq: the most masked tokens of an example.
-      masked_lm_prob: fraction of an example's tokens to mask.
-      short_seq_prob: fraction of the examples that aim at a random shorter length, because
-        fine-tuning sees such, too.
-      dupe_factor: how often the text is passed through, each time cut and masked anew.
-      whole_word: mask all pieces of a word or none.
-      max_ngram_size: mask runs of 1 to so many words, a run of n with weight 1/n.
-      cls_segment_id: segment id of [CLS].
-      use_v2_feature_names: input_word_ids, input_type_ids for input_ids, segment_ids.
-      pack_sequences: put several short examples into a row, see `pack`.
+    encoder: of the vocabulary.
+    seed: text that all draws depend on.
+    max_seq_length: tokens of an example, specials and padding included.
+    max_predictions_per_seq: the most masked tokens of an example.
+    masked_lm_prob: fraction of an example's tokens to mask.
+    short_seq_prob: fraction of the examples that aim at a random shorter length, because
+      fine-tuning sees such, too.
+    dupe_factor: how often the text is passed through, each time cut and masked anew.
+    whole_word: mask all pieces of a word or none.
+    max_ngram_size: mask runs of 1 to so many words, a run of n with weight 1/n.
+    cls_segment_id: segment id of [CLS].
+    use_v2_feature_names: input_word_ids, input_type_ids for input_ids, segment_ids.
+    pack_sequences: put several short examples into a row, see `pack`.
     """
     self._pack_sequences = pack_sequences
     self._encoder = encoder
@@ -118,8 +130,9 @@ class BertExamples:
     self._ngram_sizes = range(1, max_ngram_size + 1)
     self._ngram_weights = [1 / n for n in self._ngram_sizes]
     self._cls_segment_id = cls_segment_id
-    self._names = (("input_word_ids", "input_type_ids") if use_v2_feature_names else
-                   ("input_ids", "segment_ids"))
+    self._names = (
+      ("input_word_ids", "input_type_ids") if use_v2_feature_names else ("input_ids", "segment_ids")
+    )
     self._window = 0
     self._spare = []  # the last two documents of earlier windows
     self._without_others = 0  # documents without another one to take random sentences from
@@ -156,8 +169,9 @@ class BertExamples:
     """What the metadata of a shard say beside the settings."""
     return {"num_documents_without_others": self._without_others}
 
-  def pairs(self, document: Document, others: list[Document],
-            rng: random.Random) -> Iterator[tuple[list[int], list[int], bool]]:
+  def pairs(
+    self, document: Document, others: list[Document], rng: random.Random
+  ) -> Iterator[tuple[list[int], list[int], bool]]:
     """Yields (A, B, whether B is of another document); the own text in order, each token once.
 
     Worked example with room for 8 tokens: of the sentences a a a | b b b | c c c the first three
@@ -195,8 +209,11 @@ class BertExamples:
         at = len(a) if len(a) < end else self._inside(own[:end], rng)
       if end < len(own):
         rest.append(own[end:])
-      b = self._other_text(document, others, target - at, self._max_tokens - at, rng) if (
-          is_random) else own[at:end]
+      b = (
+        self._other_text(document, others, target - at, self._max_tokens - at, rng)
+        if (is_random)
+        else own[at:end]
+      )
       yield own[:at], b, is_random
 
   def _inside(self, ids: list[int], rng: random.Random) -> int:
@@ -205,8 +222,9 @@ class BertExamples:
       return 1  # a document of one token, and no other document: B stays empty
     return self._encoder.cut(ids, rng.randint(1, min(len(ids), self._max_tokens) - 1))
 
-  def _other_text(self, document: Document, others: list[Document], target: int, limit: int,
-                  rng: random.Random) -> list[int]:
+  def _other_text(
+    self, document: Document, others: list[Document], target: int, limit: int, rng: random.Random
+  ) -> list[int]:
     """Sentences of another document: about `target` tokens, at least one, at most `limit`."""
     other = document
     while other.number == document.number:
@@ -217,7 +235,7 @@ class BertExamples:
       ids.extend(sentence)
       if len(ids) >= target:
         break
-    return ids[:self._encoder.cut(ids, limit)]
+    return ids[: self._encoder.cut(ids, limit)]
 
   def features(self, a: list[int], b: list[int], is_random: bool, rng: random.Random) -> Features:
     """Features of a pair, masked."""
@@ -236,21 +254,23 @@ class BertExamples:
     padding = [0] * (self._max_seq_length - size)
     unused = [0] * (self._max_predictions - len(positions))
     return {
-        self._names[0]: ids + [tokenizer.pad_id] * len(padding),
-        self._names[1]: [self._cls_segment_id, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *padding],
-        "input_mask": [1] * size + padding,
-        "masked_lm_positions": positions + unused,
-        "masked_lm_ids": labels + unused,
-        "masked_lm_weights": [1.0] * len(positions) + [0.0] * len(unused),
-        "next_sentence_labels": [int(is_random)]}
+      self._names[0]: ids + [tokenizer.pad_id] * len(padding),
+      self._names[1]: [self._cls_segment_id, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *padding],
+      "input_mask": [1] * size + padding,
+      "masked_lm_positions": positions + unused,
+      "masked_lm_ids": labels + unused,
+      "masked_lm_weights": [1.0] * len(positions) + [0.0] * len(unused),
+      "next_sentence_labels": [int(is_random)],
+    }
 
   def _words(self, ids: list[int], start: int, end: int) -> list[tuple[int, int]]:
     """The words (or tokens) among positions [start, end), as ranges of positions."""
     if not self._whole_word:
       return [(position, position + 1) for position in range(start, end)]
     is_start = self._encoder.is_start
-    starts = [position for position in range(start, end)
-              if position == start or is_start[ids[position]]]
+    starts = [
+      position for position in range(start, end) if position == start or is_start[ids[position]]
+    ]
     return list(itertools.pairwise([*starts, end])) if starts else []
 
   def _choose(self, words: list[tuple[int, int]], size: int, rng: random.Random) -> list[int]:
@@ -281,8 +301,9 @@ MAX_SEQUENCES_PER_ROW = 8
 _PACKED_TOGETHER = 512  # examples among which those are looked for that fill a row
 
 
-def pack(examples: Iterable[Features], ids_name: str, segments_name: str,
-         pad_id: int) -> Iterator[Features]:
+def pack(
+  examples: Iterable[Features], ids_name: str, segments_name: str, pad_id: int
+) -> Iterator[Features]:
   """Puts BERT's examples into as few rows as the first fit gives, the longest examples first.
 
   A row has sequence_ids besides (1 on the first example's tokens, 2 on the second's, ..., 0 on
@@ -297,8 +318,11 @@ def pack(examples: Iterable[Features], ids_name: str, segments_name: str,
     for example in sorted(group, key=lambda example: -sum(example["input_mask"])):
       tokens, masked = sum(example["input_mask"]), int(sum(example["masked_lm_weights"]))
       for row in rows:
-        if (row[0] + tokens <= len(example["input_mask"]) and len(row[2]) < MAX_SEQUENCES_PER_ROW
-            and row[1] + masked <= len(example["masked_lm_weights"])):
+        if (
+          row[0] + tokens <= len(example["input_mask"])
+          and len(row[2]) < MAX_SEQUENCES_PER_ROW
+          and row[1] + masked <= len(example["masked_lm_weights"])
+        ):
           row[0] += tokens
           row[1] += masked
           row[2].append(example)
@@ -309,8 +333,9 @@ def pack(examples: Iterable[Features], ids_name: str, segments_name: str,
       yield _join_examples(members, ids_name, segments_name, pad_id)
 
 
-def _join_examples(members: list[Features], ids_name: str, segments_name: str,
-                   pad_id: int) -> Features:
+def _join_examples(
+  members: list[Features], ids_name: str, segments_name: str, pad_id: int
+) -> Features:
   length, places = len(members[0]["input_mask"]), len(members[0]["masked_lm_weights"])
   joined = {name: [] for name in (*members[0], "sequence_ids", "next_sentence_positions")}
   for number, example in enumerate(members, 1):
@@ -346,9 +371,9 @@ class FunnelExamples:
 
   def __init__(self, encoder: Encoder, seed: str, *, seq_len: int):
     """Args:
-      encoder: of the vocabulary.
-      seed: text that all draws depend on.
-      seq_len: tokens of an example, specials included.
+    encoder: of the vocabulary.
+    seed: text that all draws depend on.
+    seq_len: tokens of an example, specials included.
     """
     self._encoder = encoder
     self._seed = seed
@@ -373,8 +398,9 @@ class FunnelExamples:
     """What the metadata of a shard say beside the settings."""
     return {}
 
-  def _examples(self, documents: list[Document], rng: random.Random,
-                is_last: bool) -> Iterator[Features]:
+  def _examples(
+    self, documents: list[Document], rng: random.Random, is_last: bool
+  ) -> Iterator[Features]:
     stream, owners, cuts = [], [], []  # tokens, document of each, places between two sentences
     for document in documents:
       for sentence in document.sentences:
@@ -402,7 +428,7 @@ class FunnelExamples:
         yield self.features(stream[start:at], stream[at:end], True)
         start = end
       else:
-        b = stream[b_start:b_start + self._num_text - (at - start)]
+        b = stream[b_start : b_start + self._num_text - (at - start)]
         yield self.features(stream[start:at], b, False)
         start = at
     self._rest = self._leftover(stream, owners, cuts, start)
@@ -413,13 +439,14 @@ class FunnelExamples:
     mine = set(owners[start:at])
     for _ in range(20 if len(owners) >= size else 0):
       place = rng.randint(0, len(owners) - size)
-      if mine.isdisjoint(owners[place:place + size]):
+      if mine.isdisjoint(owners[place : place + size]):
         return place
     return None
 
   @staticmethod
-  def _leftover(stream: list[int], owners: list[int], cuts: list[int],
-                start: int) -> list[Document]:
+  def _leftover(
+    stream: list[int], owners: list[int], cuts: list[int], start: int
+  ) -> list[Document]:
     """What follows `start`, as documents again."""
     left = []
     for cut in cuts:
@@ -435,12 +462,18 @@ class FunnelExamples:
     tokenizer = self._encoder.tokenizer
     ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
     special = (0, len(a) + 1, len(ids) - 1)
-    boundary = [position for position, token in enumerate(ids)
-                if position in special or self._encoder.is_start[token]]
+    boundary = [
+      position
+      for position, token in enumerate(ids)
+      if position in special or self._encoder.is_start[token]
+    ]
     padding = self._seq_len - len(ids)
-    return {"input": ids + [tokenizer.pad_id] * padding,
-            "seg_id": [2, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *[0] * padding],
-            "boundary": boundary, "label": [int(is_next)]}
+    return {
+      "input": ids + [tokenizer.pad_id] * padding,
+      "seg_id": [2, *[0] * (len(a) + 1), *[1] * (len(b) + 1), *[0] * padding],
+      "boundary": boundary,
+      "label": [int(is_next)],
+    }
 
 
 def make_encoder(*args: Any, **kwargs: Any) -> Encoder:

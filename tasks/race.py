@@ -53,16 +53,30 @@ class Dataset:
 
 
 DATASETS = {
-    "race": Dataset("RACE", "race", {"train": "train", "dev": "dev", "test": "test"}, 4,
-                    "Get RACE from https://www.cs.cmu.edu/~glai1/data/race/ and point --data_dir "
-                    "at the folder that holds train, dev and test"),
-    "swag": Dataset("swag", "swag", {"train": "train.csv", "dev": "val.csv", "test": "test.csv"}, 0,
-                    "Get it from https://github.com/rowanz/swagaf and point --data_dir at its "
-                    "folder data, or name files with --train_file, --eval_file, --predict_file"),
-    "jsonl": Dataset("", "jsonl",
-                     {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"}, 0,
-                     "Name your files with --train_file, --eval_file, --predict_file, or put "
-                     "train.jsonl, dev.jsonl, test.jsonl into --data_dir"),
+  "race": Dataset(
+    "RACE",
+    "race",
+    {"train": "train", "dev": "dev", "test": "test"},
+    4,
+    "Get RACE from https://www.cs.cmu.edu/~glai1/data/race/ and point --data_dir "
+    "at the folder that holds train, dev and test",
+  ),
+  "swag": Dataset(
+    "swag",
+    "swag",
+    {"train": "train.csv", "dev": "val.csv", "test": "test.csv"},
+    0,
+    "Get it from https://github.com/rowanz/swagaf and point --data_dir at its "
+    "folder data, or name files with --train_file, --eval_file, --predict_file",
+  ),
+  "jsonl": Dataset(
+    "",
+    "jsonl",
+    {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"},
+    0,
+    "Name your files with --train_file, --eval_file, --predict_file, or put "
+    "train.jsonl, dev.jsonl, test.jsonl into --data_dir",
+  ),
 }
 
 
@@ -124,9 +138,11 @@ def _answer_index(place, answer, num_options, required):
   elif isinstance(answer, int) and not isinstance(answer, bool):
     index = answer
   if index is None or not 0 <= index < num_options:
-    raise UserError(f"{place}: the answer {answer!r} is none of the {num_options} options: "
-                    f"{option_name(0)} to {option_name(num_options - 1)}, or 0 to "
-                    f"{num_options - 1}")
+    raise UserError(
+      f"{place}: the answer {answer!r} is none of the {num_options} options: "
+      f"{option_name(0)} to {option_name(num_options - 1)}, or 0 to "
+      f"{num_options - 1}"
+    )
   return index
 
 
@@ -141,21 +157,26 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
   except (ValueError, RecursionError) as error:
     raise UserError(f"{path}: not valid JSON: {error}") from None
   if not isinstance(values, dict):
-    raise UserError(f"{path}: not a RACE passage: a JSON object is expected, here is a "
-                    f"{type(values).__name__}")
+    raise UserError(
+      f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
+    )
   wanted = {"article": str, "questions": list, "options": list}
   if has_answers or "answers" in values:
     wanted["answers"] = list
   for name, kind in wanted.items():
     if not isinstance(values.get(name), kind):
-      raise UserError(f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
-                      f"{'text' if kind is str else 'list'}")
+      raise UserError(
+        f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
+        f"{'text' if kind is str else 'list'}"
+      )
   questions, options = values["questions"], values["options"]
   answers = values.get("answers") or [None] * len(questions)
   for name, column in (("options", options), ("answers", answers)):
     if len(column) != len(questions):
-      raise UserError(f"{path}: {len(questions)} questions but {len(column)} {name}; question "
-                      f"{min(len(column), len(questions)) + 1} has none or is none")
+      raise UserError(
+        f"{path}: {len(questions)} questions but {len(column)} {name}; question "
+        f"{min(len(column), len(questions)) + 1} has none or is none"
+      )
   passage = check_characters(values["article"], path, "article")
   folder, name = os.path.split(path)
   level = os.path.basename(folder)
@@ -166,8 +187,15 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
       raise UserError(f"{place}: the question is missing (it is {question!r})")
     check_characters(question, place, "questions")
     texts = _option_texts(place, texts)
-    yield Question(f"{level}/{name}#{number}", place, passage, question, texts,
-                   _answer_index(place, answer, len(texts), has_answers), level == "high")
+    yield Question(
+      f"{level}/{name}#{number}",
+      place,
+      passage,
+      question,
+      texts,
+      _answer_index(place, answer, len(texts), has_answers),
+      level == "high",
+    )
 
 
 def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
@@ -193,12 +221,20 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
       check_characters(text, place, name)
     question_id = scalar_text(row.get("id"), place, "id") or str(count)
     if re.search(r"[\t\r\n]", question_id):
-      raise UserError(f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
-                      f"file of predictions cannot hold")
+      raise UserError(
+        f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
+        f"file of predictions cannot hold"
+      )
     if lines.setdefault(question_id, number) != number:
       raise UserError(f"{place}: the id {question_id} is that of line {lines[question_id]} too")
-    yield Question(question_id, place, passage, row["question"], options,
-                   _answer_index(place, row.get("answer"), len(options), has_answers))
+    yield Question(
+      question_id,
+      place,
+      passage,
+      row["question"],
+      options,
+      _answer_index(place, row.get("answer"), len(options), has_answers),
+    )
 
 
 def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iterator[Question]:
@@ -223,9 +259,15 @@ def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iter
     place = f"{path}: line {number}"
     cells = [row[column] for column in columns]
     answer = cells.pop() if labels else None
-    start, options = cells[:len(starts)], _option_texts(place, cells[len(starts):])
-    yield Question(ids[number], place, start[0], start[1] if len(start) > 1 else "", options,
-                   _answer_index(place, answer, len(options), has_answers))
+    start, options = cells[: len(starts)], _option_texts(place, cells[len(starts) :])
+    yield Question(
+      ids[number],
+      place,
+      start[0],
+      start[1] if len(start) > 1 else "",
+      options,
+      _answer_index(place, answer, len(options), has_answers),
+    )
 
 
 # ---- The task -----------------------------------------------------------------------------------
@@ -244,9 +286,18 @@ class RaceTask(base.RawDataTask):
 
   job = "race"
 
-  def __init__(self, name: str, dataset: Dataset, data_dir: str, max_qa_length: int,
-               num_options: int = 0, cls_scope: str | None = None, cls_segment_id: int = 0,
-               skip_bad_rows: bool = False, eval_split: str = "dev"):
+  def __init__(
+    self,
+    name: str,
+    dataset: Dataset,
+    data_dir: str,
+    max_qa_length: int,
+    num_options: int = 0,
+    cls_scope: str | None = None,
+    cls_segment_id: int = 0,
+    skip_bad_rows: bool = False,
+    eval_split: str = "dev",
+  ):
     """Makes the task.
 
     Args:
@@ -278,22 +329,28 @@ class RaceTask(base.RawDataTask):
   def sequences_per_example(self) -> int:
     """Options per question, in the records and the model."""
     if not self._num_options:
-      self._num_options = max((len(question.options) for split in self.dataset.files
-                               if tf.io.gfile.exists(self._path(split))
-                               for question in self._read(split, False)), default=0)
+      self._num_options = max(
+        (
+          len(question.options)
+          for split in self.dataset.files
+          if tf.io.gfile.exists(self._path(split))
+          for question in self._read(split, False)
+        ),
+        default=0,
+      )
     return self._num_options
 
   @property
   def feature_specs(self):
     return [
-        base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
-        base.FeatureSpec("input_mask", is_sequence=True),
-        base.FeatureSpec("segment_ids", is_sequence=True),
-        base.FeatureSpec("label_ids"),
-        base.FeatureSpec("is_high_example", default=0),
-        base.FeatureSpec("is_real_example", default=1),
-        base.FeatureSpec("weight", dtype="float32", default=1.0),
-        base.FeatureSpec("example_id", default=-1),
+      base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
+      base.FeatureSpec("input_mask", is_sequence=True),
+      base.FeatureSpec("segment_ids", is_sequence=True),
+      base.FeatureSpec("label_ids"),
+      base.FeatureSpec("is_high_example", default=0),
+      base.FeatureSpec("is_real_example", default=1),
+      base.FeatureSpec("weight", dtype="float32", default=1.0),
+      base.FeatureSpec("example_id", default=-1),
     ]
 
   def _path(self, split):
@@ -303,16 +360,20 @@ class RaceTask(base.RawDataTask):
     path = self._path(split)
     if self.dataset.file_format == "race":
       # By their numbers as text, so that the first N of them are of both levels.
-      found = sorted((name for level in LEVELS
-                      for name in list_texts(os.path.join(path, level))),
-                     key=lambda name: (os.path.basename(name), name))
+      found = sorted(
+        (name for level in LEVELS for name in list_texts(os.path.join(path, level))),
+        key=lambda name: (os.path.basename(name), name),
+      )
       if not found:
-        raise UserError(f"{path}: no passages ({' or '.join(LEVELS)}/*.txt), the {split} data of "
-                        f"task {self.name}. {self.dataset.how_to_get}")
+        raise UserError(
+          f"{path}: no passages ({' or '.join(LEVELS)}/*.txt), the {split} data of "
+          f"task {self.name}. {self.dataset.how_to_get}"
+        )
       return found
     if not tf.io.gfile.exists(path):
-      raise UserError(f"{path}: no such file, the {split} data of task {self.name}. "
-                      f"{self.dataset.how_to_get}")
+      raise UserError(
+        f"{path}: no such file, the {split} data of task {self.name}. {self.dataset.how_to_get}"
+      )
     return [path]
 
   def predictions_name(self, split):
@@ -327,8 +388,11 @@ class RaceTask(base.RawDataTask):
 
   def source_key(self, split):
     # A RACE file's place says which level it is of.
-    place = [os.path.relpath(name, self.data_dir) for name in self.input_files(split)] \
-        if self.dataset.file_format == "race" else [self.skip_bad_rows]
+    place = (
+      [os.path.relpath(name, self.data_dir) for name in self.input_files(split)]
+      if self.dataset.file_format == "race"
+      else [self.skip_bad_rows]
+    )
     return [self._has_answers(split), *place]
 
   def _read(self, split, has_answers):
@@ -344,9 +408,11 @@ class RaceTask(base.RawDataTask):
     for question in self._read(split, self._has_answers(split)):
       count, room = len(question.options), self.sequences_per_example
       if count > room or self._exact_options not in (0, count):
-        raise UserError(f"{question.place}: {count} options where {room} are expected; mend it, or "
-                        f"set --num_options to the largest number of options (questions with fewer "
-                        f"are filled up)")
+        raise UserError(
+          f"{question.place}: {count} options where {room} are expected; mend it, or "
+          f"set --num_options to the largest number of options (questions with fewer "
+          f"are filled up)"
+        )
       yield question
 
   def featurize(self, example, tokenizer, max_seq_length):
@@ -362,29 +428,40 @@ class RaceTask(base.RawDataTask):
     input_ids, segment_ids = [], []
     for option in example.options:
       ids = tokenizer.convert_text_to_ids(fill_in(example.question, option))
-      ids = ids[-self.max_qa_length:]
-      rest = passage[:max(max_seq_length - len(ids) - 3, 0)]
+      ids = ids[-self.max_qa_length :]
+      rest = passage[: max(max_seq_length - len(ids) - 3, 0)]
       rest = [*rest, tokenizer.sep_id] if rest else []
       input_ids.append([tokenizer.cls_id, *ids, tokenizer.sep_id, *rest])
       segment_ids.append([self.cls_segment_id] + [0] * (len(ids) + 1) + [1] * len(rest))
     missing = [[] for _ in range(self.sequences_per_example - len(example.options))]
-    return {"input_ids": input_ids + missing,
-            "input_mask": [[1] * len(ids) for ids in input_ids] + missing,
-            "segment_ids": segment_ids + missing, "label_ids": example.answer or 0,
-            "is_high_example": int(example.is_high), "is_real_example": 1}
+    return {
+      "input_ids": input_ids + missing,
+      "input_mask": [[1] * len(ids) for ids in input_ids] + missing,
+      "segment_ids": segment_ids + missing,
+      "label_ids": example.answer or 0,
+      "is_high_example": int(example.is_high),
+      "is_real_example": 1,
+    }
 
   def metadata(self):
-    return {"processor_type": self.name.upper(), "task_type": "multiple_choice",
-            "num_options": self.sequences_per_example, "max_qa_length": self.max_qa_length}
+    return {
+      "processor_type": self.name.upper(),
+      "task_type": "multiple_choice",
+      "num_options": self.sequences_per_example,
+      "max_qa_length": self.max_qa_length,
+    }
 
   def build(self, encoder, features):
     scores = encoder.choice_scores(self.sequences_per_example, self.cls_scope)  # [B, N]
     is_there = tf.reduce_max(features["input_mask"], axis=-1) > 0  # not so where filled up
     scores = tf.where(is_there, scores, tf.fill(tf.shape(scores), -1e9))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=features["label_ids"], logits=scores)
-    return base.TaskOutput({"loss": self.loss_weights(features)["loss"] * losses},
-                           {"probabilities": tf.nn.softmax(scores), "logits": scores})
+      labels=features["label_ids"], logits=scores
+    )
+    return base.TaskOutput(
+      {"loss": self.loss_weights(features)["loss"] * losses},
+      {"probabilities": tf.nn.softmax(scores), "logits": scores},
+    )
 
   def score(self, split, predictions):
     """accuracy, and where there are questions of both of RACE's levels accuracy_{middle,high}."""
@@ -394,13 +471,21 @@ class RaceTask(base.RawDataTask):
     if all(part.any() for part in parts):
       for level, part in zip(LEVELS, parts, strict=True):
         values[f"accuracy_{level}"] = metrics.accuracy(
-            predictions["label_ids"][part], guesses[part])
+          predictions["label_ids"][part], guesses[part]
+        )
     return values
 
   def metric_names(self, splits):
-    levels = {os.path.basename(os.path.dirname(name)) for split in splits
-              if tf.io.gfile.exists(self._path(split))  # records made elsewhere do without
-              for name in self.input_files(split)} if self.dataset.file_format == "race" else set()
+    levels = (
+      {
+        os.path.basename(os.path.dirname(name))
+        for split in splits
+        if tf.io.gfile.exists(self._path(split))  # records made elsewhere do without
+        for name in self.input_files(split)
+      }
+      if self.dataset.file_format == "race"
+      else set()
+    )
     names = super().metric_names(splits)
     return names | ({f"accuracy_{level}" for level in LEVELS} if len(levels) == 2 else set())
 
@@ -408,11 +493,16 @@ class RaceTask(base.RawDataTask):
     (values,) = metrics_of_splits.values()
     return {**values, self.score_name: values["accuracy"]}
 
-  def prediction_rows(self, questions: Iterable[Question],
-                      probabilities: np.ndarray) -> Iterator[list[str]]:
+  def prediction_rows(
+    self, questions: Iterable[Question], probabilities: np.ndarray
+  ) -> Iterator[list[str]]:
     """Rows of a prediction file, header first: id, letter, index, probability of each option."""
-    yield ["id", "prediction", "prediction_index",
-           *(f"probability_{option_name(index)}" for index in range(probabilities.shape[1]))]
+    yield [
+      "id",
+      "prediction",
+      "prediction_index",
+      *(f"probability_{option_name(index)}" for index in range(probabilities.shape[1])),
+    ]
     for question, row in zip(questions, probabilities, strict=True):
       best = int(np.argmax(row))
       yield [question.id, option_name(best), str(best), *(f"{p:.4f}" for p in row)]
@@ -449,14 +539,31 @@ def make_task(settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0) 
   if name not in DATASETS:
     raise UserError(f"--task_name={settings.task_name} is unknown; known are {', '.join(DATASETS)}")
   dataset = DATASETS[name]
-  given = {split: path for split, path in (
-      ("train", settings.train_file), ("dev", settings.eval_file),
-      ("test", settings.predict_file)) if path}
+  given = {
+    split: path
+    for split, path in (
+      ("train", settings.train_file),
+      ("dev", settings.eval_file),
+      ("test", settings.predict_file),
+    )
+    if path
+  }
   if given and name == "race":
-    raise UserError("--train_file, --eval_file, --predict_file: task race has its own files (name "
-                    "their folder with --data_dir); own files go with --task_name=jsonl or swag")
+    raise UserError(
+      "--train_file, --eval_file, --predict_file: task race has its own files (name "
+      "their folder with --data_dir); own files go with --task_name=jsonl or swag"
+    )
   own = {split: path if "://" in path else os.path.abspath(path) for split, path in given.items()}
   dataset = dataclasses.replace(dataset, files={**dataset.files, **own})
   data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
-  return RaceTask(name, dataset, data_dir, settings.max_qa_length, settings.num_options,
-                  cls_scope or None, cls_segment_id, raw_data.skip_bad_rows, settings.eval_split)
+  return RaceTask(
+    name,
+    dataset,
+    data_dir,
+    settings.max_qa_length,
+    settings.num_options,
+    cls_scope or None,
+    cls_segment_id,
+    raw_data.skip_bad_rows,
+    settings.eval_split,
+  )

@@ -50,8 +50,11 @@ class Columns:
 
   def parts(self) -> dict[str, Any]:
     """Name of a part -> its column, for the parts that have one."""
-    return {name: column for name, column in vars(self).items()
-            if name != "has_header" and column is not None}
+    return {
+      name: column
+      for name, column in vars(self).items()
+      if name != "has_header" and column is not None
+    }
 
 
 # ---- Text ---------------------------------------------------------------------------------------
@@ -82,8 +85,10 @@ def read_text(path: str) -> str:
     return data.decode("utf-8-sig")
   except UnicodeDecodeError as error:
     line = data.count(b"\n", 0, error.start) + 1
-    raise UserError(f"{path}: line {line} is not UTF-8 (byte {error.start} of the file); "
-                    f"convert the file, e.g. with iconv") from None
+    raise UserError(
+      f"{path}: line {line} is not UTF-8 (byte {error.start} of the file); "
+      f"convert the file, e.g. with iconv"
+    ) from None
 
 
 def list_texts(folder: str) -> list[str]:
@@ -145,9 +150,13 @@ def _warn_of_marks(path, text):
   """Logs a warning if cells of an unquoted file look quoted."""
   num_marked = len(re.findall(r'(?m)(?:^|(?<=\t))"[^\t\n]*"(?=[\t\r]|$)', text))
   if num_marked > text.count("\n") / 2:
-    log.warning("%s: read as text without quoting, though %d cells begin and end with a quotation "
-                "mark. If these marks are not text, write the file as pandas does, with the marks "
-                "within a cell doubled (R: qmethod=\"double\")", path, num_marked)
+    log.warning(
+      "%s: read as text without quoting, though %d cells begin and end with a quotation "
+      "mark. If these marks are not text, write the file as pandas does, with the marks "
+      'within a cell doubled (R: qmethod="double")',
+      path,
+      num_marked,
+    )
 
 
 def _split_quoted(text, delimiter):
@@ -158,18 +167,22 @@ def _split_quoted(text, delimiter):
   """
   unquoted = re.sub('"[^"]*"', "", text)
   # Where \n ends the rows, Python before 3.13 leaves a cell with a lone \r unquoted.
-  line_end, last = (r"\r", r"\r") if "\r" in unquoted and "\n" not in unquoted \
-      else (r"\r*\n", r"\n")  # \r\r\n: Windows line ends that were written in text mode
+  line_end, last = (
+    (r"\r", r"\r") if "\r" in unquoted and "\n" not in unquoted else (r"\r*\n", r"\n")
+  )  # \r\r\n: Windows line ends that were written in text mode
   pattern = re.compile(  # a cell, and the delimiter or line end after it
-      rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}{last}]*?)({delimiter}|{line_end}|\Z)')
+    rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}{last}]*?)({delimiter}|{line_end}|\Z)'
+  )
   position, line, first_line, cells = 0, 1, 1, []
   while True:
     match = pattern.match(text, position)
     if not match:
       is_closed = text.find('"', position + 1) > 0
-      raise ValueError(f"line {line}: a cell begins with a quotation mark, but "
-                       f"{'text follows the one that' if is_closed else 'no quotation mark'} "
-                       f"ends it (within a quoted cell they are doubled)")
+      raise ValueError(
+        f"line {line}: a cell begins with a quotation mark, but "
+        f"{'text follows the one that' if is_closed else 'no quotation mark'} "
+        f"ends it (within a quoted cell they are doubled)"
+      )
     cell, end = match.groups()
     cells.append(cell)
     if cell.startswith('"'):
@@ -195,13 +208,16 @@ def _is_minimal(value, is_quoted, characters='"\t\n'):
 
 # Writers of quoted TSV files: (value, is quoted) -> whether the writer would write a cell so.
 _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
-    # csv.QUOTE_MINIMAL, which is pandas' default; others also quote the empty cell
-    lambda value, is_quoted: _is_minimal(value, is_quoted) or not value,
-    # Excel
-    lambda value, is_quoted: _is_minimal(value, is_quoted, '"\t\n,'),
-    # csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, R
-    lambda value, is_quoted: is_quoted or bool(
-        re.fullmatch(r"[-+\d.eE]*|nan|NA|[-+]?inf|-?Inf|True|False|TRUE|FALSE", value)))
+  # csv.QUOTE_MINIMAL, which is pandas' default; others also quote the empty cell
+  lambda value, is_quoted: _is_minimal(value, is_quoted) or not value,
+  # Excel
+  lambda value, is_quoted: _is_minimal(value, is_quoted, '"\t\n,'),
+  # csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, R
+  lambda value, is_quoted: (
+    is_quoted
+    or bool(re.fullmatch(r"[-+\d.eE]*|nan|NA|[-+]?inf|-?Inf|True|False|TRUE|FALSE", value))
+  ),
+)
 
 
 def _is_quoted(text):
@@ -239,8 +255,9 @@ def _is_quoted(text):
   return len(plain_widths) > 1 or (len(widths) == 1 and not crosses_rows)
 
 
-def find_columns(path: str, header: list[str], names: list[str | int],
-                 file_format: str) -> list[int]:
+def find_columns(
+  path: str, header: list[str], names: list[str | int], file_format: str
+) -> list[int]:
   """Numbers, from 0, of the columns; a name is looked up in the header.
 
   Raises:
@@ -250,19 +267,25 @@ def find_columns(path: str, header: list[str], names: list[str | int],
     if isinstance(name, int):
       continue
     if name not in header:
-      raise UserError(f"{path}: no column {name!r} in the header, which has "
-                      f"{', '.join(map(repr, header)) or 'nothing'}"
-                      f"{_quotes_hint(header, name) or _separator_hint(header, file_format)}")
+      raise UserError(
+        f"{path}: no column {name!r} in the header, which has "
+        f"{', '.join(map(repr, header)) or 'nothing'}"
+        f"{_quotes_hint(header, name) or _separator_hint(header, file_format)}"
+      )
     if header.count(name) > 1:
-      raise UserError(f"{path}: the header has the column {name!r} {header.count(name)} times; "
-                      f"rename all but one")
+      raise UserError(
+        f"{path}: the header has the column {name!r} {header.count(name)} times; rename all but one"
+      )
   return [name if isinstance(name, int) else header.index(name) for name in names]
 
 
 def _quotes_hint(header, name):
   """Returns advice if the name is in the header with quotation marks."""
-  return "; the cells seem to be quoted: double the quotation marks within a cell" \
-      if f'"{name}"' in header else ""
+  return (
+    "; the cells seem to be quoted: double the quotation marks within a cell"
+    if f'"{name}"' in header
+    else ""
+  )
 
 
 def _separator_hint(cells, file_format):
@@ -274,13 +297,18 @@ def _separator_hint(cells, file_format):
   if file_format == "csv" and "\t" in cells[0]:
     return "; with tabs between the columns it is a TSV file: --task_name=tsv"
   if ";" in cells[0]:
-    return "; the columns seem to be separated by semicolons: write the file with " \
-        + ("commas" if file_format == "csv" else "tabs")
+    return "; the columns seem to be separated by semicolons: write the file with " + (
+      "commas" if file_format == "csv" else "tabs"
+    )
   return ""
 
 
-def whole_rows(path: str, rows: Iterable[tuple[int, list[str]]], fault: Callable[[list[str]], str],
-               skip_bad_rows: bool) -> Iterator[tuple[int, list[str]]]:
+def whole_rows(
+  path: str,
+  rows: Iterable[tuple[int, list[str]]],
+  fault: Callable[[list[str]], str],
+  skip_bad_rows: bool,
+) -> Iterator[tuple[int, list[str]]]:
   """The rows with the right number of cells; empty lines with another number are left out.
 
   Args:
@@ -302,8 +330,10 @@ def whole_rows(path: str, rows: Iterable[tuple[int, list[str]]], fault: Callable
     elif skip_bad_rows:
       skipped += 1
     else:
-      raise UserError(f"{path}: line {number}: {len(row)} columns where {wanted}; mend the line, "
-                      f"or pass --skip_bad_rows to leave such rows out")
+      raise UserError(
+        f"{path}: line {number}: {len(row)} columns where {wanted}; mend the line, "
+        f"or pass --skip_bad_rows to leave such rows out"
+      )
   if skipped:
     log.warning("%s: left out %d rows with too few or too many columns", path, skipped)
 
@@ -376,8 +406,9 @@ def scalar_text(value: Any, place: str, key: str) -> str:
 # ---- Parts of rows ------------------------------------------------------------------------------
 
 
-def read_columns(path: str, columns: Columns, file_format: str = "tsv",
-                 skip_bad_rows: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
+def read_columns(
+  path: str, columns: Columns, file_format: str = "tsv", skip_bad_rows: bool = False
+) -> Iterator[tuple[int, dict[str, str]]]:
   """Yields (1-based line number, {name of a part: text}) of each row, for the parts of `columns`.
 
   Args:
@@ -417,9 +448,12 @@ def _read_table_columns(path, columns, file_format, skip_bad_rows):
     return
   first_line, first = first_rows[-1]
   # Each part becomes the list of its columns, whose cells are joined.
-  groups = {part: find_columns(path, first, list(column) if isinstance(column, tuple) else [column],
-                               file_format)
-            for part, column in columns.parts().items()}
+  groups = {
+    part: find_columns(
+      path, first, list(column) if isinstance(column, tuple) else [column], file_format
+    )
+    for part, column in columns.parts().items()
+  }
   required = 1 + max(itertools.chain(*groups.values()))
   if not columns.has_header:
     rows = itertools.chain(first_rows, rows)
@@ -428,11 +462,17 @@ def _read_table_columns(path, columns, file_format, skip_bad_rows):
   def fault(row):
     if len(row) > len(first):
       return f"{'the header' if columns.has_header else f'line {first_line}'} has {len(first)}" + (
-          "" if file_format == "unquoted" else " (a cell with the separator in it must be quoted)")
+        "" if file_format == "unquoted" else " (a cell with the separator in it must be quoted)"
+      )
     if len(row) < required:
       return f"at least {required} are needed{_separator_hint(row, file_format)}"
     return ""
 
   for number, row in whole_rows(path, rows, fault, skip_bad_rows):
-    yield number, {part: " ".join(filter(None, (row[column] for column in group)))
-                   for part, group in groups.items()}
+    yield (
+      number,
+      {
+        part: " ".join(filter(None, (row[column] for column in group)))
+        for part, group in groups.items()
+      },
+    )

@@ -21,8 +21,8 @@ NO_CANDIDATE_ODDS = 1e6  # log odds of no answer where no start and end go toget
 UNANSWERABLE = "unanswerable"  # remark about a question
 # Why an answer is left out of training.
 LEFT_OUT = {
-    "misplaced": "as the answer is not where answer_start says",
-    "lost": "as the tokenizer leaves nothing of the answer",
+  "misplaced": "as the answer is not where answer_start says",
+  "lost": "as the tokenizer leaves nothing of the answer",
 }
 
 
@@ -46,10 +46,14 @@ class Answers:
   def texts(self, threshold: float | None = None) -> dict[str, str]:
     """Question id -> predicted text, "" for none, at `threshold` instead of the own one."""
     threshold = self.threshold if threshold is None else threshold
-    best = {key: next((entry["text"] for entry in entries if entry["text"]), "")
-            for key, entries in self.n_best.items()}
-    return {key: "" if self.null_odds.get(key, -np.inf) > threshold else text
-            for key, text in best.items()}
+    best = {
+      key: next((entry["text"] for entry in entries if entry["text"]), "")
+      for key, entries in self.n_best.items()
+    }
+    return {
+      key: "" if self.null_odds.get(key, -np.inf) > threshold else text
+      for key, text in best.items()
+    }
 
 
 def join_answers(several: Sequence[Answers]) -> Answers:
@@ -61,8 +65,10 @@ def join_answers(several: Sequence[Answers]) -> Answers:
       for entry in answers.n_best[key]:
         total[entry["text"]] += entry["probability"] / len(several)
     n_best[key] = [{"text": text, "probability": value} for text, value in total.most_common()]
-  null_odds = {key: float(np.mean([answers.null_odds[key] for answers in several]))
-               for key in several[0].null_odds}
+  null_odds = {
+    key: float(np.mean([answers.null_odds[key] for answers in several]))
+    for key in several[0].null_odds
+  }
   return Answers(n_best, null_odds, several[0].golds, several[0].threshold)
 
 
@@ -85,8 +91,14 @@ class SquadTask(base.RawDataTask):
 
   name = job = "squad"
 
-  def __init__(self, data_settings, settings, data_dir: str = "", cls_segment_id: int = 0,
-               skip_bad_rows: bool = False):
+  def __init__(
+    self,
+    data_settings,
+    settings,
+    data_dir: str = "",
+    cls_segment_id: int = 0,
+    skip_bad_rows: bool = False,
+  ):
     """Makes the task.
 
     Args:
@@ -111,20 +123,24 @@ class SquadTask(base.RawDataTask):
   @property
   def feature_specs(self):
     specs = [
-        base.FeatureSpec("unique_ids", default=-1),
-        base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
-        base.FeatureSpec("input_mask", is_sequence=True),
-        base.FeatureSpec("segment_ids", is_sequence=True)]
+      base.FeatureSpec("unique_ids", default=-1),
+      base.FeatureSpec("input_ids", is_sequence=True, pad_value=None),
+      base.FeatureSpec("input_mask", is_sequence=True),
+      base.FeatureSpec("segment_ids", is_sequence=True),
+    ]
     if self.layout.has_p_mask:
-      specs += [base.FeatureSpec("cls_index", default=0),
-                base.FeatureSpec("p_mask", is_sequence=True, dtype="float32", pad_value=1)]
+      specs += [
+        base.FeatureSpec("cls_index", default=0),
+        base.FeatureSpec("p_mask", is_sequence=True, dtype="float32", pad_value=1),
+      ]
     return [
-        *specs,
-        base.FeatureSpec("start_positions", default=0),
-        base.FeatureSpec("end_positions", default=0),
-        base.FeatureSpec("is_impossible", default=0),
-        base.FeatureSpec("is_real_example", default=1),
-        base.FeatureSpec("weight", dtype="float32", default=1.0)]
+      *specs,
+      base.FeatureSpec("start_positions", default=0),
+      base.FeatureSpec("end_positions", default=0),
+      base.FeatureSpec("is_impossible", default=0),
+      base.FeatureSpec("is_real_example", default=1),
+      base.FeatureSpec("weight", dtype="float32", default=1.0),
+    ]
 
   def splits(self, kind):
     return ["train"] if kind == "train" else ["predict"]
@@ -143,11 +159,15 @@ class SquadTask(base.RawDataTask):
     paths = [os.path.join(self.data_dir, f"{stem}-{name}.json") for name in names]
     found = [path for path in paths if tf.io.gfile.exists(path)]
     if len(found) > 1:
-      raise UserError(f"{' and '.join(found)}: which of them? Name it with --{split}_file, or pass "
-                      f"--version_2_with_negative for v2.0")
+      raise UserError(
+        f"{' and '.join(found)}: which of them? Name it with --{split}_file, or pass "
+        f"--version_2_with_negative for v2.0"
+      )
     if not found:
-      raise UserError(f"{' or '.join(paths)}: no such file, the {split} data of SQuAD; name the "
-                      f"file with --{split}_file or its folder with --data_dir")
+      raise UserError(
+        f"{' or '.join(paths)}: no such file, the {split} data of SQuAD; name the "
+        f"file with --{split}_file or its folder with --data_dir"
+      )
     return found
 
   def source_key(self, split):
@@ -158,8 +178,11 @@ class SquadTask(base.RawDataTask):
     return self.settings.train_version == "v1" and not self.data_settings.version_2_with_negative
 
   def metadata(self):
-    return {"task_type": "bert_squad", "max_query_length": self.data_settings.max_query_length,
-            "doc_stride": self.data_settings.doc_stride}
+    return {
+      "task_type": "bert_squad",
+      "max_query_length": self.data_settings.max_query_length,
+      "doc_stride": self.data_settings.doc_stride,
+    }
 
   def read_examples(self, split):
     paragraphs = squad_data.read_squad(self.input_files(split)[0], split != "train")
@@ -168,11 +191,14 @@ class SquadTask(base.RawDataTask):
         if question.answers is None:
           raise UserError(f"{question.place}: no key 'answers', which training needs")
         if question.answers and question.answer_start is None:
-          raise UserError(f"{question.place}, answer 1: no key 'answer_start', which training "
-                          f"needs")
+          raise UserError(
+            f"{question.place}, answer 1: no key 'answer_start', which training needs"
+          )
         if not question.answers and self._refuses_unanswerable:
-          raise UserError(f"{question.place}: a question without an answer, as in SQuAD v2.0: pass "
-                          f"--version_2_with_negative, or leave --train_version=v1 out")
+          raise UserError(
+            f"{question.place}: a question without an answer, as in SQuAD v2.0: pass "
+            f"--version_2_with_negative, or leave --train_version=v1 out"
+          )
     for paragraph in paragraphs:
       paragraph.is_training = split == "train"
     return iter(paragraphs)
@@ -183,8 +209,7 @@ class SquadTask(base.RawDataTask):
     Kept beside training records: which answers were left out or are not exact (`_find_answer`).
     Beside others: what the way from tokens back to text takes, and the gold answers.
     """
-    passage = squad_data.Passage(
-        example.context, *tokenizer.tokenize_with_offsets(example.context))
+    passage = squad_data.Passage(example.context, *tokenizer.tokenize_with_offsets(example.context))
     if not passage.ids:
       raise UserError(f"{example.place}: the tokenizer leaves nothing of the context")
     records, questions, notes = [], [], {}
@@ -196,21 +221,35 @@ class SquadTask(base.RawDataTask):
         if note == "misplaced" and not self.skip_bad_rows:
           raise UserError(squad_data.describe_misplaced(question, passage.context))
         continue
-      query_ids = tokenizer.convert_text_to_ids(
-          question.text)[:self.data_settings.max_query_length]
+      query_ids = tokenizer.convert_text_to_ids(question.text)[
+        : self.data_settings.max_query_length
+      ]
       windows = self._cut(question, len(query_ids), len(passage.ids), max_seq_length)
       first_id = squad_data.FIRST_UNIQUE_ID + number * squad_data.MAX_WINDOWS
       records += [
-          {"unique_ids": unique_id, "is_real_example": 1, **squad_data.window_features(
-              self.layout, tokenizer, query_ids, passage, window, answer)}
-          for unique_id, window in enumerate(windows, first_id)]
-      questions.append({"id": question.id, "answers": question.answers,
-                        "offset": len(query_ids) + 2,
-                        "windows": [dataclasses.astuple(window) for window in windows]})
+        {
+          "unique_ids": unique_id,
+          "is_real_example": 1,
+          **squad_data.window_features(self.layout, tokenizer, query_ids, passage, window, answer),
+        }
+        for unique_id, window in enumerate(windows, first_id)
+      ]
+      questions.append(
+        {
+          "id": question.id,
+          "answers": question.answers,
+          "offset": len(query_ids) + 2,
+          "windows": [dataclasses.astuple(window) for window in windows],
+        }
+      )
     if example.is_training:
       return records, notes or None
-    return records, {"context": passage.context, "starts": passage.starts, "ends": passage.ends,
-                     "questions": questions}
+    return records, {
+      "context": passage.context,
+      "starts": passage.starts,
+      "ends": passage.ends,
+      "questions": questions,
+    }
 
   def _find_answer(self, question, passage):
     """First and last piece of the first answer or None, and what is to be said about it.
@@ -235,13 +274,17 @@ class SquadTask(base.RawDataTask):
   def _cut(self, question, query_length, num_pieces, max_seq_length):
     room = max_seq_length - query_length - 3
     if room < 1:
-      raise UserError(f"{question.place}: the {query_length} tokens of the question leave no room "
-                      f"for the passage: raise --max_seq_length ({max_seq_length}) or lower "
-                      f"--max_query_length ({self.data_settings.max_query_length})")
+      raise UserError(
+        f"{question.place}: the {query_length} tokens of the question leave no room "
+        f"for the passage: raise --max_seq_length ({max_seq_length}) or lower "
+        f"--max_query_length ({self.data_settings.max_query_length})"
+      )
     windows = squad_data.cut_windows(num_pieces, room, self.data_settings.doc_stride)
     if len(windows) > squad_data.MAX_WINDOWS:
-      raise UserError(f"{question.place}: {len(windows)} windows of a passage of {num_pieces} "
-                      f"tokens; raise --doc_stride ({self.data_settings.doc_stride})")
+      raise UserError(
+        f"{question.place}: {len(windows)} windows of a passage of {num_pieces} "
+        f"tokens; raise --doc_stride ({self.data_settings.doc_stride})"
+      )
     return windows
 
   # -- model --
@@ -260,12 +303,16 @@ class SquadTask(base.RawDataTask):
     """
     self._side_table = _read_lines(path)
     if not self._side_table:
-      raise UserError(f"{path}: no such file; it leads from the records' tokens back to the "
-                      f"text: keep it beside them, or make them anew (--overwrite_data)")
+      raise UserError(
+        f"{path}: no such file; it leads from the records' tokens back to the "
+        f"text: keep it beside them, or make them anew (--overwrite_data)"
+      )
     num_windows = sum(len(question["windows"]) for question in self._questions())
     if num_windows != num_records:
-      raise UserError(f"{path}: it tells of {num_windows} windows, and the records beside it are "
-                      f"{num_records}; make them anew together (--overwrite_data)")
+      raise UserError(
+        f"{path}: it tells of {num_windows} windows, and the records beside it are "
+        f"{num_records}; make them anew together (--overwrite_data)"
+      )
     self._check_version()
 
   def read_training_notes(self, path: str) -> None:
@@ -277,21 +324,31 @@ class SquadTask(base.RawDataTask):
         if note in LEFT_OUT:
           log.warning("Left out of training: %s, %s", ", ".join(ids), LEFT_OUT[note])
     self.has_unanswerable = notes[UNANSWERABLE] > 0
-    log.info("Answers of the training data: %d left out, %d hold a part of a token only",
-             sum(notes[note] for note in LEFT_OUT), notes["inexact"])
+    log.info(
+      "Answers of the training data: %d left out, %d hold a part of a token only",
+      sum(notes[note] for note in LEFT_OUT),
+      notes["inexact"],
+    )
 
   def _questions(self):
     return (question for line in self._side_table for question in line["questions"])
 
   def _check_version(self):
     unanswerable = next((q["id"] for q in self._questions() if q["answers"] == []), None)
-    if unanswerable and self.settings.eval_version == "v1" and \
-        not self.data_settings.version_2_with_negative:
-      raise UserError(f"--eval_version=v1, but question {unanswerable} of the file has no answer, "
-                      f"as in SQuAD v2.0: pass --eval_version=v2")
+    if (
+      unanswerable
+      and self.settings.eval_version == "v1"
+      and not self.data_settings.version_2_with_negative
+    ):
+      raise UserError(
+        f"--eval_version=v1, but question {unanswerable} of the file has no answer, "
+        f"as in SQuAD v2.0: pass --eval_version=v2"
+      )
     if self.settings.search_threshold and self.has_golds and not self.version_2:
-      raise UserError(f"--search_threshold: {self.input_files('predict')[0]} has no questions "
-                      f"without an answer, so there is no threshold; leave it out")
+      raise UserError(
+        f"--search_threshold: {self.input_files('predict')[0]} has no questions "
+        f"without an answer, so there is no threshold; leave it out"
+      )
 
   @property
   def version_2(self) -> bool:
@@ -300,9 +357,12 @@ class SquadTask(base.RawDataTask):
     1. As the flags say, 2. as the evaluated file is, 3. as the training file was, if the evaluated
     file has no answers.
     """
-    return (self.data_settings.version_2_with_negative or self.settings.eval_version == "v2"
-            or any(question["answers"] == [] for question in self._questions())
-            or (self.has_unanswerable and not self.has_golds))
+    return (
+      self.data_settings.version_2_with_negative
+      or self.settings.eval_version == "v2"
+      or any(question["answers"] == [] for question in self._questions())
+      or (self.has_unanswerable and not self.has_golds)
+    )
 
   def model_settings(self):
     return {"has_unanswerable": self.has_unanswerable}
@@ -316,10 +376,21 @@ class SquadTask(base.RawDataTask):
   def metrics(self):
     if not self.version_2:
       return ("exact_match", "f1")
-    kinds = {"HasAns" if question["answers"] else "NoAns" for question in self._questions()
-             if question["answers"] is not None}
-    return ("exact_match", "f1", "best_exact", "best_exact_thresh", "best_f1", "best_f1_thresh",
-            "threshold", *(f"{kind}_{name}" for kind in kinds for name in ("exact", "f1")))
+    kinds = {
+      "HasAns" if question["answers"] else "NoAns"
+      for question in self._questions()
+      if question["answers"] is not None
+    }
+    return (
+      "exact_match",
+      "f1",
+      "best_exact",
+      "best_exact_thresh",
+      "best_f1",
+      "best_f1_thresh",
+      "threshold",
+      *(f"{kind}_{name}" for kind in kinds for name in ("exact", "f1")),
+    )
 
   def answers(self, predictions: dict[str, np.ndarray]) -> Answers:
     """Answers to the questions of the evaluated file.
@@ -343,12 +414,17 @@ class SquadTask(base.RawDataTask):
         if row > count:
           break
         windows = [
-            (squad_data.Window(*window), question["offset"],
-             squad_metrics.Scores(*(predictions[name][index] for name in names)))
-            for index, window in zip(rows, question["windows"], strict=True)]
+          (
+            squad_data.Window(*window),
+            question["offset"],
+            squad_metrics.Scores(*(predictions[name][index] for name in names)),
+          )
+          for index, window in zip(rows, question["windows"], strict=True)
+        ]
         null_score = float(min(predictions["null_score"][index] for index in rows))
-        found = squad_metrics.best_answers(passage, windows, self.settings.n_best_size,
-                                           self.settings.max_answer_length)
+        found = squad_metrics.best_answers(
+          passage, windows, self.settings.n_best_size, self.settings.max_answer_length
+        )
         result.n_best[question["id"]] = self._entries(found, null_score, version_2)
         if version_2:
           result.null_odds[question["id"]] = self._null_odds(found, null_score)
@@ -359,8 +435,14 @@ class SquadTask(base.RawDataTask):
   def _entries(self, found, null_score, version_2):
     """The n-best list as it is written."""
     kind = "log_prob" if self.is_funnel else "logit"
-    entries = [{"text": candidate.text, f"start_{kind}": candidate.start_score,
-                f"end_{kind}": candidate.end_score} for candidate in found]
+    entries = [
+      {
+        "text": candidate.text,
+        f"start_{kind}": candidate.start_score,
+        f"end_{kind}": candidate.end_score,
+      }
+      for candidate in found
+    ]
     scores = [candidate.score for candidate in found]
     if version_2 and not self.is_funnel:  # Funnel's answerability is on another scale
       place = sum(score > null_score for score in scores)
@@ -369,8 +451,10 @@ class SquadTask(base.RawDataTask):
     if not entries:
       entries, scores = [{"text": ""}], [0.0]
     chances = squad_metrics.probabilities(scores)
-    return [{"text": entry.pop("text"), "probability": chance, **entry}
-            for entry, chance in zip(entries, chances, strict=True)]
+    return [
+      {"text": entry.pop("text"), "probability": chance, **entry}
+      for entry, chance in zip(entries, chances, strict=True)
+    ]
 
   def _null_odds(self, found, null_score):
     """Log odds of no answer.
@@ -388,21 +472,31 @@ class SquadTask(base.RawDataTask):
   def _with_threshold(self, answers):
     if self.settings.search_threshold and self.version_2:
       if not answers.golds:
-        raise UserError("--search_threshold needs a file with answers; pass the threshold that was "
-                        "found on such a file as --null_score_diff_threshold")
+        raise UserError(
+          "--search_threshold needs a file with answers; pass the threshold that was "
+          "found on such a file as --null_score_diff_threshold"
+        )
       best, answers.threshold = squad_metrics.search_threshold(
-          answers.texts(np.inf), answers.golds, answers.null_odds)
-      log.info("Threshold %.4f, searched on %d questions of this file (F1 %.2f there)",
-               answers.threshold, len(answers.golds), best)
+        answers.texts(np.inf), answers.golds, answers.null_odds
+      )
+      log.info(
+        "Threshold %.4f, searched on %d questions of this file (F1 %.2f there)",
+        answers.threshold,
+        len(answers.golds),
+        best,
+      )
     return answers
 
   def measure(self, answers: Answers) -> dict[str, float]:
     """Metrics of the official scripts, in percent (squad_metrics.evaluate); v2.0: the threshold."""
     if not answers.golds:
-      raise UserError("no question with an answer to compare with has all its windows in this "
-                      "evaluation; raise --max_eval_examples, which counts windows")
-    metrics = squad_metrics.evaluate(answers.texts(), answers.golds, self.version_2,
-                                     answers.null_odds)
+      raise UserError(
+        "no question with an answer to compare with has all its windows in this "
+        "evaluation; raise --max_eval_examples, which counts windows"
+      )
+    metrics = squad_metrics.evaluate(
+      answers.texts(), answers.golds, self.version_2, answers.null_odds
+    )
     return {**metrics, "threshold": answers.threshold} if self.version_2 else metrics
 
   def join(self, several: Sequence[Answers]) -> Answers:
@@ -414,5 +508,5 @@ class SquadTask(base.RawDataTask):
 
   def combine(self, metrics_of_splits):
     """The score is F1."""
-    metrics, = metrics_of_splits.values()
+    (metrics,) = metrics_of_splits.values()
     return {**metrics, self.score_name: metrics["f1"]}

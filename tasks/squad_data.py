@@ -81,8 +81,10 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
       blank, or an id is there twice.
   """
   if not tf.io.gfile.exists(path):
-    raise UserError(f"{path}: no such file; name the SQuAD files with --train_file and "
-                    f"--predict_file, or put them into --data_dir")
+    raise UserError(
+      f"{path}: no such file; name the SQuAD files with --train_file and "
+      f"--predict_file, or put them into --data_dir"
+    )
   try:
     top = json.loads(read_bytes(path).decode("utf-8-sig"))
   except UnicodeDecodeError as error:
@@ -109,8 +111,10 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
       num_questions += len(paragraph.questions)
       paragraphs.append(paragraph)
   if not 0 < num_questions <= MAX_QUESTIONS:
-    raise UserError(f"{path}: {num_questions or 'no'} questions in it"
-                    + (f"; cut it into files of at most {MAX_QUESTIONS}" if num_questions else ""))
+    raise UserError(
+      f"{path}: {num_questions or 'no'} questions in it"
+      + (f"; cut it into files of at most {MAX_QUESTIONS}" if num_questions else "")
+    )
   _check_ids(places, needs_unique_ids)
   return paragraphs
 
@@ -124,14 +128,16 @@ def _check_ids(places, needs_unique_ids):
   message = f"{second}: its id {key!r} is also that of {first}"
   if needs_unique_ids:
     raise UserError(f"{message}; ids are the keys of the predictions and must differ")
-  log.warning("%s (%d ids are those of several questions); training uses all of them", message,
-              len(repeated))
+  log.warning(
+    "%s (%d ids are those of several questions); training uses all of them", message, len(repeated)
+  )
 
 
 def _read_question(qa, numbered_place, paragraph_place):
   question_id = _get(qa, "id", (str, int), numbered_place)
-  question_id = str(question_id if isinstance(question_id, int)
-                    else _text(qa, "id", numbered_place))
+  question_id = str(
+    question_id if isinstance(question_id, int) else _text(qa, "id", numbered_place)
+  )
   place = f"{paragraph_place}, question {question_id}"
   text = _text(qa, "question", place)
   answers, start = None, None
@@ -148,11 +154,14 @@ def _read_question(qa, numbered_place, paragraph_place):
 def _get(values, key, kind, place):
   """values[key], which must be there and of this kind."""
   if not isinstance(values, dict):
-    raise UserError(f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, here is "
-                    f"a {type(values).__name__}")
+    raise UserError(
+      f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, here is "
+      f"a {type(values).__name__}"
+    )
   if key not in values:
-    raise UserError(f"{place}: not SQuAD: no key {key!r}; the keys are "
-                    f"{', '.join(map(repr, values)) or 'none'}")
+    raise UserError(
+      f"{place}: not SQuAD: no key {key!r}; the keys are {', '.join(map(repr, values)) or 'none'}"
+    )
   if not isinstance(values[key], kind) or (isinstance(values[key], bool) and kind is not bool):
     raise UserError(f"{place}: not SQuAD: {key!r} is a {type(values[key]).__name__}")
   return values[key]
@@ -182,7 +191,7 @@ class Passage:
 
   def text_of(self, first: int, last: int) -> str:
     """The slice of the passage from the first piece to the last."""
-    return self.context[self.starts[first]:self.ends[last]]
+    return self.context[self.starts[first] : self.ends[last]]
 
 
 def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None:
@@ -202,9 +211,11 @@ def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None
 def describe_misplaced(question: Question, context: str) -> str:
   """Message for a first answer that is not where the file says."""
   answer, start = question.answers[0], question.answer_start
-  return (f"{question.place}: answer_start {start} points at "
-          f"{context[max(start, 0):][:max(len(answer), 1)]!r}, the answer is {answer!r}; mend the "
-          f"file, or pass --skip_bad_rows to leave such questions out of training")
+  return (
+    f"{question.place}: answer_start {start} points at "
+    f"{context[max(start, 0) :][: max(len(answer), 1)]!r}, the answer is {answer!r}; mend the "
+    f"file, or pass --skip_bad_rows to leave such questions out of training"
+  )
 
 
 # ---- Windows ------------------------------------------------------------------------------------
@@ -245,8 +256,10 @@ def cut_windows(num_pieces: int, max_pieces: int, stride: int) -> list[Window]:
           best[piece], owners[piece] = score, index
   # Scores rise and fall with the same slope, so a later window never loses a piece again once it
   # has won one: the owners never decrease, and each window's own pieces are a range.
-  return [Window(*span, bisect_left(owners, index), bisect_right(owners, index))
-          for index, span in enumerate(spans)]
+  return [
+    Window(*span, bisect_left(owners, index), bisect_right(owners, index))
+    for index, span in enumerate(spans)
+  ]
 
 
 # ---- Features -----------------------------------------------------------------------------------
@@ -266,8 +279,14 @@ BERT_LAYOUT = Layout(0, 0, 1, False)
 FUNNEL_LAYOUT = Layout(2, 1, 0, True)  # the passage is segment A, the question segment B
 
 
-def window_features(layout: Layout, tokenizer, query_ids: list[int], passage: Passage,
-                    window: Window, answer: tuple[int, int] | None) -> dict[str, Any]:
+def window_features(
+  layout: Layout,
+  tokenizer,
+  query_ids: list[int],
+  passage: Passage,
+  window: Window,
+  answer: tuple[int, int] | None,
+) -> dict[str, Any]:
   """Features of one window: [CLS] query [SEP] pieces [SEP].
 
   Args:
@@ -282,18 +301,22 @@ def window_features(layout: Layout, tokenizer, query_ids: list[int], passage: Pa
     Features without unique_ids. Where the answer is not wholly in the window, is_impossible is 1
     and both positions are 0, the place of [CLS].
   """
-  pieces = passage.ids[window.start:window.end]
+  pieces = passage.ids[window.start : window.end]
   offset = len(query_ids) + 2  # place of the first piece
   is_inside = answer is not None and window.start <= answer[0] and answer[1] < window.end
-  start, end = (answer[0] - window.start + offset, answer[1] - window.start + offset) \
-      if is_inside else (0, 0)
+  start, end = (
+    (answer[0] - window.start + offset, answer[1] - window.start + offset) if is_inside else (0, 0)
+  )
   features = {
-      "input_ids": [tokenizer.cls_id, *query_ids, tokenizer.sep_id, *pieces, tokenizer.sep_id],
-      "input_mask": [1] * (offset + len(pieces) + 1),
-      "segment_ids": [layout.cls_segment] + [layout.query_segment] * (offset - 1)
-                     + [layout.passage_segment] * (len(pieces) + 1),
-      "start_positions": start, "end_positions": end, "is_impossible": int(not is_inside)}
+    "input_ids": [tokenizer.cls_id, *query_ids, tokenizer.sep_id, *pieces, tokenizer.sep_id],
+    "input_mask": [1] * (offset + len(pieces) + 1),
+    "segment_ids": [layout.cls_segment]
+    + [layout.query_segment] * (offset - 1)
+    + [layout.passage_segment] * (len(pieces) + 1),
+    "start_positions": start,
+    "end_positions": end,
+    "is_impossible": int(not is_inside),
+  }
   if layout.has_p_mask:
-    features |= {"cls_index": 0,
-                 "p_mask": [0] + [1] * (offset - 1) + [0] * len(pieces) + [1]}
+    features |= {"cls_index": 0, "p_mask": [0] + [1] * (offset - 1) + [0] * len(pieces) + [1]}
   return features

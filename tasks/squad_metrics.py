@@ -49,8 +49,12 @@ class Scores:
   end_index: np.ndarray
 
 
-def best_answers(passage: Passage, windows: Sequence[tuple[Window, int, Scores]], n_best: int,
-                 max_answer_length: int) -> list[Candidate]:
+def best_answers(
+  passage: Passage,
+  windows: Sequence[tuple[Window, int, Scores]],
+  n_best: int,
+  max_answer_length: int,
+) -> list[Candidate]:
   """The n best answers to one question, the best first, no text twice.
 
   An answer begins and ends in the window's part of the passage, begins where the window counts
@@ -70,13 +74,25 @@ def best_answers(passage: Passage, windows: Sequence[tuple[Window, int, Scores]]
     starts = scores.start_index[:, None] + (window.start - offset)  # [K, 1], numbers of pieces
     ends = scores.end_index + (window.start - offset)  # [K or 1, E]
     total = scores.start_scores[:, None] + scores.end_scores  # [K, E]
-    is_valid = ((starts >= window.own_start) & (starts < window.own_end) & (ends < window.end)
-                & (ends >= starts) & (ends - starts < max_answer_length)
-                & (total > NOT_A_CANDIDATE))
+    is_valid = (
+      (starts >= window.own_start)
+      & (starts < window.own_end)
+      & (ends < window.end)
+      & (ends >= starts)
+      & (ends - starts < max_answer_length)
+      & (total > NOT_A_CANDIDATE)
+    )
     for k, e in zip(*np.nonzero(is_valid), strict=True):
       row = k if len(ends) > 1 else 0
-      found.append((float(total[k, e]), int(starts[k, 0]), int(ends[row, e]),
-                    float(scores.start_scores[k]), float(scores.end_scores[row, e])))
+      found.append(
+        (
+          float(total[k, e]),
+          int(starts[k, 0]),
+          int(ends[row, e]),
+          float(scores.start_scores[k]),
+          float(scores.end_scores[row, e]),
+        )
+      )
   found.sort(key=lambda entry: (-entry[0], entry[1:3]))
   answers: dict[str, Candidate] = {}
   for _, start, end, start_score, end_score in found:
@@ -135,12 +151,18 @@ def question_scores(answer: str, golds: Sequence[str], version_2: bool) -> tuple
   """
   if version_2:
     golds = [gold for gold in golds if normalize_answer(gold)] or [""]
-  return (max(exact_match(answer, gold) for gold in golds),
-          max(f1(answer, gold, version_2) for gold in golds))
+  return (
+    max(exact_match(answer, gold) for gold in golds),
+    max(f1(answer, gold, version_2) for gold in golds),
+  )
 
 
-def evaluate(answers: dict[str, str], golds: dict[str, Sequence[str]], version_2: bool,
-             null_odds: dict[str, float] | None = None) -> dict[str, float]:
+def evaluate(
+  answers: dict[str, str],
+  golds: dict[str, Sequence[str]],
+  version_2: bool,
+  null_odds: dict[str, float] | None = None,
+) -> dict[str, float]:
   """Metrics of the official scripts, all in percent.
 
   Args:
@@ -165,7 +187,8 @@ def evaluate(answers: dict[str, str], golds: dict[str, Sequence[str]], version_2
       metrics |= {f"{prefix}exact": means["exact_match"], f"{prefix}f1": means["f1"]}
   for index, name in enumerate(("exact", "f1")):
     best, threshold = best_threshold(
-        answers, {key: values[index] for key, values in scores.items()}, golds, null_odds or {})
+      answers, {key: values[index] for key, values in scores.items()}, golds, null_odds or {}
+    )
     metrics |= {f"best_{name}": best, f"best_{name}_thresh": threshold}
   return metrics
 
@@ -175,9 +198,12 @@ def _means(scores):
   return {"exact_match": float(exact), "f1": float(overlap)}
 
 
-def best_threshold(answers: dict[str, str], scores: dict[str, float],
-                   golds: dict[str, Sequence[str]],
-                   null_odds: dict[str, float]) -> tuple[float, float]:
+def best_threshold(
+  answers: dict[str, str],
+  scores: dict[str, float],
+  golds: dict[str, Sequence[str]],
+  null_odds: dict[str, float],
+) -> tuple[float, float]:
   """The best mean score in percent that a threshold on null_odds gives, and that threshold.
 
   Starting with "" for every question, they get their answers back in the order of their odds. An
@@ -201,8 +227,9 @@ def best_threshold(answers: dict[str, str], scores: dict[str, float],
   return 100 * best / len(golds), threshold
 
 
-def search_threshold(answers: dict[str, str], golds: dict[str, Sequence[str]],
-                     null_odds: dict[str, float]) -> tuple[float, float]:
+def search_threshold(
+  answers: dict[str, str], golds: dict[str, Sequence[str]], null_odds: dict[str, float]
+) -> tuple[float, float]:
   """The best F1 in percent that a threshold on null_odds gives, and the lowest such threshold.
 
   Unlike the official search (best_threshold), which knows odds above 0 only and takes questions of

@@ -41,16 +41,25 @@ def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
   experiment.trainer.gradient_accumulation_steps = steps
   runner.find_pretrained(experiment.model, experiment.tokenizer, experiment.trainer.model_dir, True)
   family = runner.load_model_config(experiment.model).family
-  config.apply_recipe(experiment, {
-      **config.load_recipe(family, "classification", "cola"), "max_seq_length": 24,
-      "train_batch_size": 8, "learning_rate": 1e-3, **optimizer}, set())
+  config.apply_recipe(
+    experiment,
+    {
+      **config.load_recipe(family, "classification", "cola"),
+      "max_seq_length": 24,
+      "train_batch_size": 8,
+      "learning_rate": 1e-3,
+      **optimizer,
+    },
+    set(),
+  )
   return experiment
 
 
 def runner_of(experiment):
   model_config = runner.load_model_config(experiment.model)
-  task = classification.make_task(experiment.classification, experiment.raw_data,
-                                  cls_segment_id=model_config.cls_segment_id)
+  task = classification.make_task(
+    experiment.classification, experiment.raw_data, cls_segment_id=model_config.cls_segment_id
+  )
   return runner.Runner(experiment, model_config, task)
 
 
@@ -66,17 +75,21 @@ def test_means_are_the_batch_s_own(steps):
   features = {"ids": ids, "x": x, "y": y, "w": weight, "mean": np.full(6, weight.mean())}
 
   with tf.Graph().as_default(), v1.Session() as session:
+
     def compute(part):
       variable = v1.get_variable("table", dtype=tf.float64, initializer=table)
       unused = v1.get_variable("unused", initializer=1.0)
       values = tf.reduce_sum(tf.gather(variable, part["ids"]) * part["x"], 1)
       loss = tf.reduce_mean(part["w"] * tf.square(values - part["y"])) / part["mean"][0]
       gradients = tf.gradients(loss, [variable, unused])
-      return ({"loss": loss, "mean_y": tf.reduce_mean(part["y"])},
-              list(zip(gradients, [variable, unused], strict=True)))
+      return (
+        {"loss": loss, "mean_y": tf.reduce_mean(part["y"])},
+        list(zip(gradients, [variable, unused], strict=True)),
+      )
 
     scalars, pairs = accumulation.accumulate(
-        compute, {name: tf.constant(value) for name, value in features.items()}, steps)
+      compute, {name: tf.constant(value) for name, value in features.items()}, steps
+    )
     assert len(v1.trainable_variables()) == 2 and pairs[1][0] is None
     session.run(v1.global_variables_initializer())
     scalars, gradient = session.run([scalars, tf.convert_to_tensor(pairs[0][0])])
@@ -94,19 +107,24 @@ def train_in_graph(experiment, num_steps):
   rng = np.random.RandomState(1)
   model_config = runner.load_model_config(experiment.model)
   task = classification.make_task(experiment.classification, experiment.raw_data)
-  model_fn = estimator.build_model_fn(experiment, task, model_config, estimator.Devices("CPU"),
-                                      num_steps, 1)
+  model_fn = estimator.build_model_fn(
+    experiment, task, model_config, estimator.Devices("CPU"), num_steps, 1
+  )
   weight = np.array([0, 3, 0.5, 0, 1, 0.1, 7, 1], np.float32)
   lengths = rng.randint(5, 20, [num_steps, 8, 1])
   batches = {
-      "input_ids": rng.randint(5, model_config.vocab_size, [num_steps, 8, 24]),
-      "input_mask": np.arange(24) < lengths, "segment_ids": np.zeros([num_steps, 8, 24]),
-      "label_ids": rng.randint(0, 2, [num_steps, 8]), "is_real_example": np.ones([num_steps, 8])}
+    "input_ids": rng.randint(5, model_config.vocab_size, [num_steps, 8, 24]),
+    "input_mask": np.arange(24) < lengths,
+    "segment_ids": np.zeros([num_steps, 8, 24]),
+    "label_ids": rng.randint(0, 2, [num_steps, 8]),
+    "is_real_example": np.ones([num_steps, 8]),
+  }
   with tf.Graph().as_default(), v1.Session() as session:
     v1.set_random_seed(5)
     step = v1.train.get_or_create_global_step()
-    features = {name: tf.gather(tf.constant(value, tf.int32), step)
-                for name, value in batches.items()}
+    features = {
+      name: tf.gather(tf.constant(value, tf.int32), step) for name, value in batches.items()
+    }
     features["weight"] = tf.constant(weight)
     features[inputs.MEAN_WEIGHT + "loss"] = tf.fill([8], weight.mean())
     spec = model_fn(features, None, estimator.load().ModeKeys.TRAIN, {})
@@ -152,6 +170,7 @@ def test_micro_batches_draw_dropouts_of_their_own():
 def test_micro_batches_run_one_after_the_other(workspace):
   """Every operation of micro-batch i + 1 that computes waits for the gradients of i."""
   with tf.Graph().as_default() as graph:
+
     def compute(part):
       variable = v1.get_variable("v", [3, 3])
       loss = tf.reduce_sum(tf.tanh(part["x"] @ variable) * tf.random.uniform([2, 3]))
@@ -167,8 +186,12 @@ def test_micro_batches_run_one_after_the_other(workspace):
       return seen
 
     for index in (1, 2):
-      computing = [op for op in graph.get_operations() if op.name.startswith(f"micro_{index}/")
-                   and op.type in ("MatMul", "Tanh", "RandomUniform", "ReadVariableOp")]
+      computing = [
+        op
+        for op in graph.get_operations()
+        if op.name.startswith(f"micro_{index}/")
+        and op.type in ("MatMul", "Tanh", "RandomUniform", "ReadVariableOp")
+      ]
       assert len(computing) >= 4
       for op in computing:
         names = [other.name for other in ancestors(op, set())]
@@ -185,8 +208,9 @@ def test_restarted_run_ends_with_the_same_weights(workspace):
   (workspace / "restarted").mkdir()
   for path in (workspace / "whole").glob("model.ckpt-4.*"):
     shutil.copy(path, workspace / "restarted")
-  v1.train.update_checkpoint_state(str(workspace / "restarted"),
-                                   str(workspace / "restarted" / "model.ckpt-4"))
+  v1.train.update_checkpoint_state(
+    str(workspace / "restarted"), str(workspace / "restarted" / "model.ckpt-4")
+  )
   runner_of(experiment_of(workspace, 2, "dropout", "restarted", **settings)).train()
   assert_same_weights(weights_of(workspace / "restarted", 8), weights_of(workspace / "whole", 8))
   lines = [json.loads(line) for line in open(workspace / "whole" / "metrics.jsonl")]
@@ -199,25 +223,39 @@ def test_devices_and_micro_batches_together_equal_one_device(workspace):
   weights = []
   for devices, steps in ((1, 1), (2, 2)):
     _, err = tiny.run(
-        "run_classifier.py", "--do_train", "--task_name=cola", f"--data_dir={workspace / 'CoLA'}",
-        f"--pretrained={workspace / 'bert'}", f"--output_dir={workspace / 'records'}",
-        f"--model_dir={workspace / f'devices_{devices}'}", "--max_seq_length=24",
-        "--train_batch_size=8", "--train_steps=6", "--learning_rate=1e-3", "--cls_scope=head",
-        f"--num_core_per_host={devices}", f"--gradient_accumulation_steps={steps}")
+      "run_classifier.py",
+      "--do_train",
+      "--task_name=cola",
+      f"--data_dir={workspace / 'CoLA'}",
+      f"--pretrained={workspace / 'bert'}",
+      f"--output_dir={workspace / 'records'}",
+      f"--model_dir={workspace / f'devices_{devices}'}",
+      "--max_seq_length=24",
+      "--train_batch_size=8",
+      "--train_steps=6",
+      "--learning_rate=1e-3",
+      "--cls_scope=head",
+      f"--num_core_per_host={devices}",
+      f"--gradient_accumulation_steps={steps}",
+    )
     assert ("2 x virtual CPU" in err) == (devices == 2)
     weights.append(weights_of(workspace / f"devices_{devices}", 6))
   assert_same_weights(weights[0], weights[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("batch, devices, steps, message", [
+@pytest.mark.parametrize(
+  "batch, devices, steps, message",
+  [
     (8, 0, 3, "--train_batch_size=8 .* --gradient_accumulation_steps=3$"),
-    (8, 2, 8, "--gradient_accumulation_steps=8 times 2 devices")])
+    (8, 2, 8, "--gradient_accumulation_steps=8 times 2 devices"),
+  ],
+)
 def test_batches_that_do_not_divide(batch, devices, steps, message):
   with pytest.raises(UserError, match=message):
     estimator.find_devices(config.Runtime(num_core_per_host=devices), batch, steps)
 
 
-MEMORY = '''
+MEMORY = """
 import resource, sys
 import numpy as np
 import tensorflow as tf
@@ -243,7 +281,7 @@ with tf.Graph().as_default(), v1.Session() as session:
   for _ in range(2):
     session.run(train_op, {ids: np.ones([batch, 128], np.int32)})
   print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-'''
+"""
 
 
 @pytest.mark.slow
@@ -255,8 +293,12 @@ def test_memory_is_that_of_the_small_batch():
   """
   megabytes = {}
   for batch, steps in ((32, 1), (32, 8), (4, 1)):
-    result = subprocess.run([sys.executable, "-c", MEMORY, str(batch), str(steps)], text=True,
-                            capture_output=True, env=dict(os.environ, PYTHONPATH=tiny.ROOT))
+    result = subprocess.run(
+      [sys.executable, "-c", MEMORY, str(batch), str(steps)],
+      text=True,
+      capture_output=True,
+      env=dict(os.environ, PYTHONPATH=tiny.ROOT),
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     megabytes[batch, steps] = int(result.stdout.split()[-1])
   print(megabytes)

@@ -34,8 +34,14 @@ def fail(script, *args):
 
 
 def classify(workspace, *args):
-  return fail("run_classifier.py", "--task_name=cola", f"--pretrained={workspace / 'encoder'}",
-              f"--data_dir={workspace / 'CoLA'}", f"--output_dir={workspace / 'run'}", *args)
+  return fail(
+    "run_classifier.py",
+    "--task_name=cola",
+    f"--pretrained={workspace / 'encoder'}",
+    f"--data_dir={workspace / 'CoLA'}",
+    f"--output_dir={workspace / 'run'}",
+    *args,
+  )
 
 
 def test_unknown_flags_with_a_suggestion(workspace):
@@ -56,8 +62,9 @@ def test_stray_words(workspace):
 
 
 def test_the_short_command_names_what_is_missing(tmp_path):
-  message = fail("run_classifier.py", "--task_name=cola", "--use_tpu=True",
-                 f"--pretrained={tmp_path}")
+  message = fail(
+    "run_classifier.py", "--task_name=cola", "--use_tpu=True", f"--pretrained={tmp_path}"
+  )
   assert "no model configuration" in message
   assert "scripts/quickstart.sh --pretrained_only" in message
 
@@ -75,21 +82,25 @@ def test_missing_data(workspace):
 
 def test_sequences_beyond_the_position_table(workspace):
   assert "--max_seq_length=128 is beyond the model's position table (32 positions" in classify(
-      workspace)
+    workspace
+  )
 
 
 def test_output_folder_that_cannot_be_written(workspace):
   (workspace / "file").write_text("")
-  message = classify(workspace, f"--output_dir={workspace / 'file' / 'run'}",
-                     "--max_seq_length=16")
+  message = classify(workspace, f"--output_dir={workspace / 'file' / 'run'}", "--max_seq_length=16")
   assert "cannot write into this folder" in message
 
 
 def test_checkpoint_of_another_model(workspace):
   """Missing and mis-shaped variables are named, in the message of the script itself."""
   tiny.write_encoder(workspace / "deep", num_layers=3)
-  message = classify(workspace, f"--pretrained={workspace / 'deep'}", "--max_seq_length=16",
-                     f"--init_checkpoint={workspace / 'encoder' / 'bert_model.ckpt'}")
+  message = classify(
+    workspace,
+    f"--pretrained={workspace / 'deep'}",
+    "--max_seq_length=16",
+    f"--init_checkpoint={workspace / 'encoder' / 'bert_model.ckpt'}",
+  )
   assert "missing: bert/encoder/layer_2/attention/self/query/kernel" in message
   assert not (workspace / "run" / "bert_config.json").exists(), "a refused run leaves no model"
   assert "layer_1/" not in message
@@ -101,8 +112,9 @@ def test_vocabulary_of_another_size(workspace, words, relation):
   path.write_text("\n".join(tiny.VOCAB + words if words else tiny.VOCAB[:-1]) + "\n")
   experiment = config.Experiment()
   experiment.model = config.Model(
-      model_config=str(workspace / "encoder" / "bert_config.json"),
-      init_checkpoint=str(workspace / "encoder"))
+    model_config=str(workspace / "encoder" / "bert_config.json"),
+    init_checkpoint=str(workspace / "encoder"),
+  )
   experiment.tokenizer.tokenizer_path = str(path)
   experiment.data.max_seq_length = 16
   with pytest.raises(UserError, match=f"{relation} than the vocab_size {len(tiny.VOCAB)}"):
@@ -116,8 +128,11 @@ def initialize(encoder, **kwargs):
   """Values of a fresh graph's variables after initialize(), the encoder being `encoder`'s."""
   with tf.Graph().as_default(), v1.Session() as session:
     v1.set_random_seed(7)
-    model = modeling.BertModel(modeling.load_config(os.path.join(encoder, "bert_config.json")),
-                               False, tf.ones([1, 4], tf.int32))
+    model = modeling.BertModel(
+      modeling.load_config(os.path.join(encoder, "bert_config.json")),
+      False,
+      tf.ones([1, 4], tf.int32),
+    )
     bert_heads.classification_logits(model.get_pooled_output(), 3)
     checkpoints.initialize(config.Model(**{"init_checkpoint": encoder, **kwargs}))
     session.run(v1.global_variables_initializer())
@@ -138,20 +153,27 @@ def test_initialization_takes_the_encoder_and_draws_the_head(workspace):
         elif not name.startswith("bert/pooler"):
           assert same, name
   fresh = initialize(encoder, init_checkpoint="none")
-  assert not np.array_equal(fresh["bert/embeddings/word_embeddings"],
-                            values["bert/embeddings/word_embeddings"])
+  assert not np.array_equal(
+    fresh["bert/embeddings/word_embeddings"], values["bert/embeddings/word_embeddings"]
+  )
 
 
 def test_mis_shaped_and_missing_variables_are_named(workspace):
   wide = tiny.write_encoder(workspace / "wide", hidden_size=24)
-  with pytest.raises(UserError, match=r"of another shape: bert/embeddings/word_embeddings is "
-                                      r"\[\d+, 16\], the model needs \[\d+, 24\]"):
+  with pytest.raises(
+    UserError,
+    match=r"of another shape: bert/embeddings/word_embeddings is "
+    r"\[\d+, 16\], the model needs \[\d+, 24\]",
+  ):
     initialize(wide, init_checkpoint=str(workspace / "encoder"))
   path = str(workspace / "no_pooler.ckpt")
   with tf.Graph().as_default(), v1.Session() as session:
     reader = tf.train.load_checkpoint(str(workspace / "encoder" / "bert_model.ckpt"))
-    variables = [v1.get_variable(name, initializer=reader.get_tensor(name))
-                 for name in reader.get_variable_to_shape_map() if "pooler" not in name]
+    variables = [
+      v1.get_variable(name, initializer=reader.get_tensor(name))
+      for name in reader.get_variable_to_shape_map()
+      if "pooler" not in name
+    ]
     session.run(v1.global_variables_initializer())
     v1.train.Saver(variables).save(session, path, write_meta_graph=False)
   with pytest.raises(UserError, match=r"missing: bert/pooler/dense/kernel, .*--noinit_pooler"):
@@ -161,8 +183,13 @@ def test_mis_shaped_and_missing_variables_are_named(workspace):
 
 def test_resolving_checkpoints(workspace, tmp_path):
   prefix = str(workspace / "encoder" / "bert_model.ckpt")
-  for path in (prefix, prefix + ".index", prefix + ".data-00000-of-00001",
-               str(workspace / "encoder"), str(workspace / "encoder" / "latest")):
+  for path in (
+    prefix,
+    prefix + ".index",
+    prefix + ".data-00000-of-00001",
+    str(workspace / "encoder"),
+    str(workspace / "encoder" / "latest"),
+  ):
     assert checkpoints.resolve(path) == prefix
   with pytest.raises(UserError, match="no checkpoint"):
     checkpoints.resolve(str(tmp_path))
@@ -176,18 +203,22 @@ def test_copy_replaces_the_old_copy(workspace, tmp_path):
   (tmp_path / "mine.txt").write_text("keep")
   copied = checkpoints.copy(prefix, str(tmp_path))
   assert tf.train.latest_checkpoint(str(tmp_path)) == copied
-  assert sorted(os.listdir(tmp_path)) == ["bert_model.ckpt.data-00000-of-00001",
-                                          "bert_model.ckpt.index", "checkpoint", "mine.txt"]
+  assert sorted(os.listdir(tmp_path)) == [
+    "bert_model.ckpt.data-00000-of-00001",
+    "bert_model.ckpt.index",
+    "checkpoint",
+    "mine.txt",
+  ]
 
 
 def test_errors_that_are_not_about_files_are_defects():
   for error, expected in (
-      (tf.errors.NotFoundError(None, None, "/a/b.tfrecord; No such file or directory"), True),
-      (tf.errors.FailedPreconditionError(None, None, "/a; Is a directory"), True),
-      (tf.errors.DataLossError(None, None, "corrupted record at 12"), True),
-      (tf.errors.NotFoundError(None, None, "Key bert/x not found in checkpoint"), False),
-      (tf.errors.FailedPreconditionError(None, None, "Attempting to use uninitialized value"),
-       False)):
+    (tf.errors.NotFoundError(None, None, "/a/b.tfrecord; No such file or directory"), True),
+    (tf.errors.FailedPreconditionError(None, None, "/a; Is a directory"), True),
+    (tf.errors.DataLossError(None, None, "corrupted record at 12"), True),
+    (tf.errors.NotFoundError(None, None, "Key bert/x not found in checkpoint"), False),
+    (tf.errors.FailedPreconditionError(None, None, "Attempting to use uninitialized value"), False),
+  ):
     assert runner.is_file_error(error) == expected, error.message
 
 
@@ -199,10 +230,23 @@ def test_batches_that_devices_cannot_share():
     estimator.find_devices(config.Runtime(num_core_per_host=2), 9)
 
 
-@pytest.mark.parametrize("num_gpus, batch, steps, used, message", [
-    (8, 12, 1, 6, "Only 6 of the 8 GPUs are used: --train_batch_size=12 does not divide by 8; 8 or "
-     "16 would use all"), (2, 7, 1, 1, "; 6 or 8 would use all"), (4, 3, 1, 3, "; 4 would use all"),
-    (4, 18, 3, 3, "divide by 4 times 3 micro-batches; 12 or 24 would"), (4, 8, 1, 4, "")])
+@pytest.mark.parametrize(
+  "num_gpus, batch, steps, used, message",
+  [
+    (
+      8,
+      12,
+      1,
+      6,
+      "Only 6 of the 8 GPUs are used: --train_batch_size=12 does not divide by 8; 8 or "
+      "16 would use all",
+    ),
+    (2, 7, 1, 1, "; 6 or 8 would use all"),
+    (4, 3, 1, 3, "; 4 would use all"),
+    (4, 18, 3, 3, "divide by 4 times 3 micro-batches; 12 or 24 would"),
+    (4, 8, 1, 4, ""),
+  ],
+)
 def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, used, message):
   assert estimator.num_even_devices(num_gpus, batch, steps) == used
   assert message in caplog.text and bool(caplog.text) == bool(message)
@@ -211,8 +255,9 @@ def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, us
 def test_recipes_fill_what_was_not_given():
   experiment = config.Experiment()
   experiment.optimizer.learning_rate = 1.0
-  taken = config.apply_recipe(experiment, {"learning_rate": 2.0, "train_batch_size": 4},
-                              given={"learning_rate"})
+  taken = config.apply_recipe(
+    experiment, {"learning_rate": 2.0, "train_batch_size": 4}, given={"learning_rate"}
+  )
   assert experiment.optimizer.learning_rate == 1.0 and experiment.trainer.train_batch_size == 4
   assert taken == {"train_batch_size": 4}
   with pytest.raises(UserError, match="'learn_rate', which is no setting"):
@@ -222,16 +267,28 @@ def test_recipes_fill_what_was_not_given():
 def test_bert_recipe_fills_every_open_setting():
   experiment = config.Experiment()
   config.apply_recipe(experiment, config.load_recipe("bert", "classification", "cola"), set())
-  empty = [f"{type(section).__name__}.{name}" for section in experiment.sections()
-           if type(section) in run_classifier.SECTIONS
-           for name, value in vars(section).items() if value is None]
+  empty = [
+    f"{type(section).__name__}.{name}"
+    for section in experiment.sections()
+    if type(section) in run_classifier.SECTIONS
+    for name, value in vars(section).items()
+    if value is None
+  ]
   assert empty == ["Tokenizer.strip_accents"]  # which follows uncased
 
 
 def test_flags_and_aliases():
   assert "learning_rate" not in flags.FLAGS, "importing the module must define nothing"
   out, _ = tiny.run("run_classifier.py", "--help", status=1)
-  for name in ("--learning_rate", "--bert_config_file", "--vocab_file", "--[no]do_lower_case",
-               "--num_train_steps", "--num_warmup_steps", "--save_checkpoints_steps",
-               "--iterations_per_loop", "--tpu_name"):
+  for name in (
+    "--learning_rate",
+    "--bert_config_file",
+    "--vocab_file",
+    "--[no]do_lower_case",
+    "--num_train_steps",
+    "--num_warmup_steps",
+    "--save_checkpoints_steps",
+    "--iterations_per_loop",
+    "--tpu_name",
+  ):
     assert name in out, name

@@ -13,8 +13,15 @@ from models import bert_heads
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
-TINY = dict(vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=32, max_position_embeddings=24, type_vocab_size=2)
+TINY = dict(
+  vocab_size=40,
+  hidden_size=16,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  intermediate_size=32,
+  max_position_embeddings=24,
+  type_vocab_size=2,
+)
 
 
 def load(name):
@@ -35,13 +42,18 @@ def test_encoder_equals_the_original(use_one_hot):
   config, data = load("bert_pretrain")
   with tf.Graph().as_default(), v1.Session() as session:
     model = modeling.BertModel(
-        config, False, *(tf.constant(data["in:" + n])
-                         for n in ("input_ids", "input_mask", "segment_ids")), use_one_hot)
+      config,
+      False,
+      *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")),
+      use_one_hot,
+    )
     assign(session, data)
-    outputs = {"embedding_output": model.get_embedding_output(),
-               "layer_0": model.get_all_encoder_layers()[0],
-               "sequence_output": model.get_sequence_output(),
-               "pooled_output": model.get_pooled_output()}
+    outputs = {
+      "embedding_output": model.get_embedding_output(),
+      "layer_0": model.get_all_encoder_layers()[0],
+      "sequence_output": model.get_sequence_output(),
+      "pooled_output": model.get_pooled_output(),
+    }
     for name, value in session.run(outputs).items():
       np.testing.assert_allclose(value, data["out:" + name], atol=2e-5, rtol=0, err_msg=name)
     assert model.get_embedding_table().shape == [40, 16]
@@ -52,8 +64,10 @@ def test_classifier_equals_the_original():
   config, data = load("bert_cls")
   with tf.Graph().as_default(), v1.Session() as session:
     model = modeling.BertModel(
-        config, False, *(tf.constant(data["in:" + n])
-                         for n in ("input_ids", "input_mask", "segment_ids")))
+      config,
+      False,
+      *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")),
+    )
     logits = bert_heads.classification_logits(model.get_pooled_output(), 3)
     assign(session, data)
     np.testing.assert_allclose(session.run(logits), data["out:logits"], atol=2e-5, rtol=0)
@@ -68,8 +82,9 @@ def test_defaults_of_mask_and_segments_and_dynamic_shapes():
     config = modeling.BertConfig(**TINY)
     short = modeling.BertModel(config, False, ids).get_sequence_output()
     v1.get_variable_scope().reuse_variables()
-    full = modeling.BertModel(config, False, ids, tf.ones_like(ids), tf.zeros_like(ids),
-                              scope="bert").get_sequence_output()
+    full = modeling.BertModel(
+      config, False, ids, tf.ones_like(ids), tf.zeros_like(ids), scope="bert"
+    ).get_sequence_output()
     session.run(v1.global_variables_initializer())
     a, b = session.run([short, full], {ids: np.arange(12).reshape(2, 6)})
   assert a.shape == (2, 6, 16)
@@ -84,8 +99,9 @@ def test_padding_changes_nothing():
     config = modeling.BertConfig(**TINY)
     a = modeling.BertModel(config, False, tf.constant(ids), tf.constant(mask))
     with v1.variable_scope(v1.get_variable_scope(), reuse=True):
-      b = modeling.BertModel(config, False, tf.constant(padded(ids)), tf.constant(padded(mask)),
-                             scope="bert")
+      b = modeling.BertModel(
+        config, False, tf.constant(padded(ids)), tf.constant(padded(mask)), scope="bert"
+      )
     session.run(v1.global_variables_initializer())
     a, b = session.run([a.get_sequence_output(), b.get_sequence_output()])
   np.testing.assert_allclose(a, b[:, :7], atol=1e-5)
@@ -95,9 +111,11 @@ def test_bfloat16_computes_in_bfloat16_and_stays_close():
   config, data = load("bert_cls")
   with tf.Graph().as_default(), v1.Session() as session:
     model = modeling.BertModel(
-        config, False, *(tf.constant(data["in:" + n])
-                         for n in ("input_ids", "input_mask", "segment_ids")),
-        compute_dtype=tf.bfloat16)
+      config,
+      False,
+      *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")),
+      compute_dtype=tf.bfloat16,
+    )
     logits = bert_heads.classification_logits(model.get_pooled_output(), 3)
     assert model.get_sequence_output().dtype == tf.bfloat16
     assert logits.dtype == tf.float32
@@ -112,7 +130,8 @@ def test_dropout_is_a_function_of_seed_step_and_place():
       v1.set_random_seed(seed)
       global_step = v1.train.get_or_create_global_step()
       model = modeling.BertModel(
-          modeling.BertConfig(**TINY, initializer_range=0.5), True, tf.ones([2, 8], tf.int32))
+        modeling.BertConfig(**TINY, initializer_range=0.5), True, tf.ones([2, 8], tf.int32)
+      )
       session.run(v1.global_variables_initializer())
       for variable in v1.trainable_variables():
         variable.load(np.full(variable.shape, 0.1), session)
@@ -127,6 +146,7 @@ def test_dropout_is_a_function_of_seed_step_and_place():
 
 def test_dropout_keeps_the_mean_and_the_rate():
   from models import layers
+
   with tf.Graph().as_default(), v1.Session() as session:
     v1.train.get_or_create_global_step()
     x = layers.dropout(tf.ones([200, 500]), 0.1)
@@ -163,13 +183,18 @@ def test_sequence_beyond_the_position_table():
     modeling.BertModel(modeling.BertConfig(**TINY), False, tf.ones([1, 25], tf.int32))
 
 
-@pytest.mark.parametrize("hidden_size, layers, heads_, inner, expected", [
-    (768, 12, 12, 3072, 109_482_240), (1024, 24, 16, 4096, 335_141_888)])
+@pytest.mark.parametrize(
+  "hidden_size, layers, heads_, inner, expected",
+  [(768, 12, 12, 3072, 109_482_240), (1024, 24, 16, 4096, 335_141_888)],
+)
 def test_parameter_counts_of_the_released_models(hidden_size, layers, heads_, inner, expected):
   """BERT-Base and BERT-Large, uncased; the counts Hugging Face prints for BertModel."""
   with tf.Graph().as_default():
-    modeling.BertModel(modeling.BertConfig(30522, hidden_size, layers, heads_, inner,
-                                           type_vocab_size=2), False, tf.ones([1, 8], tf.int32))
+    modeling.BertModel(
+      modeling.BertConfig(30522, hidden_size, layers, heads_, inner, type_vocab_size=2),
+      False,
+      tf.ones([1, 8], tf.int32),
+    )
     assert sum(v.shape.num_elements() for v in v1.trainable_variables()) == expected
 
 
@@ -200,11 +225,18 @@ def test_sequences_that_share_a_row_do_not_see_each_other():
   with tf.Graph().as_default(), v1.Session() as session:
     config = modeling.BertConfig(**TINY)
     joined = modeling.BertModel(
-        config, False, tf.constant(row(a, b)), tf.constant(row(ones(a), ones(b))),
-        tf.constant(row(*segments)), sequence_ids=tf.constant(row(ones(a), 2 * ones(b))))
+      config,
+      False,
+      tf.constant(row(a, b)),
+      tf.constant(row(ones(a), ones(b))),
+      tf.constant(row(*segments)),
+      sequence_ids=tf.constant(row(ones(a), 2 * ones(b))),
+    )
     with v1.variable_scope(v1.get_variable_scope(), reuse=True):
-      alone = [modeling.BertModel(config, False, tf.constant(x), token_type_ids=tf.constant(s))
-               for x, s in zip((a, b), segments, strict=True)]
+      alone = [
+        modeling.BertModel(config, False, tf.constant(x), token_type_ids=tf.constant(s))
+        for x, s in zip((a, b), segments, strict=True)
+      ]
     session.run(v1.global_variables_initializer())
     for variable in v1.trainable_variables():
       variable.load(draw.normal(0, 0.2, variable.shape), session)
@@ -216,14 +248,19 @@ def test_sequences_that_share_a_row_do_not_see_each_other():
 def test_electra_shares_the_embeddings_and_names_are_the_released_ones():
   config = modeling.BertConfig(**dict(TINY, hidden_size=32, num_attention_heads=4))
   ids = np.random.RandomState(0).randint(1, 40, [2, 8]).astype(np.int32)
-  features = {"input_ids": ids, "origin_ids": ids, "segment_ids": np.zeros_like(ids),
-              "input_mask": np.array([[1] * 8, [1] * 5 + [0] * 3], np.int32),
-              "masked_lm_positions": np.array([[2, 4], [1, 0]], np.int32),
-              "masked_lm_ids": np.stack([ids[0, [2, 4]], [ids[1, 1], 0]]).astype(np.int32),
-              "masked_lm_weights": np.array([[1, 1], [1, 0]], np.float32)}
+  features = {
+    "input_ids": ids,
+    "origin_ids": ids,
+    "segment_ids": np.zeros_like(ids),
+    "input_mask": np.array([[1] * 8, [1] * 5 + [0] * 3], np.int32),
+    "masked_lm_positions": np.array([[2, 4], [1, 0]], np.int32),
+    "masked_lm_ids": np.stack([ids[0, [2, 4]], [ids[1, 1], 0]]).astype(np.int32),
+    "masked_lm_weights": np.array([[1, 1], [1, 0]], np.float32),
+  }
   with tf.Graph().as_default(), v1.Session() as session:
     outputs = modeling.build_encoder(
-        config, {k: tf.constant(v) for k, v in features.items()}, True).electra(0.25)
+      config, {k: tf.constant(v) for k, v in features.items()}, True
+    ).electra(0.25)
     shapes = {v.op.name: v.shape.as_list() for v in v1.trainable_variables()}
     generator = [v for v in v1.trainable_variables() if v.op.name.startswith("generator")]
     assert all(g is None for g in tf.gradients(outputs["discriminator_losses"], generator))
@@ -238,5 +275,6 @@ def test_electra_shares_the_embeddings_and_names_are_the_released_ones():
   changed = outputs["replaced_ids"] != ids
   assert (changed == outputs["is_replaced"]).all() and not changed[1, 2:].any()
   expected = np.log1p(np.exp(np.where(changed, -1, 1) * outputs["discriminator_logits"]))
-  np.testing.assert_allclose(outputs["discriminator_losses"],
-                             (expected * features["input_mask"]).sum(1), rtol=1e-5)
+  np.testing.assert_allclose(
+    outputs["discriminator_losses"], (expected * features["input_mask"]).sum(1), rtol=1e-5
+  )

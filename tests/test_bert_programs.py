@@ -39,25 +39,40 @@ def encoder_of_functions(config, input_ids, input_mask, segment_ids):
   with v1.variable_scope("bert"):
     with v1.variable_scope("embeddings"):
       embedded, table = modeling.embedding_lookup(
-          input_ids, config.vocab_size, config.hidden_size, config.initializer_range,
-          word_embedding_name="word_embeddings", use_one_hot_embeddings=False)
+        input_ids,
+        config.vocab_size,
+        config.hidden_size,
+        config.initializer_range,
+        word_embedding_name="word_embeddings",
+        use_one_hot_embeddings=False,
+      )
       embedded = modeling.embedding_postprocessor(
-          input_tensor=embedded, use_token_type=True, token_type_ids=segment_ids,
-          token_type_vocab_size=config.type_vocab_size,
-          token_type_embedding_name="token_type_embeddings", use_position_embeddings=True,
-          position_embedding_name="position_embeddings",
-          initializer_range=config.initializer_range,
-          max_position_embeddings=config.max_position_embeddings, dropout_prob=0.0)
+        input_tensor=embedded,
+        use_token_type=True,
+        token_type_ids=segment_ids,
+        token_type_vocab_size=config.type_vocab_size,
+        token_type_embedding_name="token_type_embeddings",
+        use_position_embeddings=True,
+        position_embedding_name="position_embeddings",
+        initializer_range=config.initializer_range,
+        max_position_embeddings=config.max_position_embeddings,
+        dropout_prob=0.0,
+      )
     with v1.variable_scope("encoder"):
       mask = modeling.create_attention_mask_from_input_mask(input_ids, input_mask)
       encoded = modeling.transformer_model(
-          input_tensor=embedded, attention_mask=mask, hidden_size=config.hidden_size,
-          num_hidden_layers=config.num_hidden_layers,
-          num_attention_heads=config.num_attention_heads,
-          intermediate_size=config.intermediate_size,
-          intermediate_act_fn=modeling.get_activation(config.hidden_act),
-          hidden_dropout_prob=None, attention_probs_dropout_prob=0.0,
-          initializer_range=config.initializer_range, do_return_all_layers=True)
+        input_tensor=embedded,
+        attention_mask=mask,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        intermediate_act_fn=modeling.get_activation(config.hidden_act),
+        hidden_dropout_prob=None,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=config.initializer_range,
+        do_return_all_layers=True,
+      )
   return table, embedded, encoded
 
 
@@ -65,14 +80,16 @@ def test_functions_give_the_originals_encoder():
   settings, data = load("bert_pretrain")
   config = modeling.BertConfig.from_dict(settings)
   with tf.Graph().as_default(), v1.Session() as session:
-    inputs = [tf.constant(data["in:" + name])
-              for name in ("input_ids", "input_mask", "segment_ids")]
+    inputs = [
+      tf.constant(data["in:" + name]) for name in ("input_ids", "input_mask", "segment_ids")
+    ]
     table, embedded, encoded = encoder_of_functions(config, *inputs)
     names = [variable.op.name for variable in v1.global_variables()]
     for variable in v1.global_variables():
       variable.load(data["w:" + variable.op.name], session)
-    values = session.run({"embedding_output": embedded, "layer_0": encoded[0],
-                          "sequence_output": encoded[-1]})
+    values = session.run(
+      {"embedding_output": embedded, "layer_0": encoded[0], "sequence_output": encoded[-1]}
+    )
     for name, value in values.items():
       np.testing.assert_allclose(value, data["out:" + name], atol=2e-5, rtol=0, err_msg=name)
     assert table.shape == [config.vocab_size, config.hidden_size]
@@ -89,14 +106,14 @@ def test_transformer_model_checks_its_sizes():
       modeling.transformer_model(tf.zeros([1, 2, 12]), hidden_size=12, num_attention_heads=5)
 
 
-@pytest.mark.parametrize("activation, expected", [
-    (modeling.gelu, "Tanh"), (tf.nn.relu, "Relu"), (None, "Reshape")])
+@pytest.mark.parametrize(
+  "activation, expected", [(modeling.gelu, "Tanh"), (tf.nn.relu, "Relu"), (None, "Reshape")]
+)
 def test_activation_of_the_feed_forward_layer(activation, expected):
   """None is no activation, not the default one."""
   with tf.Graph().as_default() as graph:
     modeling.transformer_model(tf.zeros([1, 2, 4]), None, 4, 1, 2, 8, activation)
-    types = {op.type for op in graph.get_operations()
-             if op.name.startswith("layer_0/intermediate")}
+    types = {op.type for op in graph.get_operations() if op.name.startswith("layer_0/intermediate")}
   assert types & {"Tanh", "Relu"} <= {expected} and expected in types
 
 
@@ -108,8 +125,11 @@ def attention_in_numpy(queries, keys, mask, weights, num_heads, query_act=lambda
     y = activation(x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"])
     return y.reshape(*y.shape[:2], num_heads, -1).transpose(0, 2, 1, 3)
 
-  query, key, value = project(queries, "query", query_act), project(keys, "key"), \
-      project(keys, "value")
+  query, key, value = (
+    project(queries, "query", query_act),
+    project(keys, "key"),
+    project(keys, "value"),
+  )
   scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(query.shape[-1])
   scores += (1 - mask[:, None]) * -10000.0
   exponents = np.exp(scores - scores.max(-1, keepdims=True))
@@ -131,19 +151,29 @@ def test_attention_between_two_sequences(as_matrices):
       with pytest.raises(ValueError, match="matrices need batch_size"):
         modeling.attention_layer(*inputs)
     context = modeling.attention_layer(
-        *inputs, attention_mask=tf.constant(mask), num_attention_heads=2, size_per_head=8,
-        query_act=tf.nn.relu, initializer_range=0.5, do_return_2d_tensor=True, **sizes)
+      *inputs,
+      attention_mask=tf.constant(mask),
+      num_attention_heads=2,
+      size_per_head=8,
+      query_act=tf.nn.relu,
+      initializer_range=0.5,
+      do_return_2d_tensor=True,
+      **sizes,
+    )
     context = modeling.reshape_from_matrix(context, [2, 3, 16])
     session.run(v1.global_variables_initializer())
     variables = {variable.op.name: variable for variable in v1.global_variables()}
     for variable in variables.values():
       variable.load(rng.normal(size=variable.shape.as_list()), session)
     value, weights = session.run([context, variables])
-  assert sorted(weights) == [f"{name}/{kind}" for name in ("key", "query", "value")
-                             for kind in ("bias", "kernel")]
+  assert sorted(weights) == [
+    f"{name}/{kind}" for name in ("key", "query", "value") for kind in ("bias", "kernel")
+  ]
   np.testing.assert_allclose(
-      value, attention_in_numpy(queries, keys, mask, weights, 2, lambda x: np.maximum(x, 0)),
-      atol=1e-5)
+    value,
+    attention_in_numpy(queries, keys, mask, weights, 2, lambda x: np.maximum(x, 0)),
+    atol=1e-5,
+  )
 
 
 def test_attention_without_a_mask_and_of_different_ranks():
@@ -190,10 +220,13 @@ def test_layer_norm_and_dropout():
   x = np.random.RandomState(0).normal(size=[4, 6]).astype(np.float32)
   with tf.Graph().as_default():
     assert modeling.dropout(tf.constant(x), None) is not None
-    outputs = [modeling.layer_norm(tf.constant(x)), modeling.layer_norm(tf.constant(x)),
-               modeling.layer_norm(tf.constant(x), "own"),
-               modeling.layer_norm_and_dropout(tf.constant(x), None),
-               modeling.layer_norm_and_dropout(tf.ones([100, 100]) * tf.range(100.0), 0.25, "d")]
+    outputs = [
+      modeling.layer_norm(tf.constant(x)),
+      modeling.layer_norm(tf.constant(x)),
+      modeling.layer_norm(tf.constant(x), "own"),
+      modeling.layer_norm_and_dropout(tf.constant(x), None),
+      modeling.layer_norm_and_dropout(tf.ones([100, 100]) * tf.range(100.0), 0.25, "d"),
+    ]
     names = {variable.op.name.split("/")[0] for variable in v1.global_variables()}
     *normalized, dropped = run(outputs)
   assert names == {"LayerNorm", "LayerNorm_1", "LayerNorm_2", "own", "d"}
@@ -224,13 +257,13 @@ def test_embedding_postprocessor_checks_its_input():
 def updates(make_train_op):
   """Four updates of opt_bert_default's weights by its gradients; returns the weights after each."""
   config, data = load("opt_bert_default")
-  pick = lambda prefix: {key[len(prefix):]: data[key] for key in data.files
-                         if key.startswith(prefix)}
+  pick = lambda prefix: {
+    key[len(prefix) :]: data[key] for key in data.files if key.startswith(prefix)
+  }
   weights, gradients = pick("w:"), pick("in:")
   with tf.Graph().as_default(), v1.Session() as session:
     step = v1.train.get_or_create_global_step()
-    variables = {name: v1.get_variable(name, initializer=value)
-                 for name, value in weights.items()}
+    variables = {name: v1.get_variable(name, initializer=value) for name, value in weights.items()}
     loss = tf.add_n([tf.reduce_sum(variables[name] * gradients[name]) for name in weights])
     train_op = make_train_op(config, loss, step)
     session.run(v1.global_variables_initializer())
@@ -238,23 +271,33 @@ def updates(make_train_op):
       session.run(train_op)
       assert session.run(step) == index
       for name, value in session.run(variables).items():
-        np.testing.assert_allclose(value, data[f"x:step{index}/{name}"], atol=1e-6, rtol=0,
-                                   err_msg=f"step {index} {name}")
+        np.testing.assert_allclose(
+          value, data[f"x:step{index}/{name}"], atol=1e-6, rtol=0, err_msg=f"step {index} {name}"
+        )
 
 
 def test_create_optimizer_makes_the_originals_updates():
-  updates(lambda config, loss, step: optimization.create_optimizer(
-      loss, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"], False))
+  updates(
+    lambda config, loss, step: optimization.create_optimizer(
+      loss, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"], False
+    )
+  )
 
 
 def test_optimizer_class_makes_the_originals_updates():
   """The caller clips and counts, as in the original's create_optimizer."""
+
   def train_op(config, loss, step):
     optimizer = optimization.AdamWeightDecayOptimizer(
-        learning_rate=optimization.learning_rate_schedule(
-            step, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"]),
-        weight_decay_rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-6,
-        exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"])
+      learning_rate=optimization.learning_rate_schedule(
+        step, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"]
+      ),
+      weight_decay_rate=0.01,
+      beta_1=0.9,
+      beta_2=0.999,
+      epsilon=1e-6,
+      exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
+    )
     variables = v1.trainable_variables()
     gradients, _ = tf.clip_by_global_norm(tf.gradients(loss, variables), clip_norm=1.0)
     update = optimizer.apply_gradients(zip(gradients, variables, strict=True), global_step=step)
@@ -287,21 +330,28 @@ def test_create_optimizer_without_warm_up():
 # ---- Files that other programs read -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split, values, name, text", [
+@pytest.mark.parametrize(
+  "split, values, name, text",
+  [
     ("test", {"prediction": [1.5, 0.25]}, "test_results.tsv", "1.5\n0.25\n"),
-    ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n")])
+    ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n"),
+  ],
+)
 def test_results_of_the_test_data(tmp_path, split, values, name, text):
   dataset = classification.DATASETS["sts-b" if "prediction" in values else "cola"]
   run_classifier.write_predictions(
-      classification.ClassificationTask("task", dataset), split,
-      {key: np.array(value, np.float32) for key, value in values.items()},
-      config.Trainer(do_predict=True, model_dir=str(tmp_path)))
+    classification.ClassificationTask("task", dataset),
+    split,
+    {key: np.array(value, np.float32) for key, value in values.items()},
+    config.Trainer(do_predict=True, model_dir=str(tmp_path)),
+  )
   assert (tmp_path / name).read_text() == text
 
 
 def test_results_of_the_evaluation():
   assert runner.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
-      "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n")
+    "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n"
+  )
 
 
 # ---- A whole program ----------------------------------------------------------------------------
@@ -320,7 +370,7 @@ def test_assignment_map(tmp_path, caplog):
   assert "holds none of the model's 1 variables (head, ...)" in caplog.text
 
 
-PROGRAM = '''
+PROGRAM = """
 import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -379,16 +429,24 @@ with tf.Session() as session:
   losses = [session.run([train_op, loss])[1] for _ in range(60)]
   print("step", session.run(tf.train.get_global_step()))
   print("learns", np.mean(losses[-5:]) < 0.5 * losses[0])
-'''
+"""
 
 
 def test_a_program_as_people_wrote_them(tmp_path):
   """Builds BERT with a head of its own under TF1 behaviour, loads, and trains."""
   folder = tiny.write_encoder(tmp_path)
   result = subprocess.run(
-      [sys.executable, "-c", PROGRAM, os.path.join(folder, "bert_config.json"),
-       os.path.join(folder, "bert_model.ckpt")], capture_output=True, text=True,
-      env=dict(os.environ, PYTHONPATH=tiny.ROOT, TF_CPP_MIN_LOG_LEVEL="3"))
+    [
+      sys.executable,
+      "-c",
+      PROGRAM,
+      os.path.join(folder, "bert_config.json"),
+      os.path.join(folder, "bert_model.ckpt"),
+    ],
+    capture_output=True,
+    text=True,
+    env=dict(os.environ, PYTHONPATH=tiny.ROOT, TF_CPP_MIN_LOG_LEVEL="3"),
+  )
   assert result.returncode == 0, result.stderr[-3000:]
   lines = result.stdout.splitlines()
   assert lines[-3:] == ["loaded True", "step 60", "learns True"]

@@ -22,8 +22,8 @@ def encode_for_bert(vocab_file, do_lower_case, init_checkpoint, text, length):
 def test_program(tmp_path):
   vocab_file = write_vocab(tmp_path, [*BERT_SYMBOLS, "cafe", "the", "##s"])
   line, ids, mask = encode_for_bert(
-      vocab_file, True, "gs://models/uncased_L-12_H-768_A-12/bert_model.ckpt",
-      "The Cafés".encode(), 8)
+    vocab_file, True, "gs://models/uncased_L-12_H-768_A-12/bert_model.ckpt", "The Cafés".encode(), 8
+  )
   assert line == "tokens: [CLS] the cafe ##s [SEP]"
   assert ids == [2, 6, 5, 7, 3, 0, 0, 0] and mask == [1, 1, 1, 1, 1, 0, 0, 0]
   vocab = tokenization.load_vocab(vocab_file)
@@ -38,12 +38,21 @@ def test_printable_text():
     tokenization.printable_text(1)
 
 
-@pytest.mark.parametrize(("folder", "is_lower"), [
-    ("uncased_L-24_H-1024_A-16", True), ("uncased_L-12_H-768_A-12", True),
-    ("multilingual_L-12_H-768_A-12", True), ("chinese_L-12_H-768_A-12", True),
-    ("wwm_uncased_L-24_H-1024_A-16", True), ("uncased_L-2_H-128_A-2", True),
-    ("cased_L-12_H-768_A-12", False), ("cased_L-24_H-1024_A-16", False),
-    ("multi_cased_L-12_H-768_A-12", False), ("wwm_cased_L-24_H-1024_A-16", False)])
+@pytest.mark.parametrize(
+  ("folder", "is_lower"),
+  [
+    ("uncased_L-24_H-1024_A-16", True),
+    ("uncased_L-12_H-768_A-12", True),
+    ("multilingual_L-12_H-768_A-12", True),
+    ("chinese_L-12_H-768_A-12", True),
+    ("wwm_uncased_L-24_H-1024_A-16", True),
+    ("uncased_L-2_H-128_A-2", True),
+    ("cased_L-12_H-768_A-12", False),
+    ("cased_L-24_H-1024_A-16", False),
+    ("multi_cased_L-12_H-768_A-12", False),
+    ("wwm_cased_L-24_H-1024_A-16", False),
+  ],
+)
 def test_case_of_the_released_folders(folder, is_lower):
   check = tokenization.validate_case_matches_checkpoint
   for path in (f"/models/{folder}/bert_model.ckpt", f"{folder}/bert_model.ckpt", folder):

@@ -19,33 +19,58 @@ v1 = tf.compat.v1
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
 HF_CONFIG = dict(
-    model_type="bert", vocab_size=31, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-    intermediate_size=12, hidden_act="gelu", hidden_dropout_prob=0.1,
-    attention_probs_dropout_prob=0.2, max_position_embeddings=10, type_vocab_size=2,
-    initializer_range=0.03, layer_norm_eps=1e-12, position_embedding_type="absolute",
-    transformers_version="4.8.2", architectures=["BertModel"])
+  model_type="bert",
+  vocab_size=31,
+  hidden_size=8,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+  intermediate_size=12,
+  hidden_act="gelu",
+  hidden_dropout_prob=0.1,
+  attention_probs_dropout_prob=0.2,
+  max_position_embeddings=10,
+  type_vocab_size=2,
+  initializer_range=0.03,
+  layer_norm_eps=1e-12,
+  position_embedding_type="absolute",
+  transformers_version="4.8.2",
+  architectures=["BertModel"],
+)
 HEADS = {
-    "cls.predictions.transform.dense.weight": (8, 8), "cls.predictions.transform.dense.bias": (8,),
-    "cls.predictions.transform.LayerNorm.weight": (8,),
-    "cls.predictions.transform.LayerNorm.bias": (8,), "cls.predictions.bias": (31,),
-    "cls.seq_relationship.weight": (2, 8), "cls.seq_relationship.bias": (2,)}
-OTHER_HEADS = {"classifier.weight": (5, 8), "classifier.bias": (5,),
-               "qa_outputs.weight": (2, 8), "qa_outputs.bias": (2,)}
+  "cls.predictions.transform.dense.weight": (8, 8),
+  "cls.predictions.transform.dense.bias": (8,),
+  "cls.predictions.transform.LayerNorm.weight": (8,),
+  "cls.predictions.transform.LayerNorm.bias": (8,),
+  "cls.predictions.bias": (31,),
+  "cls.seq_relationship.weight": (2, 8),
+  "cls.seq_relationship.bias": (2,),
+}
+OTHER_HEADS = {
+  "classifier.weight": (5, 8),
+  "classifier.bias": (5,),
+  "qa_outputs.weight": (2, 8),
+  "qa_outputs.bias": (2,),
+}
 
 
 def hf_shapes(prefix="", heads=None):
   """Names and shapes of a BERT of HF_CONFIG in Hugging Face's form, written out by hand."""
-  shapes = {"embeddings.word_embeddings.weight": (31, 8),
-            "embeddings.position_embeddings.weight": (10, 8),
-            "embeddings.token_type_embeddings.weight": (2, 8)}
+  shapes = {
+    "embeddings.word_embeddings.weight": (31, 8),
+    "embeddings.position_embeddings.weight": (10, 8),
+    "embeddings.token_type_embeddings.weight": (2, 8),
+  }
   norms = ["embeddings.LayerNorm"]
   linear = {"pooler.dense": (8, 8)}
   for i in range(2):
     layer = f"encoder.layer.{i}."
     norms += [layer + "attention.output.LayerNorm", layer + "output.LayerNorm"]
     linear |= {layer + f"attention.self.{name}": (8, 8) for name in ("query", "key", "value")}
-    linear |= {layer + "attention.output.dense": (8, 8), layer + "intermediate.dense": (12, 8),
-               layer + "output.dense": (8, 12)}
+    linear |= {
+      layer + "attention.output.dense": (8, 8),
+      layer + "intermediate.dense": (12, 8),
+      layer + "output.dense": (8, 12),
+    }
   for name in norms:
     shapes |= {name + ".weight": (8,), name + ".bias": (8,)}
   for name, shape in linear.items():
@@ -108,8 +133,12 @@ def golden_folder(folder):
 
 
 def run_script(*arguments):
-  return subprocess.run([sys.executable, os.path.join(ROOT, "convert_checkpoint.py"), *arguments],
-                        capture_output=True, text=True, check=False)
+  return subprocess.run(
+    [sys.executable, os.path.join(ROOT, "convert_checkpoint.py"), *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
 
 
 # ---- Whole conversions --------------------------------------------------------------------------
@@ -123,11 +152,16 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
   arguments = ("--direction=hf_to_tf", f"--input_dir={source}", f"--output_dir={target}")
   done = run_script(*arguments)
   assert done.returncode == 0, done.stderr
-  assert done.stdout == (f"{target}/bert_model.ckpt: {len(tensors)} tensors, 1,496 parameters "
-                         f"(encoder, pooler)\n")
+  assert done.stdout == (
+    f"{target}/bert_model.ckpt: {len(tensors)} tensors, 1,496 parameters (encoder, pooler)\n"
+  )
   assert sorted(os.listdir(target)) == [
-      "bert_config.json", "bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index",
-      "checkpoint", "vocab.txt"]
+    "bert_config.json",
+    "bert_model.ckpt.data-00000-of-00001",
+    "bert_model.ckpt.index",
+    "checkpoint",
+    "vocab.txt",
+  ]
 
   config = modeling.load_config(str(target / "bert_config.json"))
   wanted = {name: value for name, value in HF_CONFIG.items() if hasattr(config, name)}
@@ -140,16 +174,20 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
     variables = [(v.op.name, v.shape.as_list()) for v in v1.global_variables()]
   assert sorted(tf.train.list_variables(prefix)) == sorted(variables)
   arrays = read_tf(target)
-  np.testing.assert_array_equal(arrays["bert/encoder/layer_1/intermediate/dense/kernel"],
-                                tensors["encoder.layer.1.intermediate.dense.weight"].T)
-  np.testing.assert_array_equal(arrays["bert/embeddings/LayerNorm/gamma"],
-                                tensors["embeddings.LayerNorm.weight"])
+  np.testing.assert_array_equal(
+    arrays["bert/encoder/layer_1/intermediate/dense/kernel"],
+    tensors["encoder.layer.1.intermediate.dense.weight"].T,
+  )
+  np.testing.assert_array_equal(
+    arrays["bert/embeddings/LayerNorm/gamma"], tensors["embeddings.LayerNorm.weight"]
+  )
 
   again = run_script(*arguments)
   assert again.returncode == 1
   assert again.stderr.splitlines()[-1].startswith(
-      f"convert_checkpoint.py: error: {target}/bert_config.json: the file is there already; "
-      f"pass --overwrite")
+    f"convert_checkpoint.py: error: {target}/bert_config.json: the file is there already; "
+    f"pass --overwrite"
+  )
   assert "Traceback" not in again.stderr
 
 
@@ -161,10 +199,16 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads):
   cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), uncased=False)
   assert_same(read_hf(tmp_path / "back"), tensors)
   config = json.loads((tmp_path / "back" / "config.json").read_text())
-  assert {name: config.get(name) for name in HF_CONFIG
-          if name not in ("transformers_version", "architectures")}.items() <= HF_CONFIG.items()
-  classes = {None: "BertModel", "cls.predictions.bias": "BertForPreTraining",
-             "classifier.bias": "BertForSequenceClassification"}
+  assert {
+    name: config.get(name)
+    for name in HF_CONFIG
+    if name not in ("transformers_version", "architectures")
+  }.items() <= HF_CONFIG.items()
+  classes = {
+    None: "BertModel",
+    "cls.predictions.bias": "BertForPreTraining",
+    "classifier.bias": "BertForSequenceClassification",
+  }
   assert config["architectures"] == [classes[next((n for n in classes if n in tensors), None)]]
   assert len(config.get("id2label", [])) == (5 if heads is OTHER_HEADS else 0)
   tokenizer = json.loads((tmp_path / "back" / "tokenizer_config.json").read_text())
@@ -181,18 +225,22 @@ def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
   assert "cls.predictions.transform.dense.weight" in names and len(names) == len(weights)
   cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"))
   assert_same(read_tf(tmp_path / "back"), weights)
-  before, after = (json.loads((tmp_path / name / "bert_config.json").read_text())
-                   for name in ("tf", "back"))
+  before, after = (
+    json.loads((tmp_path / name / "bert_config.json").read_text()) for name in ("tf", "back")
+  )
   assert after == before
 
   with tf.Graph().as_default(), v1.Session() as session:
     model = modeling.BertModel(
-        modeling.load_config(str(tmp_path / "back" / "bert_config.json")), False,
-        *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")))
+      modeling.load_config(str(tmp_path / "back" / "bert_config.json")),
+      False,
+      *(tf.constant(data["in:" + n]) for n in ("input_ids", "input_mask", "segment_ids")),
+    )
     v1.train.init_from_checkpoint(str(tmp_path / "back"), {"bert/": "bert/"})
     session.run(v1.global_variables_initializer())
-    np.testing.assert_allclose(session.run(model.get_sequence_output()),
-                               data["out:sequence_output"], atol=2e-5, rtol=0)
+    np.testing.assert_allclose(
+      session.run(model.get_sequence_output()), data["out:sequence_output"], atol=2e-5, rtol=0
+    )
 
 
 def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
@@ -205,14 +253,22 @@ def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
   np.testing.assert_array_equal(tensors["classifier.weight"], tuned["output_weights"])
   assert "bert.pooler.dense.weight" in tensors
   assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"] == {
-      "0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}
+    "0": "LABEL_0",
+    "1": "LABEL_1",
+    "2": "LABEL_2",
+  }
 
 
 def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
-  tensors = draw({name: shape for name, shape in hf_shapes("bert.", HEADS).items()
-                  if "pooler" not in name})
-  stored = {name.replace("LayerNorm.weight", "LayerNorm.gamma")
-            .replace("LayerNorm.bias", "LayerNorm.beta"): array for name, array in tensors.items()}
+  tensors = draw(
+    {name: shape for name, shape in hf_shapes("bert.", HEADS).items() if "pooler" not in name}
+  )
+  stored = {
+    name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+      "LayerNorm.bias", "LayerNorm.beta"
+    ): array
+    for name, array in tensors.items()
+  }
   stored["cls.predictions.decoder.weight"] = stored["bert.embeddings.word_embeddings.weight"]
   stored["cls.predictions.decoder.bias"] = stored.pop("cls.predictions.bias")
   stored["bert.embeddings.position_ids"] = np.arange(10)[None]
@@ -220,9 +276,11 @@ def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
   os.remove(os.path.join(folder, "model.safetensors"))
   weight_map = {}
   for shard, dtype in enumerate([np.float16, ml_dtypes.bfloat16]):
-    part = {name: array.astype(dtype) if array.dtype == np.float32 else array
-            for i, (name, array) in enumerate(stored.items())
-            if (i % 2 if "word_embeddings" not in name and "decoder.w" not in name else 0) == shard}
+    part = {
+      name: array.astype(dtype) if array.dtype == np.float32 else array
+      for i, (name, array) in enumerate(stored.items())
+      if (i % 2 if "word_embeddings" not in name and "decoder.w" not in name else 0) == shard
+    }
     file = f"model-0000{shard + 1}-of-00002.safetensors"
     safetensors.numpy.save_file(part, os.path.join(folder, file))
     weight_map |= dict.fromkeys(part, file)
@@ -236,21 +294,31 @@ def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
   assert len(arrays) == len(tensors)
   assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
   name = "bert.embeddings.word_embeddings.weight"
-  np.testing.assert_array_equal(arrays["bert/embeddings/word_embeddings"],
-                                tensors[name].astype(np.float16).astype(np.float32))
-  np.testing.assert_allclose(arrays["cls/predictions/output_bias"],
-                             tensors["cls.predictions.bias"], rtol=0.01)
-  np.testing.assert_allclose(arrays["bert/embeddings/LayerNorm/beta"],
-                             tensors["bert.embeddings.LayerNorm.bias"], rtol=0.01)
+  np.testing.assert_array_equal(
+    arrays["bert/embeddings/word_embeddings"], tensors[name].astype(np.float16).astype(np.float32)
+  )
+  np.testing.assert_allclose(
+    arrays["cls/predictions/output_bias"], tensors["cls.predictions.bias"], rtol=0.01
+  )
+  np.testing.assert_allclose(
+    arrays["bert/embeddings/LayerNorm/beta"], tensors["bert.embeddings.LayerNorm.bias"], rtol=0.01
+  )
   os.remove(os.path.join(folder, "model-00002-of-00002.safetensors"))
   with pytest.raises(UserError, match="00002-of-00002.safetensors: no such file, but .*index.json"):
     cc.hf_to_tf(folder, str(tmp_path / "tf"), overwrite=True)
 
 
-@pytest.mark.parametrize("theirs,ours,back", [
-    ("gelu", "gelu_erf", "gelu"), ("gelu_new", "gelu", "gelu_new"), ("relu", "relu", "relu"),
-    ("gelu_pytorch_tanh", "gelu", "gelu_new"), ("gelu_fast", "gelu", "gelu_new"),
-    ("tanh", "tanh", "tanh")])
+@pytest.mark.parametrize(
+  "theirs,ours,back",
+  [
+    ("gelu", "gelu_erf", "gelu"),
+    ("gelu_new", "gelu", "gelu_new"),
+    ("relu", "relu", "relu"),
+    ("gelu_pytorch_tanh", "gelu", "gelu_new"),
+    ("gelu_fast", "gelu", "gelu_new"),
+    ("tanh", "tanh", "tanh"),
+  ],
+)
 def test_activations(tmp_path, theirs, ours, back):
   path = tmp_path / "config.json"
   path.write_text(json.dumps({"model_type": "bert", "hidden_act": theirs}))
@@ -267,10 +335,16 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
   cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), weights)
   assert sorted(os.listdir(tmp_path / "slim")) == [
-      "bert_config.json", "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index",
-      "vocab.txt"]
-  assert f"{len(weights)} variables, {2 * len(weights) + 1} dropped; 0.1 MB before, 0.0 MB after" \
-      in capsys.readouterr().out
+    "bert_config.json",
+    "checkpoint",
+    "model.ckpt.data-00000-of-00001",
+    "model.ckpt.index",
+    "vocab.txt",
+  ]
+  assert (
+    f"{len(weights)} variables, {2 * len(weights) + 1} dropped; 0.1 MB before, 0.0 MB after"
+    in capsys.readouterr().out
+  )
   with pytest.raises(UserError, match="bert_config.json: the file is there already"):
     cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   with pytest.raises(UserError, match="bert_config.json is read by this command"):
@@ -279,13 +353,20 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
 
 
 def test_strip_knows_other_optimizers_and_any_model(tmp_path):
-  kept = {"model/encoder/layer_0/rel_attn/q/kernel": np.ones([4, 2, 2], np.float32),
-          "adam_model/Adam_x": np.ones([2], np.float32),
-          "half": np.ones([2], ml_dtypes.bfloat16), "count": np.int64(3)}
-  dropped = {f"model/encoder/layer_0/rel_attn/q/kernel/{slot}": np.ones([4, 2, 2], np.float32)
-             for slot in ("Adam", "Adam_1", "adam_m", "adam_v")}
-  dropped |= {name: np.float32(1) for name in (
-      "beta1_power", "beta2_power", "training/beta1_power_1", "beta2_power_1")}
+  kept = {
+    "model/encoder/layer_0/rel_attn/q/kernel": np.ones([4, 2, 2], np.float32),
+    "adam_model/Adam_x": np.ones([2], np.float32),
+    "half": np.ones([2], ml_dtypes.bfloat16),
+    "count": np.int64(3),
+  }
+  dropped = {
+    f"model/encoder/layer_0/rel_attn/q/kernel/{slot}": np.ones([4, 2, 2], np.float32)
+    for slot in ("Adam", "Adam_1", "adam_m", "adam_v")
+  }
+  dropped |= {
+    name: np.float32(1)
+    for name in ("beta1_power", "beta2_power", "training/beta1_power_1", "beta2_power_1")
+  }
   prefix = write_tf(tmp_path / "model.ckpt-3", kept | dropped)
   cc.strip(str(tmp_path), str(tmp_path / "slim"), checkpoint=prefix + ".index")
   assert_same(read_tf(tmp_path / "slim"), kept)
@@ -298,28 +379,51 @@ def without(tensors, *names):
   return {name: array for name, array in tensors.items() if name not in names}
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda t: t | {"encoder.layer.0.adapter.weight": np.ones(2, np.float32)},
-     r"model.safetensors: no place for the tensor encoder.layer.0.adapter.weight; is .*config"),
-    (lambda t: t | {"bert.encoder.layer.2.output.dense.bias": np.ones(8, np.float32)},
-     r"no place for the tensor bert.encoder.layer.2.output.dense.bias"),
-    (lambda t: without(t, "encoder.layer.1.output.dense.weight"),
-     r"no tensor encoder.layer.1.output.dense.weight"),
+@pytest.mark.parametrize(
+  "change,message",
+  [
+    (
+      lambda t: t | {"encoder.layer.0.adapter.weight": np.ones(2, np.float32)},
+      r"model.safetensors: no place for the tensor encoder.layer.0.adapter.weight; is .*config",
+    ),
+    (
+      lambda t: t | {"bert.encoder.layer.2.output.dense.bias": np.ones(8, np.float32)},
+      r"no place for the tensor bert.encoder.layer.2.output.dense.bias",
+    ),
+    (
+      lambda t: without(t, "encoder.layer.1.output.dense.weight"),
+      r"no tensor encoder.layer.1.output.dense.weight",
+    ),
     (lambda t: without(t, "pooler.dense.bias"), r"no tensor pooler.dense.bias"),
-    (lambda t: t | {"embeddings.word_embeddings.weight": np.ones([30, 8], np.float32)},
-     r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json asks for \[31,"),
-    (lambda t: t | {"encoder.layer.0.intermediate.dense.weight": np.ones([8, 12], np.float32)},
-     r"intermediate.dense.weight has the shape \[8, 12\], .* asks for \[12, 8\]"),
-    (lambda t: t | {"classifier.weight": np.ones([3, 8], np.float32),
-                    "classifier.bias": np.ones([4], np.float32)},
-     r"classifier.bias has the shape \[4\], .* asks for \[3\]"),
-    (lambda t: t | {"bert.pooler.dense.bias": np.ones(8, np.float32)},
-     r"names of the same tensor"),
-    (lambda t: t | {"embeddings.LayerNorm.bias": np.ones(8, np.int8)},
-     r"embeddings.LayerNorm.bias is of type I8; only F32, F16 and BF16"),
-    (lambda t: t | {"cls.predictions.decoder.weight": np.ones([31, 8], np.float32)},
-     r"cls.predictions.decoder.weight differs from embeddings.word_embeddings.weight"),
-])
+    (
+      lambda t: t | {"embeddings.word_embeddings.weight": np.ones([30, 8], np.float32)},
+      r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json asks for \[31,",
+    ),
+    (
+      lambda t: t | {"encoder.layer.0.intermediate.dense.weight": np.ones([8, 12], np.float32)},
+      r"intermediate.dense.weight has the shape \[8, 12\], .* asks for \[12, 8\]",
+    ),
+    (
+      lambda t: (
+        t
+        | {
+          "classifier.weight": np.ones([3, 8], np.float32),
+          "classifier.bias": np.ones([4], np.float32),
+        }
+      ),
+      r"classifier.bias has the shape \[4\], .* asks for \[3\]",
+    ),
+    (lambda t: t | {"bert.pooler.dense.bias": np.ones(8, np.float32)}, r"names of the same tensor"),
+    (
+      lambda t: t | {"embeddings.LayerNorm.bias": np.ones(8, np.int8)},
+      r"embeddings.LayerNorm.bias is of type I8; only F32, F16 and BF16",
+    ),
+    (
+      lambda t: t | {"cls.predictions.decoder.weight": np.ones([31, 8], np.float32)},
+      r"cls.predictions.decoder.weight differs from embeddings.word_embeddings.weight",
+    ),
+  ],
+)
 def test_tensors_that_do_not_fit(tmp_path, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())))
   with pytest.raises(UserError, match=message):
@@ -327,14 +431,17 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
   assert not (tmp_path / "tf").exists()
 
 
-@pytest.mark.parametrize("change,message", [
+@pytest.mark.parametrize(
+  "change,message",
+  [
     ({"model_type": "roberta"}, "config.json: model_type is 'roberta'; only bert"),
     ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05; the model cannot be represented"),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
     ({"hidden_act": "silu"}, "hidden_act 'silu' cannot be represented here; known are gelu, "),
     ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
-])
+  ],
+)
 def test_configurations_that_cannot_be_represented(tmp_path, change, message):
   folder = write_hf(tmp_path, draw(hf_shapes()), HF_CONFIG | change)
   with pytest.raises(UserError, match=message):
@@ -417,19 +524,27 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path):
 
   theirs = transformers.BertModel.from_pretrained(folder).eval()
   with torch.no_grad():
-    out = theirs(input_ids=torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(),
-                 token_type_ids=torch.tensor(segments).long(), output_hidden_states=True)
+    out = theirs(
+      input_ids=torch.tensor(ids).long(),
+      attention_mask=torch.tensor(mask).long(),
+      token_type_ids=torch.tensor(segments).long(),
+      output_hidden_states=True,
+    )
   expected = [*(state.numpy() for state in out.hidden_states), out.pooler_output.numpy()]
   with tf.Graph().as_default(), v1.Session() as session:
-    model = modeling.BertModel(config, False, tf.constant(ids), tf.constant(mask),
-                               tf.constant(segments))
+    model = modeling.BertModel(
+      config, False, tf.constant(ids), tf.constant(mask), tf.constant(segments)
+    )
     v1.train.init_from_checkpoint(str(tmp_path), {"bert/": "bert/"})
     session.run(v1.global_variables_initializer())
-    actual = session.run([model.get_embedding_output(), *model.get_all_encoder_layers(),
-                          model.get_pooled_output()])
+    actual = session.run(
+      [model.get_embedding_output(), *model.get_all_encoder_layers(), model.get_pooled_output()]
+    )
   differences = [float(np.abs(a - b).max()) for a, b in zip(actual, expected, strict=True)]
-  print("Largest difference of embeddings, layers, pooler:",
-        " ".join(f"{difference:.2e}" for difference in differences))
+  print(
+    "Largest difference of embeddings, layers, pooler:",
+    " ".join(f"{difference:.2e}" for difference in differences),
+  )
   assert max(differences) < 1e-4
 
   # And the way back is a model that the library loads, with the same numbers.

@@ -31,8 +31,10 @@ from training import conversion, hf_tokenizer, model_folder
 
 CLASSIFIER = {name: shape for name, shape in OTHER_HEADS.items() if name.startswith("classifier")}
 LABELS = ["bad", "poor", "fair", "good", "great"]
-ID2LABEL = {"id2label": {str(i): label for i, label in enumerate(LABELS)},
-            "label2id": {label: i for i, label in enumerate(LABELS)}}
+ID2LABEL = {
+  "id2label": {str(i): label for i, label in enumerate(LABELS)},
+  "label2id": {label: i for i, label in enumerate(LABELS)},
+}
 TOKENS = [f"piece{i}" for i in range(31)]  # of write_hf
 SETTINGS = {"uncased": False, "strip_accents": False, "tokenize_chinese_chars": False}
 TOKENIZER_CONFIG = {"do_lower_case": False, "strip_accents": False, "tokenize_chinese_chars": False}
@@ -48,14 +50,28 @@ def read(path):
 
 def tokenizer_json(tokens, added=(), **changes):
   """The file that the tokenizers library writes for a BERT, without what nobody reads."""
-  return {"version": "1.0", "added_tokens": [
-      {"id": i, "content": token, "special": True, "normalized": False} for i, token in added],
-      "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": False,
-                     "strip_accents": False, "lowercase": False},
-      "pre_tokenizer": {"type": "BertPreTokenizer"},
-      "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                "max_input_chars_per_word": 100,
-                "vocab": {token: i for i, token in enumerate(tokens)}} | changes}
+  return {
+    "version": "1.0",
+    "added_tokens": [
+      {"id": i, "content": token, "special": True, "normalized": False} for i, token in added
+    ],
+    "normalizer": {
+      "type": "BertNormalizer",
+      "clean_text": True,
+      "handle_chinese_chars": False,
+      "strip_accents": False,
+      "lowercase": False,
+    },
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "model": {
+      "type": "WordPiece",
+      "unk_token": "[UNK]",
+      "continuing_subword_prefix": "##",
+      "max_input_chars_per_word": 100,
+      "vocab": {token: i for i, token in enumerate(tokens)},
+    }
+    | changes,
+  }
 
 
 def to_tf(tmp_path, tensors=None, config=None, name="tf", **options):
@@ -73,16 +89,28 @@ def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
   tensors = draw(hf_shapes())
   write_hf(tmp_path / "hf", tensors)
   (tmp_path / "hf" / "vocab.txt").unlink()
-  tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "é", "##ß", "中", "\u2028",
-            *map(str, range(20))]
+  tokens = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "é",
+    "##ß",
+    "中",
+    "\u2028",
+    *map(str, range(20)),
+  ]
   added = [(0, "[PAD]"), (29, "[NEW]"), (30, "[OTHER]"), (31, "[NO ROW]")]
   write(tmp_path / "hf" / "tokenizer.json", tokenizer_json(tokens, added))
   folder = to_tf(tmp_path)
   vocab = (folder / "vocab.txt").read_bytes().decode()
   assert vocab == "".join(f"{token}\n" for token in [*tokens, "[NEW]", "[OTHER]"])
   assert model_folder.read_settings(str(folder)) == SETTINGS
-  assert ("model_settings.json: uncased False, strip_accents False, tokenize_chinese_chars False"
-          in capsys.readouterr().out)
+  assert (
+    "model_settings.json: uncased False, strip_accents False, tokenize_chinese_chars False"
+    in capsys.readouterr().out
+  )
 
   cc.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert TOKENIZER_CONFIG.items() <= read(tmp_path / "back" / "tokenizer_config.json").items()
@@ -90,15 +118,21 @@ def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
   assert_same(read_hf(tmp_path / "back"), tensors)
 
 
-@pytest.mark.parametrize("model, message", [
+@pytest.mark.parametrize(
+  "model, message",
+  [
     ({"type": "BPE", "vocab": {"a": 0}, "merges": []}, "a model of type BPE.* only WordPiece"),
     ({"type": "Unigram", "vocab": [["a", 0.5]]}, "a model of type Unigram"),
     (None, "a model of type None"),
-    ({"type": "WordPiece", "continuing_subword_prefix": "@@", "vocab": {}},
-     "a model of type WordPiece, prefix '@@'"),
+    (
+      {"type": "WordPiece", "continuing_subword_prefix": "@@", "vocab": {}},
+      "a model of type WordPiece, prefix '@@'",
+    ),
     ({"type": "WordPiece", "vocab": {"a": 0, "b": 2}}, "no token has the id 1, but the ids go up "),
     ({"type": "WordPiece", "vocab": {"a": 1, "b": 1}}, "no token has the id 0"),
-    ({"type": "WordPiece", "vocab": {"a": 0, "b\nc": 1}}, r"the token 'b\\nc' cannot be a line")])
+    ({"type": "WordPiece", "vocab": {"a": 0, "b\nc": 1}}, r"the token 'b\\nc' cannot be a line"),
+  ],
+)
 def test_vocabularies_that_are_refused(tmp_path, model, message):
   write_hf(tmp_path / "hf", draw(hf_shapes()))
   (tmp_path / "hf" / "vocab.txt").unlink()
@@ -114,52 +148,69 @@ def test_added_tokens_follow_vocab_txt(tmp_path):
   vocab.write_text("\r\n".join(TOKENS[:29]))
   assert hf_tokenizer.vocab_lines(str(tmp_path / "hf"), 31) == vocab.read_bytes()
   write(new, {"[A]": 29})
-  write(tmp_path / "hf" / "tokenizer_config.json", {"added_tokens_decoder": {
-      "0": {"content": "[PAD]0"}, "30": {"content": "[B]"}}})
+  write(
+    tmp_path / "hf" / "tokenizer_config.json",
+    {"added_tokens_decoder": {"0": {"content": "[PAD]0"}, "30": {"content": "[B]"}}},
+  )
   assert (to_tf(tmp_path) / "vocab.txt").read_bytes() == vocab.read_bytes() + b"\n[A]\n[B]\n"
   new.unlink()
   with pytest.raises(UserError, match="vocab.txt: no token has the id 29"):
     to_tf(tmp_path, overwrite=True)
 
 
-@pytest.mark.parametrize("config, normalizer, expected", [
+@pytest.mark.parametrize(
+  "config, normalizer, expected",
+  [
     (TOKENIZER_CONFIG, None, SETTINGS),
     ({"do_lower_case": True}, None, {"uncased": True}),
     ({"do_lower_case": False, "strip_accents": None}, None, {"uncased": False}),
-    ({}, {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True},
-     {"uncased": True, "tokenize_chinese_chars": True}),
-    ({"do_lower_case": True, "strip_accents": None},  # it comes before tokenizer.json
-     {"lowercase": False, "strip_accents": True, "handle_chinese_chars": False},
-     {"uncased": True, "tokenize_chinese_chars": False}),
-    ({}, None, {})])
+    (
+      {},
+      {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True},
+      {"uncased": True, "tokenize_chinese_chars": True},
+    ),
+    (
+      {"do_lower_case": True, "strip_accents": None},  # it comes before tokenizer.json
+      {"lowercase": False, "strip_accents": True, "handle_chinese_chars": False},
+      {"uncased": True, "tokenize_chinese_chars": False},
+    ),
+    ({}, None, {}),
+  ],
+)
 def test_tokenizer_settings(tmp_path, config, normalizer, expected):
   write(tmp_path / "tokenizer_config.json", config)
   if normalizer is not None:
     write(tmp_path / "tokenizer.json", {"normalizer": {"type": "BertNormalizer", **normalizer}})
   assert hf_tokenizer.read_settings(str(tmp_path)) == expected
   assert hf_tokenizer.to_config(expected) == {
-      {"uncased": "do_lower_case"}.get(name, name): value for name, value in expected.items()}
+    {"uncased": "do_lower_case"}.get(name, name): value for name, value in expected.items()
+  }
 
 
 def test_tokenizers_that_split_otherwise(tmp_path):
   assert hf_tokenizer.deviations(str(tmp_path)) == []
   write(tmp_path / "tokenizer.json", tokenizer_json([]))
   assert hf_tokenizer.deviations(str(tmp_path)) == []
-  write(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer",
-                                             "do_basic_tokenize": False})
+  write(
+    tmp_path / "tokenizer_config.json",
+    {"tokenizer_class": "BertJapaneseTokenizer", "do_basic_tokenize": False},
+  )
   write(tmp_path / "tokenizer.json", {"normalizer": {"type": "Lowercase"}, "pre_tokenizer": None})
   assert hf_tokenizer.deviations(str(tmp_path)) == [
-      "tokenizer_class is BertJapaneseTokenizer", "do_basic_tokenize is false",
-      "the normalizer of tokenizer.json is Lowercase, not BertNormalizer",
-      "the pre_tokenizer of tokenizer.json is None, not BertPreTokenizer"]
+    "tokenizer_class is BertJapaneseTokenizer",
+    "do_basic_tokenize is false",
+    "the normalizer of tokenizer.json is Lowercase, not BertNormalizer",
+    "the pre_tokenizer of tokenizer.json is None, not BertPreTokenizer",
+  ]
 
 
 def test_an_uncased_flag_that_contradicts_the_folder(tmp_path):
   write_hf(tmp_path / "hf", draw(hf_shapes()))
   write(tmp_path / "hf" / "tokenizer_config.json", TOKENIZER_CONFIG)
   folder = to_tf(tmp_path)
-  convert = lambda *more: run_script("--direction=tf_to_hf", f"--input_dir={folder}",
-                                     f"--output_dir={tmp_path / 'back'}", *more)
+  convert = lambda *more: run_script(
+    "--direction=tf_to_hf", f"--input_dir={folder}", f"--output_dir={tmp_path / 'back'}", *more
+  )
   refused = convert("--uncased")
   assert refused.returncode == 1 and "Traceback" not in refused.stderr
   assert "error: --uncased=True, but the settings of " in refused.stderr
@@ -173,23 +224,29 @@ def test_an_uncased_flag_that_contradicts_the_folder(tmp_path):
 
 @pytest.mark.parametrize("more", [{}, {"architectures": ["BertForMaskedLM"]}])
 def test_folders_without_model_type(tmp_path, more):
-  config = {name: value for name, value in HF_CONFIG.items()
-            if name not in ("model_type", "architectures")} | more
+  config = {
+    name: value for name, value in HF_CONFIG.items() if name not in ("model_type", "architectures")
+  } | more
   folder = to_tf(tmp_path, draw(hf_shapes()), config)
   assert modeling.load_config(str(folder / "bert_config.json")).hidden_act == "gelu_erf"
 
 
 def test_funnel_folder_without_model_type(tmp_path):
-  config = {name: value for name, value in test_convert_funnel.HF_CONFIG.items()
-            if name != "model_type"}
+  config = {
+    name: value for name, value in test_convert_funnel.HF_CONFIG.items() if name != "model_type"
+  }
   folder = to_tf(tmp_path, draw(test_convert_funnel.hf_shapes()), config)
   assert (folder / "net_config.json").exists()
 
 
-@pytest.mark.parametrize("config, message", [
+@pytest.mark.parametrize(
+  "config, message",
+  [
     ({"architectures": ["RobertaModel"], "hidden_size": 8}, "model_type is 'RobertaModel'; only "),
-    ({"dim": 8}, "model_type is missing; add \"model_type\": \"bert\" or \"model_type\": \"fun"),
-    ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is ")])
+    ({"dim": 8}, 'model_type is missing; add "model_type": "bert" or "model_type": "fun'),
+    ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is "),
+  ],
+)
 def test_other_models_without_model_type(tmp_path, config, message):
   with pytest.raises(UserError, match=message):
     to_tf(tmp_path, draw(hf_shapes()), config)
@@ -229,8 +286,10 @@ def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
   tensors = draw(hf_shapes("bert.", HEADS))
   write_hf(tmp_path / "hf", tensors)
   os.remove(tmp_path / "hf" / "model.safetensors")
-  torch.save({name: torch.from_numpy(array) for name, array in tensors.items()},
-             tmp_path / "hf" / "pytorch_model.bin")
+  torch.save(
+    {name: torch.from_numpy(array) for name, array in tensors.items()},
+    tmp_path / "hf" / "pytorch_model.bin",
+  )
   with pytest.raises(UserError) as caught:
     to_tf(tmp_path)
   monkeypatch.chdir(tmp_path / "hf")
@@ -252,29 +311,41 @@ def test_labels_there_and_back(tmp_path):
   cc.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
   write(folder / "labels.json", {"label_list": LABELS[:2]})
-  with pytest.raises(UserError, match="model.ckpt: the labels are bad, poor, but the classifier "
-                     "has 5"):
+  with pytest.raises(
+    UserError, match="model.ckpt: the labels are bad, poor, but the classifier has 5"
+  ):
     cc.tf_to_hf(str(folder), str(tmp_path / "again"))
 
 
 def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
   """Its tensors have the names of a classifier of sequences."""
-  folder = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)),
-                 HF_CONFIG | ID2LABEL | {"architectures": ["BertForTokenClassification"]})
+  folder = to_tf(
+    tmp_path,
+    draw(hf_shapes("bert.", CLASSIFIER)),
+    HF_CONFIG | ID2LABEL | {"architectures": ["BertForTokenClassification"]},
+  )
   assert "output_weights" not in read_tf(folder)
   assert not (folder / "labels.json").exists()
   assert "Left out: the classifier, which labels tokens" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("labels, expected", [
-    ({}, None), ({"0": "LABEL_0", "1": "LABEL_1"}, None), (None, None),
-    ({"1": "b", "0": "a"}, ["a", "b"]), ({"0": 0, "1": 1}, ["0", "1"])])
+@pytest.mark.parametrize(
+  "labels, expected",
+  [
+    ({}, None),
+    ({"0": "LABEL_0", "1": "LABEL_1"}, None),
+    (None, None),
+    ({"1": "b", "0": "a"}, ["a", "b"]),
+    ({"0": 0, "1": 1}, ["0", "1"]),
+  ],
+)
 def test_names_of_labels(labels, expected):
   assert conversion.label_list({"id2label": labels}, 2, "config.json") == expected
 
 
-@pytest.mark.parametrize("labels", [{"0": "a"}, {"0": "a", "2": "b"}, {"0": "a", "1": "a"},
-                                    {"0": "a", "1": "b", "2": "c"}])
+@pytest.mark.parametrize(
+  "labels", [{"0": "a"}, {"0": "a", "2": "b"}, {"0": "a", "1": "a"}, {"0": "a", "1": "b", "2": "c"}]
+)
 def test_labels_that_do_not_fit_the_classifier(labels):
   with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
     conversion.label_list({"id2label": labels}, 2, "config.json")
@@ -337,8 +408,10 @@ def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
 def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):
   run, _, best, settings = trained
   cc.strip(str(run), str(tmp_path / "core"), core_only=True)
-  assert_same(read_tf(tmp_path / "core"),
-              {name: array for name, array in best.items() if name.startswith("bert/")})
+  assert_same(
+    read_tf(tmp_path / "core"),
+    {name: array for name, array in best.items() if name.startswith("bert/")},
+  )
   assert not (tmp_path / "core" / "labels.json").exists()
   assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS
 
@@ -347,21 +420,24 @@ def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp
   run, weights, best, _ = trained
   cc.tf_to_hf(str(run), str(tmp_path / "hf_best"))
   assert f"Converted checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
-  np.testing.assert_array_equal(read_hf(tmp_path / "hf_best")["classifier.weight"],
-                                best["output_weights"])
+  np.testing.assert_array_equal(
+    read_hf(tmp_path / "hf_best")["classifier.weight"], best["output_weights"]
+  )
   assert ID2LABEL.items() <= read(tmp_path / "hf_best" / "config.json").items()
   assert TOKENIZER_CONFIG.items() <= read(tmp_path / "hf_best/tokenizer_config.json").items()
   cc.tf_to_hf(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
-  np.testing.assert_array_equal(read_hf(tmp_path / "newest")["classifier.weight"],
-                                weights["output_weights"])
+  np.testing.assert_array_equal(
+    read_hf(tmp_path / "newest")["classifier.weight"], weights["output_weights"]
+  )
 
 
 def test_labels_are_those_of_the_checkpoints_folder(trained, tmp_path):
   """The encoder's folder has the vocabulary; its tokenizer's settings count, its labels not."""
   run, *_ = trained
   encoder = to_tf(tmp_path, draw(hf_shapes()), name="encoder")
-  model_folder.write_settings(str(encoder), {"label_list": LABELS[::-1], "uncased": True,
-                                             "strip_accents": False})
+  model_folder.write_settings(
+    str(encoder), {"label_list": LABELS[::-1], "uncased": True, "strip_accents": False}
+  )
   cc.tf_to_hf(str(encoder), str(tmp_path / "a"), checkpoint=str(run / "best"))
   assert ID2LABEL.items() <= read(tmp_path / "a" / "config.json").items()
   assert read(tmp_path / "a" / "tokenizer_config.json")["do_lower_case"] is False
@@ -397,15 +473,20 @@ def test_padded_table_there_and_back(tmp_path, rows):
 def test_padded_table_of_a_funnel(tmp_path):
   tensors = draw(test_convert_funnel.hf_shapes())
   tensors["embeddings.word_embeddings.weight"] = pad(
-      tensors["embeddings.word_embeddings.weight"], 64)
+    tensors["embeddings.word_embeddings.weight"], 64
+  )
   folder = to_tf(tmp_path, tensors, test_convert_funnel.HF_CONFIG)
   assert read(folder / "net_config.json")["vocab_size"] == 64
 
 
-@pytest.mark.parametrize("module, theirs, ours", [
+@pytest.mark.parametrize(
+  "module, theirs, ours",
+  [
     (test_convert_checkpoint, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
     (test_convert_funnel, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
-    (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"})])
+    (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
+  ],
+)
 def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
   """Nothing of the size of the configuration is built, in either direction."""
   tensors = draw(module.hf_shapes())
@@ -420,15 +501,26 @@ def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
     cc.tf_to_hf(str(folder), str(tmp_path / "back"))
 
 
-@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors",
-                                   "..\\x.safetensors", "..", "vocab.txt", ""])
+@pytest.mark.parametrize(
+  "shard",
+  [
+    "../x.safetensors",
+    "/etc/x.safetensors",
+    "a/b.safetensors",
+    "..\\x.safetensors",
+    "..",
+    "vocab.txt",
+    "",
+  ],
+)
 def test_shards_elsewhere_are_not_read(tmp_path, shard):
   tensors = draw(hf_shapes())
   folder = write_hf(tmp_path / "hf", tensors)
   safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
   os.remove(os.path.join(folder, "model.safetensors"))
-  write(tmp_path / "hf" / "model.safetensors.index.json",
-        {"weight_map": dict.fromkeys(tensors, shard)})
+  write(
+    tmp_path / "hf" / "model.safetensors.index.json", {"weight_map": dict.fromkeys(tensors, shard)}
+  )
   with pytest.raises(UserError, match="index.json: .* is not the name of a safetensors file in th"):
     to_tf(tmp_path)
   write(tmp_path / "hf" / "model.safetensors.index.json", {"weight_map": [shard]})
@@ -440,21 +532,54 @@ def test_shards_elsewhere_are_not_read(tmp_path, shard):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [
-    {"do_lower_case": True}, {"do_lower_case": False}, {"strip_accents": False},
-    {"do_lower_case": False, "strip_accents": True}, {"tokenize_chinese_chars": False}])
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"do_lower_case": True},
+    {"do_lower_case": False},
+    {"strip_accents": False},
+    {"do_lower_case": False, "strip_accents": True},
+    {"tokenize_chinese_chars": False},
+  ],
+)
 def test_a_folder_of_the_library_there_and_back(tmp_path, options):
   """Weights, labels, vocabulary and tokenizer settings of a classifier with two added tokens."""
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
-  words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "été", "ete", "É", "e", "##t", "##é",
-           "##e", "中", "中国", "##国", "国", "Mary", "mary"]
+  words = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "été",
+    "ete",
+    "É",
+    "e",
+    "##t",
+    "##é",
+    "##e",
+    "中",
+    "中国",
+    "##国",
+    "国",
+    "Mary",
+    "mary",
+  ]
   (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
   tokenizer = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), **options)
   tokenizer.add_tokens(["[A]", "[B]"], special_tokens=True)
-  model = transformers.BertForSequenceClassification(transformers.BertConfig(
-      vocab_size=len(words) + 2, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
-      intermediate_size=12, max_position_embeddings=16, **ID2LABEL))
+  model = transformers.BertForSequenceClassification(
+    transformers.BertConfig(
+      vocab_size=len(words) + 2,
+      hidden_size=8,
+      num_hidden_layers=2,
+      num_attention_heads=2,
+      intermediate_size=12,
+      max_position_embeddings=16,
+      **ID2LABEL,
+    )
+  )
   model.save_pretrained(tmp_path / "hf")
   tokenizer.save_pretrained(tmp_path / "hf")
   folder = to_tf(tmp_path)

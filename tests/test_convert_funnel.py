@@ -25,37 +25,77 @@ from models import funnel_heads
 
 v1 = tf.compat.v1
 HF_CONFIG = dict(  # parameter layers 0 and 1, then 2 (applied twice), then the decoder's 3
-    model_type="funnel", vocab_size=31, block_sizes=[2, 1], block_repeats=[1, 2],
-    num_decoder_layers=1, d_model=8, n_head=3, d_head=4, d_inner=10, hidden_act="gelu_new",
-    hidden_dropout=0.2, attention_dropout=0.3, activation_dropout=0.4, initializer_range=0.5,
-    initializer_std=0.06, layer_norm_eps=1e-9, pooling_type="max", attention_type="factorized",
-    separate_cls=True, truncate_seq=True, pool_q_only=False)
-LAYERS = {"encoder.blocks.0.0": "model/encoder/layer_0",
-          "encoder.blocks.0.1": "model/encoder/layer_1",
-          "encoder.blocks.1.0": "model/encoder/layer_2",
-          "decoder.layers.0": "model/decoder/layer_3"}
-CLASSIFIER = {"classifier.linear_hidden.weight": (8, 8), "classifier.linear_hidden.bias": (8,),
-              "classifier.linear_out.weight": (5, 8), "classifier.linear_out.bias": (5,)}
-DISCRIMINATOR = {"discriminator_predictions.dense.weight": (8, 8),
-                 "discriminator_predictions.dense.bias": (8,),
-                 "discriminator_predictions.dense_prediction.weight": (1, 8),
-                 "discriminator_predictions.dense_prediction.bias": (1,)}
+  model_type="funnel",
+  vocab_size=31,
+  block_sizes=[2, 1],
+  block_repeats=[1, 2],
+  num_decoder_layers=1,
+  d_model=8,
+  n_head=3,
+  d_head=4,
+  d_inner=10,
+  hidden_act="gelu_new",
+  hidden_dropout=0.2,
+  attention_dropout=0.3,
+  activation_dropout=0.4,
+  initializer_range=0.5,
+  initializer_std=0.06,
+  layer_norm_eps=1e-9,
+  pooling_type="max",
+  attention_type="factorized",
+  separate_cls=True,
+  truncate_seq=True,
+  pool_q_only=False,
+)
+LAYERS = {
+  "encoder.blocks.0.0": "model/encoder/layer_0",
+  "encoder.blocks.0.1": "model/encoder/layer_1",
+  "encoder.blocks.1.0": "model/encoder/layer_2",
+  "decoder.layers.0": "model/decoder/layer_3",
+}
+CLASSIFIER = {
+  "classifier.linear_hidden.weight": (8, 8),
+  "classifier.linear_hidden.bias": (8,),
+  "classifier.linear_out.weight": (5, 8),
+  "classifier.linear_out.bias": (5,),
+}
+DISCRIMINATOR = {
+  "discriminator_predictions.dense.weight": (8, 8),
+  "discriminator_predictions.dense.bias": (8,),
+  "discriminator_predictions.dense_prediction.weight": (1, 8),
+  "discriminator_predictions.dense_prediction.bias": (1,),
+}
 
 
 def hf_shapes(prefix="", heads=None, decoder=True):
   """Names and shapes of a Funnel model of HF_CONFIG in Hugging Face's form, written by hand."""
-  layer = {"attention.q_head.weight": (12, 8), "attention.k_head.weight": (12, 8),
-           "attention.k_head.bias": (12,), "attention.v_head.weight": (12, 8),
-           "attention.v_head.bias": (12,), "attention.post_proj.weight": (8, 12),
-           "attention.post_proj.bias": (8,), "attention.r_w_bias": (3, 4),
-           "attention.r_r_bias": (3, 4), "attention.r_s_bias": (3, 4),
-           "attention.r_kernel": (8, 3, 4), "attention.seg_embed": (2, 3, 4),
-           "attention.layer_norm.weight": (8,), "attention.layer_norm.bias": (8,),
-           "ffn.linear_1.weight": (10, 8), "ffn.linear_1.bias": (10,),
-           "ffn.linear_2.weight": (8, 10), "ffn.linear_2.bias": (8,),
-           "ffn.layer_norm.weight": (8,), "ffn.layer_norm.bias": (8,)}
-  shapes = {"embeddings.word_embeddings.weight": (31, 8), "embeddings.layer_norm.weight": (8,),
-            "embeddings.layer_norm.bias": (8,)}
+  layer = {
+    "attention.q_head.weight": (12, 8),
+    "attention.k_head.weight": (12, 8),
+    "attention.k_head.bias": (12,),
+    "attention.v_head.weight": (12, 8),
+    "attention.v_head.bias": (12,),
+    "attention.post_proj.weight": (8, 12),
+    "attention.post_proj.bias": (8,),
+    "attention.r_w_bias": (3, 4),
+    "attention.r_r_bias": (3, 4),
+    "attention.r_s_bias": (3, 4),
+    "attention.r_kernel": (8, 3, 4),
+    "attention.seg_embed": (2, 3, 4),
+    "attention.layer_norm.weight": (8,),
+    "attention.layer_norm.bias": (8,),
+    "ffn.linear_1.weight": (10, 8),
+    "ffn.linear_1.bias": (10,),
+    "ffn.linear_2.weight": (8, 10),
+    "ffn.linear_2.bias": (8,),
+    "ffn.layer_norm.weight": (8,),
+    "ffn.layer_norm.bias": (8,),
+  }
+  shapes = {
+    "embeddings.word_embeddings.weight": (31, 8),
+    "embeddings.layer_norm.weight": (8,),
+    "embeddings.layer_norm.bias": (8,),
+  }
   for place in LAYERS:
     if decoder or "decoder" not in place:
       shapes |= {f"{place}.{name}": shape for name, shape in layer.items()}
@@ -74,8 +114,19 @@ def graph_variables(config, decoder=True, scope="model", head=None):
 
 def tf_folder(folder, arrays, **changes):
   """A folder with net_config.json, a vocabulary and a checkpoint of `arrays`; returns its path."""
-  config = dict(vocab_size=31, block_size="2_1x2", decoder_size="1", d_model=8, d_embed=8, n_head=3,
-                d_head=4, d_inner=10) | changes
+  config = (
+    dict(
+      vocab_size=31,
+      block_size="2_1x2",
+      decoder_size="1",
+      d_model=8,
+      d_embed=8,
+      n_head=3,
+      d_head=4,
+      d_inner=10,
+    )
+    | changes
+  )
   folder.mkdir()
   (folder / "net_config.json").write_text(json.dumps(config))
   (folder / "vocab.uncased.txt").write_text("<pad>\n<unk>\n")
@@ -84,9 +135,21 @@ def tf_folder(folder, arrays, **changes):
 
 
 def tiny_config(**changes):
-  return modeling.ModelConfig(**{**dict(
-      vocab_size=31, block_size="2_1x2", decoder_size="1", d_model=8, d_embed=8, n_head=3, d_head=4,
-      d_inner=10), **changes})
+  return modeling.ModelConfig(
+    **{
+      **dict(
+        vocab_size=31,
+        block_size="2_1x2",
+        decoder_size="1",
+        d_model=8,
+        d_embed=8,
+        n_head=3,
+        d_head=4,
+        d_inner=10,
+      ),
+      **changes,
+    }
+  )
 
 
 # ---- Whole conversions --------------------------------------------------------------------------
@@ -96,29 +159,55 @@ def head_of(heads):
   """What builds the variables of `heads`."""
   if heads is CLASSIFIER:
     return lambda model, hidden: funnel_heads.classification_logits(
-        model.net_config, model.get_pooled_output(tf.zeros([1, 4], tf.int32), False)[0], 5, "cls")
+      model.net_config, model.get_pooled_output(tf.zeros([1, 4], tf.int32), False)[0], 5, "cls"
+    )
   return heads and (lambda model, hidden: funnel_heads.binary_logits(model.net_config, hidden))
 
 
-@pytest.mark.parametrize("prefix,heads,decoder,architecture", [
-    ("", None, True, "FunnelModel"), ("", None, False, "FunnelBaseModel"),
+@pytest.mark.parametrize(
+  "prefix,heads,decoder,architecture",
+  [
+    ("", None, True, "FunnelModel"),
+    ("", None, False, "FunnelBaseModel"),
     ("funnel.", CLASSIFIER, False, "FunnelForSequenceClassification"),
-    ("funnel.", DISCRIMINATOR, True, "FunnelForPreTraining")])
-def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads, decoder,
-                                                      architecture):
+    ("funnel.", DISCRIMINATOR, True, "FunnelForPreTraining"),
+  ],
+)
+def test_hugging_face_to_tensorflow_and_back_is_exact(
+  tmp_path, prefix, heads, decoder, architecture
+):
   tensors = draw(hf_shapes(prefix, heads, decoder))
   cc.hf_to_tf(write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"))
   config = modeling.load_config(str(tmp_path / "tf" / "net_config.json"))
   assert config == modeling.ModelConfig(
-      vocab_size=31, block_size="2_1x2", decoder_size="1", d_model=8, d_embed=8, n_head=3, d_head=4,
-      d_inner=10, dropout=0.2, dropatt=0.3, dropact=0.4, init_range=0.5, init_std=0.06,
-      pooling_type="max", pool_q_only=False)
+    vocab_size=31,
+    block_size="2_1x2",
+    decoder_size="1",
+    d_model=8,
+    d_embed=8,
+    n_head=3,
+    d_head=4,
+    d_inner=10,
+    dropout=0.2,
+    dropatt=0.3,
+    dropact=0.4,
+    init_range=0.5,
+    init_std=0.06,
+    pooling_type="max",
+    pool_q_only=False,
+  )
   arrays = read_tf(tmp_path / "tf")
   assert {name: array.shape for name, array in arrays.items()} == graph_variables(
-      config, decoder, head=head_of(heads))
+    config, decoder, head=head_of(heads)
+  )
   assert sorted(os.listdir(tmp_path / "tf")) == [
-      "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index",
-      *(["model_settings.json"] if heads is CLASSIFIER else []), "net_config.json", "vocab.txt"]
+    "checkpoint",
+    "model.ckpt.data-00000-of-00001",
+    "model.ckpt.index",
+    *(["model_settings.json"] if heads is CLASSIFIER else []),
+    "net_config.json",
+    "vocab.txt",
+  ]
 
   cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   assert_same(read_hf(tmp_path / "back"), tensors)
@@ -127,8 +216,11 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads, d
   assert written == HF_CONFIG | {"layer_norm_eps": 1e-8, "architectures": [architecture]}
   assert [len(names) for names in labels] == ([5, 5] if heads is CLASSIFIER else [0, 0])
   tokenizer = json.loads((tmp_path / "back" / "tokenizer_config.json").read_text())
-  assert tokenizer == {"tokenizer_class": "FunnelTokenizer", "do_lower_case": True,
-                       "model_max_length": 512}
+  assert tokenizer == {
+    "tokenizer_class": "FunnelTokenizer",
+    "do_lower_case": True,
+    "model_max_length": 512,
+  }
 
 
 def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
@@ -180,8 +272,11 @@ def test_the_originals_weights_there_and_back(tmp_path, golden):
 
 
 def test_what_net_config_json_does_not_hold(tmp_path, capsys):
-  folder = write_hf(tmp_path / "hf", draw(hf_shapes(decoder=False)),
-                    HF_CONFIG | {"truncate_seq": False, "separate_cls": False})
+  folder = write_hf(
+    tmp_path / "hf",
+    draw(hf_shapes(decoder=False)),
+    HF_CONFIG | {"truncate_seq": False, "separate_cls": False},
+  )
   cc.hf_to_tf(folder, str(tmp_path / "tf"))
   printed = capsys.readouterr().out
   assert "model_settings.json: truncate_seq False" in printed
@@ -191,18 +286,24 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
   assert config["truncate_seq"] is False and config["separate_cls"] is False
 
 
-@pytest.mark.parametrize("theirs,ours,back", [
+@pytest.mark.parametrize(
+  "theirs,ours,back",
+  [
     ({"hidden_act": "gelu"}, {"ff_activation": "gelu_erf"}, {}),
     ({"hidden_act": "relu"}, {"ff_activation": "relu"}, {}),
     ({"attention_type": "relative_shift"}, {"rel_attn_type": "rel_shift"}, {}),
     ({"block_repeats": None}, {"block_size": "2_1"}, {"block_repeats": [1, 1]}),
     ({"block_sizes": [2, 1, 1], "block_repeats": [3, 1, 2]}, {"block_size": "2x3_1_1x2"}, {}),
-    ({"block_sizes": [2], "block_repeats": [1]}, {"block_size": "2", "decoder_size": "0"},
-     {"num_decoder_layers": 0}),
+    (
+      {"block_sizes": [2], "block_repeats": [1]},
+      {"block_size": "2", "decoder_size": "0"},
+      {"num_decoder_layers": 0},
+    ),
     ({"initializer_std": None}, {"init_std": 0.02}, {"initializer_std": 0.02}),
     ({"num_decoder_layers": 0}, {"decoder_size": "0"}, {}),
     ({"layer_norm_eps": 1e-8}, {}, {}),
-])
+  ],
+)
 def test_configurations(tmp_path, theirs, ours, back):
   path = tmp_path / "config.json"
   path.write_text(json.dumps(HF_CONFIG | theirs))
@@ -216,8 +317,14 @@ def test_configurations(tmp_path, theirs, ours, back):
 def test_defaults_are_those_of_the_library(tmp_path):
   (tmp_path / "config.json").write_text('{"model_type": "funnel"}')
   assert cc.from_hf_config(str(tmp_path / "config.json"))[1] == modeling.ModelConfig(
-      vocab_size=30522, block_size="4_4_4", d_model=768, d_embed=768, n_head=12, d_inner=3072,
-      rel_attn_type="rel_shift")
+    vocab_size=30522,
+    block_size="4_4_4",
+    d_model=768,
+    d_embed=768,
+    n_head=12,
+    d_inner=3072,
+    rel_attn_type="rel_shift",
+  )
 
 
 # ---- The core, and old names --------------------------------------------------------------------
@@ -228,9 +335,16 @@ def pretraining_checkpoint():
   config = tiny_config()
   core = draw(graph_variables(config))
   heads = graph_variables(config, head=head_of(DISCRIMINATOR))
-  generator = {name: shape for name, shape in graph_variables(
-      config, scope="generator", head=lambda model, hidden: funnel_heads.mlm_logits(
-          config, hidden, tf.zeros([1, 2], tf.int32), "generator")).items()}
+  generator = {
+    name: shape
+    for name, shape in graph_variables(
+      config,
+      scope="generator",
+      head=lambda model, hidden: funnel_heads.mlm_logits(
+        config, hidden, tf.zeros([1, 2], tf.int32), "generator"
+      ),
+    ).items()
+  }
   weights = draw(generator) | draw(heads) | core
   slots = {f"{name}/adam_{slot}": array for name, array in weights.items() for slot in "mv"}
   return {**weights, **slots, "global_step": np.int64(90)}, core
@@ -240,15 +354,22 @@ def test_core_of_a_pretraining_checkpoint(tmp_path):
   variables, core = pretraining_checkpoint()
   assert any(name.startswith("generator/lm_proj/") for name in variables)
   folder = tf_folder(tmp_path / "full", variables)
-  done = run_script("--direction=core_only", f"--input_dir={folder}",
-                    f"--output_dir={tmp_path}/core")
+  done = run_script(
+    "--direction=core_only", f"--input_dir={folder}", f"--output_dir={tmp_path}/core"
+  )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.startswith(f"{tmp_path}/core/model.ckpt: {len(core)} variables, "
-                                f"{len(variables) - len(core)} dropped; 0.1 MB before, 0.0 MB")
+  assert done.stdout.startswith(
+    f"{tmp_path}/core/model.ckpt: {len(core)} variables, "
+    f"{len(variables) - len(core)} dropped; 0.1 MB before, 0.0 MB"
+  )
   assert_same(read_tf(tmp_path / "core"), core)
   assert sorted(os.listdir(tmp_path / "core")) == [
-      "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index", "net_config.json",
-      "vocab.uncased.txt"]
+    "checkpoint",
+    "model.ckpt.data-00000-of-00001",
+    "model.ckpt.index",
+    "net_config.json",
+    "vocab.uncased.txt",
+  ]
   with pytest.raises(UserError, match="vocab.uncased.txt: the file is there already|net_config"):
     cc.strip(folder, str(tmp_path / "core"), core_only=True)
 
@@ -262,8 +383,10 @@ def test_discriminator_without_generator_to_hugging_face(tmp_path, capsys):
 
 def test_core_of_bert(tmp_path):
   kept = {"bert/pooler/dense/bias": np.ones(2, np.float32)}
-  head = {"cls/predictions/output_bias": np.ones(2, np.float32),
-          "output_bias": np.ones(2, np.float32)}
+  head = {
+    "cls/predictions/output_bias": np.ones(2, np.float32),
+    "output_bias": np.ones(2, np.float32),
+  }
   prefix = write_tf(tmp_path / "model.ckpt-3", kept | head)
   cc.strip(str(tmp_path), str(tmp_path / "core"), checkpoint=prefix, core_only=True)
   assert_same(read_tf(tmp_path / "core"), kept)
@@ -274,24 +397,37 @@ def test_core_of_bert(tmp_path):
 
 def test_names_from_before_the_release(tmp_path):
   variables, core = pretraining_checkpoint()
-  old = {name.replace("/encoder/", "/transformer_xl/").replace("/decoder/", "/"): array
-         for name, array in variables.items()}
-  assert {"model/transformer_xl/layer_0/ff/layer_1/bias", "model/layer_3/ff/layer_1/bias",
-          "generator/layer_3/ff/layer_1/bias", "model/transformer_xl/layer_2/rel_attn/o/bias/adam_m"
-          } <= set(old)
+  old = {
+    name.replace("/encoder/", "/transformer_xl/").replace("/decoder/", "/"): array
+    for name, array in variables.items()
+  }
+  assert {
+    "model/transformer_xl/layer_0/ff/layer_1/bias",
+    "model/layer_3/ff/layer_1/bias",
+    "generator/layer_3/ff/layer_1/bias",
+    "model/transformer_xl/layer_2/rel_attn/o/bias/adam_m",
+  } <= set(old)
   folder = tf_folder(tmp_path / "old", old)
   cc.strip(folder, str(tmp_path / "slim"))
-  assert_same(read_tf(tmp_path / "slim"), {
-      name: array for name, array in variables.items() if not name.endswith(("/adam_m", "/adam_v"))
-      and name != "global_step"})
+  assert_same(
+    read_tf(tmp_path / "slim"),
+    {
+      name: array
+      for name, array in variables.items()
+      if not name.endswith(("/adam_m", "/adam_v")) and name != "global_step"
+    },
+  )
   cc.strip(folder, str(tmp_path / "core"), core_only=True)
   assert_same(read_tf(tmp_path / "core"), core)
   cc.tf_to_hf(folder, str(tmp_path / "hf"))
   np.testing.assert_array_equal(
-      read_hf(tmp_path / "hf")["funnel.decoder.layers.0.ffn.linear_1.bias"],
-      core["model/decoder/layer_3/ff/layer_1/bias"])
-  both = write_tf(tmp_path / "both", {"model/layer_3/x": np.ones(2, np.float32),
-                                      "model/decoder/layer_3/x": np.ones(2, np.float32)})
+    read_hf(tmp_path / "hf")["funnel.decoder.layers.0.ffn.linear_1.bias"],
+    core["model/decoder/layer_3/ff/layer_1/bias"],
+  )
+  both = write_tf(
+    tmp_path / "both",
+    {"model/layer_3/x": np.ones(2, np.float32), "model/decoder/layer_3/x": np.ones(2, np.float32)},
+  )
   with pytest.raises(UserError, match="model/decoder/layer_3/x and model/layer_3/x are names of "):
     cc.strip(folder, str(tmp_path / "out"), checkpoint=both)
 
@@ -301,25 +437,37 @@ def test_names_from_before_the_release(tmp_path):
 ONES = np.ones(8, np.float32)
 
 
-@pytest.mark.parametrize("config,change,message", [
+@pytest.mark.parametrize(
+  "config,change,message",
+  [
     ({}, lambda t: t | {"lm_head.bias": ONES}, "no place for the tensor lm_head.bias; a head that"),
     ({}, lambda t: t | {"qa_outputs.bias": ONES}, "the tensor qa_outputs.bias; a head that"),
     ({}, lambda t: t | {"classifier.bias": ONES}, "the tensor classifier.bias; a head that"),
-    ({"hidden_act": "gelu"}, lambda t: t | draw(DISCRIMINATOR),
-     "tensor discriminator_predictions.* only hidden_act gelu_new"),
+    (
+      {"hidden_act": "gelu"},
+      lambda t: t | draw(DISCRIMINATOR),
+      "tensor discriminator_predictions.* only hidden_act gelu_new",
+    ),
     ({"num_decoder_layers": 0}, lambda t: t, "tensor decoder.layers.0.* few num_decoder_layers"),
     ({}, lambda t: without(t, "decoder.layers.0.ffn.linear_2.bias"), "no tensor decoder.layers.0"),
-    ({}, lambda t: without(t, "encoder.blocks.1.0.attention.r_kernel"),
-     "no tensor encoder.blocks.1.0.attention.r_kernel"),
-    ({}, lambda t: t | {"encoder.blocks.1.0.attention.q_head.weight": np.ones([8, 12])},
-     r"q_head.weight has the shape \[8, 12\], .*config.json asks for \[12, 8\]"),
+    (
+      {},
+      lambda t: without(t, "encoder.blocks.1.0.attention.r_kernel"),
+      "no tensor encoder.blocks.1.0.attention.r_kernel",
+    ),
+    (
+      {},
+      lambda t: t | {"encoder.blocks.1.0.attention.q_head.weight": np.ones([8, 12])},
+      r"q_head.weight has the shape \[8, 12\], .*config.json asks for \[12, 8\]",
+    ),
     ({"layer_norm_eps": 1e-5}, lambda t: t, "layer_norm_eps is 1e-05.* always 1e-08"),
     ({"hidden_act": "silu"}, lambda t: t, "hidden_act 'silu' cannot be represented"),
     ({"attention_type": "full"}, lambda t: t, "attention_type 'full'.* known are relative_shift"),
     ({"block_repeats": [1]}, lambda t: t, r"block_sizes is \[2, 1\], block_repeats \[1\]"),
     ({"block_sizes": 3}, lambda t: t, "block_sizes is 3, .* lists of the same length"),
     ({"pooling_type": "min"}, lambda t: t, "pooling_type 'min' is unknown"),
-])
+  ],
+)
 def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())), HF_CONFIG | config)
   with pytest.raises(UserError, match=message):
@@ -327,13 +475,16 @@ def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
   assert not (tmp_path / "tf").exists()
 
 
-@pytest.mark.parametrize("change,message", [
+@pytest.mark.parametrize(
+  "change,message",
+  [
     ({"d_embed": 4}, "net_config.json: d_embed is 4; .* there it is always d_model, 8"),
     ({"pooling_size": 3}, "pooling_size is 3; .* there it is always 2"),
     ({"rel_attn_type": "null"}, "rel_attn_type is 'null'; .* always rel_shift or factorized"),
     ({"decoder_size": "1x2"}, "decoder_size is '1x2'; .* always without repetitions"),
     ({"init": "uniform"}, None),
-])
+  ],
+)
 def test_configurations_that_hugging_face_has_not(tmp_path, change, message):
   folder = tf_folder(tmp_path / "tf", draw(graph_variables(tiny_config(**change))), **change)
   if message is None:  # an initializer is no property of the trained model
@@ -348,23 +499,31 @@ def test_variables_that_hugging_face_has_not(tmp_path):
   core = draw(graph_variables(tiny_config()))
   folder = tf_folder(tmp_path / "tf", core)
   convert = lambda name, arrays, **more: cc.tf_to_hf(
-      more.pop("folder", folder), str(tmp_path / "hf"), **more,
-      checkpoint=write_tf(tmp_path / name, arrays))
-  for i, name in enumerate(["model/lm_proj/dense/bias", "model/race/logits/bias",
-                            "model/start_logits/dense/bias"]):
+    more.pop("folder", folder),
+    str(tmp_path / "hf"),
+    **more,
+    checkpoint=write_tf(tmp_path / name, arrays),
+  )
+  for i, name in enumerate(
+    ["model/lm_proj/dense/bias", "model/race/logits/bias", "model/start_logits/dense/bias"]
+  ):
     with pytest.raises(UserError, match=f"tensor {name}; .* --direction=core_only"):
       convert(f"a{i}", core | {name: ONES})
   with pytest.raises(UserError, match="no place for the tensor model/new/kernel; is .*net_config"):
     convert("b", core | {"model/new/kernel": ONES})
-  summary = draw({"model/sequnece_summary/summary/kernel": (8, 8),
-                  "model/sequnece_summary/summary/bias": (8,)})
+  summary = draw(
+    {"model/sequnece_summary/summary/kernel": (8, 8), "model/sequnece_summary/summary/bias": (8,)}
+  )
   logits = draw({"model/cola/logit/kernel": (8, 2), "model/cola/logit/bias": (2,)})
   with pytest.raises(UserError, match="no tensor model/sequnece_summary/summary/kernel"):
     convert("c", core | logits)
   with pytest.raises(UserError, match="no place for the tensor model/cola/logit/bias"):
     convert("d", core | summary | logits, cls_scope="mrpc")
-  with pytest.raises(UserError, match=r"layer_0/rel_attn/q/kernel has the shape \[8, 12\], .* for "
-                     r"\[8, 3, 4\]"):
+  with pytest.raises(
+    UserError,
+    match=r"layer_0/rel_attn/q/kernel has the shape \[8, 12\], .* for "
+    r"\[8, 3, 4\]",
+  ):
     convert("e", core | {"model/encoder/layer_0/rel_attn/q/kernel": np.ones([8, 12], np.float32)})
   relu = tf_folder(tmp_path / "relu", core, ff_activation="relu")
   with pytest.raises(UserError, match="tensor model/binary_.* gelu_new"):
@@ -382,17 +541,17 @@ def test_variables_that_hugging_face_has_not(tmp_path):
 #     minimum, which is right for the originals' mask with 1 on padding only (difference 0.1);
 #   for lengths that the total pooling does not divide, which the originals refuse.
 VARIANTS = [
-    ("FunnelModel", {}),
-    ("FunnelModel", dict(attention_type="factorized")),
-    ("FunnelModel", dict(pool_q_only=False)),
-    ("FunnelModel", dict(pool_q_only=False, attention_type="factorized", pooling_type="max")),
-    ("FunnelModel", dict(truncate_seq=False)),
-    ("FunnelModel", dict(truncate_seq=False, attention_type="factorized", pool_q_only=False)),
-    ("FunnelModel", dict(pooling_type="max", block_repeats=[1, 2, 1], hidden_act="gelu")),
-    ("FunnelBaseModel", dict(block_repeats=[2, 1, 2])),
-    ("FunnelBaseModel", dict(block_sizes=[2], hidden_act="relu")),
-    ("FunnelForPreTraining", {}),
-    ("FunnelForSequenceClassification", dict(num_labels=5)),
+  ("FunnelModel", {}),
+  ("FunnelModel", dict(attention_type="factorized")),
+  ("FunnelModel", dict(pool_q_only=False)),
+  ("FunnelModel", dict(pool_q_only=False, attention_type="factorized", pooling_type="max")),
+  ("FunnelModel", dict(truncate_seq=False)),
+  ("FunnelModel", dict(truncate_seq=False, attention_type="factorized", pool_q_only=False)),
+  ("FunnelModel", dict(pooling_type="max", block_repeats=[1, 2, 1], hidden_act="gelu")),
+  ("FunnelBaseModel", dict(block_repeats=[2, 1, 2])),
+  ("FunnelBaseModel", dict(block_sizes=[2], hidden_act="relu")),
+  ("FunnelForPreTraining", {}),
+  ("FunnelForSequenceClassification", dict(num_labels=5)),
 ]
 
 
@@ -400,13 +559,17 @@ def their_states(theirs, ids, mask, segments):
   """Embeddings, hidden states of every encoder layer, and output; or a head's logits alone."""
   torch = pytest.importorskip("torch")
   with torch.no_grad():
-    out = theirs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask),
-                 token_type_ids=torch.tensor(segments), output_hidden_states=True)
+    out = theirs(
+      input_ids=torch.tensor(ids),
+      attention_mask=torch.tensor(mask),
+      token_type_ids=torch.tensor(segments),
+      output_hidden_states=True,
+    )
   if "logits" in out:
     return [out.logits.numpy()]
   config = theirs.config
   depth = sum(n * r for n, r in zip(config.block_sizes, config.block_repeats, strict=True))
-  return [state.numpy() for state in (*out.hidden_states[:depth + 1], out.last_hidden_state)]
+  return [state.numpy() for state in (*out.hidden_states[: depth + 1], out.last_hidden_state)]
 
 
 def our_states(folder, config, kind, ids, mask, segments, attention_type):
@@ -414,7 +577,8 @@ def our_states(folder, config, kind, ids, mask, segments, attention_type):
     model = modeling.FunnelTFM(config, attention_type=attention_type)
     inputs = (tf.constant(ids), False, tf.constant(segments), tf.constant(1 - mask))
     last, hiddens, ret_dict = model.extract_hiddens(
-        *inputs, use_decoder=kind in ("FunnelModel", "FunnelForPreTraining"))
+      *inputs, use_decoder=kind in ("FunnelModel", "FunnelForPreTraining")
+    )
     wanted = [ret_dict["input_embed"], *hiddens, last]
     if kind == "FunnelForPreTraining":
       wanted = [-funnel_heads.binary_logits(config, last)]
@@ -433,16 +597,31 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
   from transformers.models.funnel import modeling_funnel
+
   torch.manual_seed(0)
-  theirs = getattr(transformers, kind)(transformers.FunnelConfig(**{**dict(
-      vocab_size=40, block_sizes=[2, 1, 1], num_decoder_layers=1, d_model=16, n_head=2, d_head=6,
-      d_inner=24), **changes})).eval()
+  theirs = getattr(transformers, kind)(
+    transformers.FunnelConfig(
+      **{
+        **dict(
+          vocab_size=40,
+          block_sizes=[2, 1, 1],
+          num_decoder_layers=1,
+          d_model=16,
+          n_head=2,
+          d_head=6,
+          d_inner=24,
+        ),
+        **changes,
+      }
+    )
+  ).eval()
   with torch.no_grad():
     for name, parameter in theirs.named_parameters():
       parameter.copy_(0.2 * torch.randn_like(parameter) + ("layer_norm.weight" in name))
   theirs.save_pretrained(tmp_path / "hf")
-  (tmp_path / "hf" / "vocab.txt").write_text("".join(
-      f"{token}\n" for token in "<pad> <unk> <cls> <sep> <mask> <s> </s> a".split()))
+  (tmp_path / "hf" / "vocab.txt").write_text(
+    "".join(f"{token}\n" for token in "<pad> <unk> <cls> <sep> <mask> <s> </s> a".split())
+  )
   cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "tf"))
   _, config = cc.from_hf_config(str(tmp_path / "hf" / "config.json"))
 
@@ -453,22 +632,33 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
     segments = (np.arange(16) >= np.array([[8], [4], [2]])) * mask
     segments[:, 0] = 2
     expected = their_states(theirs, ids, mask, segments)
-    return max(float(np.abs(a - b).max()) for attention_type in ("rel_shift", "factorized")
-               for a, b in zip(our_states(str(tmp_path / "tf"), config, kind, ids, mask, segments,
-                                          attention_type), expected, strict=True))
+    return max(
+      float(np.abs(a - b).max())
+      for attention_type in ("rel_shift", "factorized")
+      for a, b in zip(
+        our_states(str(tmp_path / "tf"), config, kind, ids, mask, segments, attention_type),
+        expected,
+        strict=True,
+      )
+    )
 
   aligned = largest_difference([16, 13, 5])  # padding begins where a window of each block does
   pool = modeling_funnel.FunnelAttentionStructure.pool_tensor
-  monkeypatch.setattr(modeling_funnel.FunnelAttentionStructure, "pool_tensor",
-                      lambda self, tensor, mode="mean", stride=2: pool(
-                          self, tensor, {"min": "max"}.get(mode, mode), stride))
+  monkeypatch.setattr(
+    modeling_funnel.FunnelAttentionStructure,
+    "pool_tensor",
+    lambda self, tensor, mode="mean", stride=2: pool(
+      self, tensor, {"min": "max"}.get(mode, mode), stride
+    ),
+  )
   anywhere = largest_difference([16, 10, 3])  # with the library's pooling of the mask put right
   print(f"Largest difference of {kind} {changes}: {aligned:.1e}, anywhere {anywhere:.1e}")
   assert max(aligned, anywhere) < 1e-4
 
   cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), truncate_seq=config.truncate_seq)
-  back, report = getattr(transformers, kind).from_pretrained(tmp_path / "back",
-                                                             output_loading_info=True)
+  back, report = getattr(transformers, kind).from_pretrained(
+    tmp_path / "back", output_loading_info=True
+  )
   assert not report["missing_keys"] and not report["unexpected_keys"]
   for name, tensor in theirs.state_dict().items():
     assert torch.equal(tensor, back.state_dict()[name]), name

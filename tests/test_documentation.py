@@ -11,10 +11,15 @@ import tiny
 
 def test_library_program_of_the_readme_runs(tmp_path):
   with open(os.path.join(tiny.ROOT, "README.md"), encoding="utf-8") as reader:
-    program, = re.findall(r"```python\n(.*?)```", reader.read(), re.DOTALL)
+    (program,) = re.findall(r"```python\n(.*?)```", reader.read(), re.DOTALL)
   tiny.write_encoder(tmp_path / "pretrained")
-  result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, text=True,
-                          capture_output=True, env=dict(os.environ, PYTHONPATH=tiny.ROOT))
+  result = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=tmp_path,
+    text=True,
+    capture_output=True,
+    env=dict(os.environ, PYTHONPATH=tiny.ROOT),
+  )
   assert result.returncode == 0, result.stderr[-2000:]
   assert re.fullmatch(r"\(1, \d+, 16\)\n", result.stdout)
 
@@ -24,9 +29,16 @@ def test_flags_of_the_readme_exist():
   with open(os.path.join(tiny.ROOT, "README.md"), encoding="utf-8") as reader:
     named = set(re.findall(r"--(?:no)?([a-z]\w*[a-z\d])\b", reader.read()))
   known = set()
-  for script in ("run_classifier.py", "run_squad.py", "run_race.py", "run_pretraining.py",
-                 "create_finetuning_data.py", "create_pretraining_data.py",
-                 "convert_checkpoint.py", "scripts/build_vocab.py"):
+  for script in (
+    "run_classifier.py",
+    "run_squad.py",
+    "run_race.py",
+    "run_pretraining.py",
+    "create_finetuning_data.py",
+    "create_pretraining_data.py",
+    "convert_checkpoint.py",
+    "scripts/build_vocab.py",
+  ):
     out, _ = tiny.run(script, "--help", status=1)
     known |= set(re.findall(r"^  --(?:\[no\])?(\w+)", out, re.MULTILINE))
   # Flags of the wrappers, of every script, and of TensorBoard.
@@ -43,12 +55,20 @@ def test_download_glue(tmp_path):
   (mirror / "msr_paraphrase_train.txt").write_text(header + "1\t10\t11\tA\tB\n0\t20\t21\tC\tD\n")
   (mirror / "msr_paraphrase_test.txt").write_text(header + "1\t30\t31\tE\tF\n")
   (mirror / "mrpc_dev_ids.tsv").write_text("20\t21\n")
-  environment = dict(os.environ, GLUE_DIR=str(tmp_path / "glue"), GLUE_URL=f"file://{mirror}",
-                     MRPC_URL=f"file://{mirror}")
+  environment = dict(
+    os.environ,
+    GLUE_DIR=str(tmp_path / "glue"),
+    GLUE_URL=f"file://{mirror}",
+    MRPC_URL=f"file://{mirror}",
+  )
 
   def download(*tasks):
-    return subprocess.run(["bash", os.path.join(tiny.ROOT, "scripts", "download_glue.sh"), *tasks],
-                          env=environment, capture_output=True, text=True)
+    return subprocess.run(
+      ["bash", os.path.join(tiny.ROOT, "scripts", "download_glue.sh"), *tasks],
+      env=environment,
+      capture_output=True,
+      text=True,
+    )
 
   result = download("CoLA", "AX", "MRPC")
   assert result.returncode == 0, result.stderr

@@ -28,8 +28,16 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "golden")
 MODELS = os.path.join(HERE, "..", "configs", "models")
 FORMS = ("rel_shift", "factorized")
-TINY = dict(vocab_size=40, block_size="1_1_1", d_model=16, d_embed=16, n_head=2, d_head=8,
-            d_inner=32, decoder_size="1")
+TINY = dict(
+  vocab_size=40,
+  block_size="1_1_1",
+  d_model=16,
+  d_embed=16,
+  n_head=2,
+  d_head=8,
+  d_inner=32,
+  decoder_size="1",
+)
 
 
 @contextlib.contextmanager
@@ -55,8 +63,9 @@ def assign(session, data=None):
     name = variable.op.name
     stored = data is not None and "w:" + name in data
     values[variable] = data["w:" + name] if stored else weight(name, variable.shape)
-  session.run([v.initializer for v in values],
-              {v.initializer.inputs[1]: value for v, value in values.items()})
+  session.run(
+    [v.initializer for v in values], {v.initializer.inputs[1]: value for v, value in values.items()}
+  )
 
 
 def example(length, batch=2, real=None, seed=0):
@@ -72,9 +81,13 @@ def example(length, batch=2, real=None, seed=0):
 def hiddens(model, ids, seg=None, mask=None, is_training=False, **options):
   """[last_hidden, *encoder_hiddens] of a model on arrays or tensors."""
   as_tensor = lambda x: None if x is None else tf.convert_to_tensor(x)
-  last, every, _ = model.extract_hiddens(as_tensor(ids), is_training, seg_id=as_tensor(seg),
-                                         input_mask=as_tensor(mask),
-                                         **dict(dict(use_decoder=True), **options))
+  last, every, _ = model.extract_hiddens(
+    as_tensor(ids),
+    is_training,
+    seg_id=as_tensor(seg),
+    input_mask=as_tensor(mask),
+    **dict(dict(use_decoder=True), **options),
+  )
   return [last, *every]
 
 
@@ -97,21 +110,32 @@ def squared_error(logits, labels):
 
 def build(kind, path, config, options, features, model):
   """Outputs of one kind of golden file as tensors."""
-  names = ("masked_input", "seg_id", "input_mask") if kind == "mlm" else (
-      "input_ids", "segment_ids", "input_mask")
+  names = (
+    ("masked_input", "seg_id", "input_mask")
+    if kind == "mlm"
+    else ("input_ids", "segment_ids", "input_mask")
+  )
   if kind == "electra":
-    return electra_sums(funnel_heads.electra(
-        config, pretraining_features(features), False, noise=features["uniform_noise"],
-        use_tpu=model is None), features["pad_mask"])
+    return electra_sums(
+      funnel_heads.electra(
+        config,
+        pretraining_features(features),
+        False,
+        noise=features["uniform_noise"],
+        use_tpu=model is None,
+      ),
+      features["pad_mask"],
+    )
   ids, seg, mask = (features[n] for n in names)
   if kind == "race":
     ids, seg, mask = (tf.reshape(x, [8, -1]) for x in (ids, seg, mask))
   if kind in ("cls", "reg", "race"):
     summary, _ = model.get_pooled_output(ids, False, seg_id=seg, input_mask=mask)
-    logits = {"cls": lambda: funnel_heads.classification_logits(config, summary, 3, "cola"),
-              "reg": lambda: funnel_heads.classification_logits(
-                  config, summary, 1, "sts-b")[:, 0],
-              "race": lambda: funnel_heads.race_logits(config, summary)}[kind]()
+    logits = {
+      "cls": lambda: funnel_heads.classification_logits(config, summary, 3, "cola"),
+      "reg": lambda: funnel_heads.classification_logits(config, summary, 1, "sts-b")[:, 0],
+      "race": lambda: funnel_heads.race_logits(config, summary),
+    }[kind]()
     loss = squared_error if kind == "reg" else cross_entropy
     return {"logits": logits, "per_example_loss": loss(logits, features["label_ids"])}
   last, *every = hiddens(model, ids, seg, mask)
@@ -121,25 +145,37 @@ def build(kind, path, config, options, features, model):
     positions = tf.argmax(features["target_mapping"], -1, output_type=tf.int32)
     logits, target = funnel_heads.mlm_logits(config, last, positions), features["target"]
     sums = pretraining.masked_token_losses(logits, target, tf.ones_like(target, tf.float32))
-    return {"lm_logits": logits, "loss": tf.reduce_mean(sums) / target.shape[1],
-            "per_token_loss": cross_entropy(logits, target)}
+    return {
+      "lm_logits": logits,
+      "loss": tf.reduce_mean(sums) / target.shape[1],
+      "per_token_loss": cross_entropy(logits, target),
+    }
   settings = {k: options[k] for k in ("conditional_end", "use_answer_class")}
   if "_train_" in path:
     return funnel_heads.squad_train(config, last, features, False, **settings)
-  return funnel_heads.squad_predict(config, last, features, **settings,
-                                    start_n_top=options["start_n_top"],
-                                    end_n_top=options["end_n_top"])
+  return funnel_heads.squad_predict(
+    config,
+    last,
+    features,
+    **settings,
+    start_n_top=options["start_n_top"],
+    end_n_top=options["end_n_top"],
+  )
 
 
 def pretraining_features(features):
   """The original's features of ELECTRA -> ours."""
   target = tf.cast(features["target"], tf.int32)
   origin = tf.cast(features["origin_input"], tf.int32)
-  return {"input_ids": features["masked_input"], "origin_ids": origin,
-          "segment_ids": features["seg_id"], "masked_lm_ids": target,
-          "input_mask": 1 - tf.cast(features["pad_mask"], tf.int32),
-          "masked_lm_weights": tf.ones_like(target, tf.float32),
-          "masked_lm_positions": tf.argmax(features["target_mapping"], -1, output_type=tf.int32)}
+  return {
+    "input_ids": features["masked_input"],
+    "origin_ids": origin,
+    "segment_ids": features["seg_id"],
+    "masked_lm_ids": target,
+    "input_mask": 1 - tf.cast(features["pad_mask"], tf.int32),
+    "masked_lm_weights": tf.ones_like(target, tf.float32),
+    "masked_lm_positions": tf.argmax(features["target_mapping"], -1, output_type=tf.int32),
+  }
 
 
 def electra_sums(outputs, pad_mask):
@@ -147,9 +183,13 @@ def electra_sums(outputs, pad_mask):
   pad_mask = tf.cast(pad_mask, tf.float32)
   gen_loss = tf.reduce_mean(outputs["generator_losses"]) / outputs["samples"].shape[1]
   disc_loss = 50 * tf.reduce_sum(outputs["discriminator_losses"]) / tf.reduce_sum(1 - pad_mask)
-  return {"gen_loss": gen_loss, "disc_loss": disc_loss, "total_loss": gen_loss + disc_loss,
-          "samples": outputs["samples"],
-          "real_ratio": 1 - tf.reduce_mean(tf.cast(outputs["is_replaced"], tf.float32))}
+  return {
+    "gen_loss": gen_loss,
+    "disc_loss": disc_loss,
+    "total_loss": gen_loss + disc_loss,
+    "samples": outputs["samples"],
+    "real_ratio": 1 - tf.reduce_mean(tf.cast(outputs["is_replaced"], tf.float32)),
+  }
 
 
 def check_golden(path, form):
@@ -159,7 +199,7 @@ def check_golden(path, form):
   config = ModelConfig.from_dict(values)
   config.truncate_seq = options.get("truncate_seq", True)
   kind = os.path.basename(path).split("_")[1]
-  expected = {k[len("out:"):]: data[k] for k in data.files if k.startswith("out:")}
+  expected = {k[len("out:") :]: data[k] for k in data.files if k.startswith("out:")}
   with graph() as session:
     features = {k.split(":")[1]: tf.constant(data[k]) for k in data.files if k[:3] == "in:"}
     if kind == "electra":
@@ -172,8 +212,13 @@ def check_golden(path, form):
     outputs = session.run({name: outputs[name] for name in expected})
   for name, value in expected.items():
     assert outputs[name].shape == value.shape
-    np.testing.assert_allclose(outputs[name], value, rtol=1e-7, err_msg=name,
-                               atol=5e-5 if kind in ("squad", "electra") else 2e-5)
+    np.testing.assert_allclose(
+      outputs[name],
+      value,
+      rtol=1e-7,
+      err_msg=name,
+      atol=5e-5 if kind in ("squad", "electra") else 2e-5,
+    )
 
 
 def golden_files(folder, pattern="funnel_*.npz"):
@@ -209,25 +254,44 @@ def test_variables_are_the_originals(name):
   with graph():
     features = dict.fromkeys(("input_ids", "masked_input", "origin_input"), tf.constant(ids))
     features.update(dict.fromkeys(("segment_ids", "seg_id"), tf.constant(seg)))
-    features.update(dict.fromkeys(("input_mask", "pad_mask", "is_target", "p_mask"),
-                                  tf.constant(mask)))
-    features.update(dict.fromkeys(("start_positions", "end_positions", "cls_index", "label_ids",
-                                   "is_impossible"), tf.constant([1, 2])))
-    features.update(target=tf.ones([2, 4], tf.int32), target_mapping=tf.ones([2, 4, 16]),
-                    uniform_noise=tf.zeros([2, 4, 40]))
+    features.update(
+      dict.fromkeys(("input_mask", "pad_mask", "is_target", "p_mask"), tf.constant(mask))
+    )
+    features.update(
+      dict.fromkeys(
+        ("start_positions", "end_positions", "cls_index", "label_ids", "is_impossible"),
+        tf.constant([1, 2]),
+      )
+    )
+    features.update(
+      target=tf.ones([2, 4], tf.int32),
+      target_mapping=tf.ones([2, 4, 16]),
+      uniform_noise=tf.zeros([2, 4, 40]),
+    )
     if kind == "race":
-      features.update({k: tf.tile(features[k], [1, 4])
-                       for k in ("input_ids", "segment_ids", "input_mask")})
-    build(kind, name, config, dict(conditional_end=True, use_answer_class=True), features,
-          FunnelTFM(config))
+      features.update(
+        {k: tf.tile(features[k], [1, 4]) for k in ("input_ids", "segment_ids", "input_mask")}
+      )
+    build(
+      kind,
+      name,
+      config,
+      dict(conditional_end=True, use_answer_class=True),
+      features,
+      FunnelTFM(config),
+    )
     names = [f"{v.op.name}\t{v.shape.as_list()}" for v in v1.global_variables()]
   with open(os.path.join(GOLDEN, name)) as reader:
     assert names == reader.read().splitlines()
 
 
 RELEASED = {  # vocabulary 30522; input, encoder, decoder and sequence summary
-    "B4-4-4H768": 131_563_776, "B6-3x2-3x2H768": 131_563_776, "B6-6-6H768": 177_648_384,
-    "B8-8-8H1024": 387_177_472, "B10-10-10H1024": 469_070_848}
+  "B4-4-4H768": 131_563_776,
+  "B6-3x2-3x2H768": 131_563_776,
+  "B6-6-6H768": 177_648_384,
+  "B8-8-8H1024": 387_177_472,
+  "B10-10-10H1024": 469_070_848,
+}
 
 
 @pytest.mark.parametrize("name", sorted(RELEASED))
@@ -239,12 +303,17 @@ def test_parameter_counts_of_the_released_models(name):
     model.get_pooled_output(tf.ones([1, 8], tf.int32), False)
     model.extract_hiddens(tf.ones([1, 8], tf.int32), False, use_decoder=True)
     variables = v1.trainable_variables()
-  assert all(v.op.name.startswith(("model/input/", "model/encoder/", "model/decoder/",
-                                   "model/sequnece_summary/")) for v in variables)
+  assert all(
+    v.op.name.startswith(
+      ("model/input/", "model/encoder/", "model/decoder/", "model/sequnece_summary/")
+    )
+    for v in variables
+  )
   assert sum(v.shape.num_elements() for v in variables) == RELEASED[name]
   width, depth = config.d_model, sum(n for n, _ in config.blocks) + config.decoder[0]
-  assert RELEASED[name] == (30522 * width + 2 * width + width * width + width
-                            + depth * (13 * width * width + 17 * width))
+  assert RELEASED[name] == (
+    30522 * width + 2 * width + width * width + width + depth * (13 * width * width + 17 * width)
+  )
 
 
 # The two forms of attention, positions and pooling
@@ -253,12 +322,20 @@ def test_parameter_counts_of_the_released_models(name):
 def random_config(draw):
   pick = lambda *values: values[draw.randint(len(values))]
   blocks = pick("1", "1_1", "1_1_1", "1x2_2", "1_1x2_1")
-  return ModelConfig(**dict(
-      TINY, block_size=blocks, d_embed=pick(16, 12), ff_activation=pick("relu", "gelu", "tanh"),
+  return ModelConfig(
+    **dict(
+      TINY,
+      block_size=blocks,
+      d_embed=pick(16, 12),
+      ff_activation=pick("relu", "gelu", "tanh"),
       decoder_size="0" if blocks == "1" else pick("0", "1", "1x2"),
-      pooling_type=pick("mean", "max"), pooling_size=pick(2, 2, 3, 4),
-      pool_q_only=pick(True, False), separate_cls=pick(True, False),
-      truncate_seq=pick(True, False)))
+      pooling_type=pick("mean", "max"),
+      pooling_size=pick(2, 2, 3, 4),
+      pool_q_only=pick(True, False),
+      separate_cls=pick(True, False),
+      truncate_seq=pick(True, False),
+    )
+  )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -280,16 +357,25 @@ def test_rel_shift_equals_factorized(seed):
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
 def test_position_scores_are_those_of_the_distances(form, pooling_size, separate_cls, truncate_seq):
   """Against the definition, q . R(p_q - p_k) W with positions picked one by one in NumPy."""
-  config = ModelConfig(**dict(TINY, rel_attn_type=form, pooling_size=pooling_size, dropout=0.0,
-                              separate_cls=separate_cls, truncate_seq=truncate_seq))
+  config = ModelConfig(
+    **dict(
+      TINY,
+      rel_attn_type=form,
+      pooling_size=pooling_size,
+      dropout=0.0,
+      separate_cls=separate_cls,
+      truncate_seq=truncate_seq,
+    )
+  )
   draw = np.random.RandomState(0)
   kernel = draw.normal(size=[16, 2, 8])
   positions = [np.arange(18)]
   for _ in range(2):
     last = positions[-1]
     rest = last[1:-1] if truncate_seq else last[1:]
-    positions.append(np.append(last[:1], rest[::pooling_size]) if separate_cls
-                     else last[::pooling_size])
+    positions.append(
+      np.append(last[:1], rest[::pooling_size]) if separate_cls else last[::pooling_size]
+    )
   frequencies = 10000.0 ** (-np.arange(8) / 8)
   with graph() as session:
     levels = [funnel.Slots(1, tf.zeros([1, 18], tf.int32), tf.zeros([1, 18]))]
@@ -297,9 +383,14 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
     for query, key in [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]:
       q = draw.normal(size=[2, 1, len(positions[query]), 8])
       structure = funnel._relate(config, levels[query], levels[key], tf.float32)
-      actual, not_cls = session.run([funnel._position_scores(
-          config, tf.constant(q, tf.float32), tf.constant(kernel, tf.float32), structure),
-          structure.not_cls])
+      actual, not_cls = session.run(
+        [
+          funnel._position_scores(
+            config, tf.constant(q, tf.float32), tf.constant(kernel, tf.float32), structure
+          ),
+          structure.not_cls,
+        ]
+      )
       angles = (positions[query][:, None] - positions[key])[:, :, None] * frequencies
       encodings = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
       expected = np.einsum("nbid,mnd,ijm->nbij", q, kernel, encodings)
@@ -312,27 +403,31 @@ def test_pooling_windows_count_their_members_only(how):
   draw = np.random.RandomState(0)
   for length, size in [(6, 2), (7, 2), (7, 3), (8, 3), (5, 4), (2, 4), (0, 2)]:
     x = draw.normal(size=[2, length, 3]).astype(np.float32) - 5  # all negative: zeros would show
-    parts = [getattr(np, how)(x[:, i:i + size], axis=1) for i in range(0, length, size)]
+    parts = [getattr(np, how)(x[:, i : i + size], axis=1) for i in range(0, length, size)]
     with graph() as session:
       actual = session.run(funnel._pool_windows(tf.constant(x), size, how))
     np.testing.assert_allclose(
-        actual, np.stack(parts, 1) if parts else np.zeros([2, 0, 3]), rtol=1e-6)
+      actual, np.stack(parts, 1) if parts else np.zeros([2, 0, 3]), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("pooling_size", [2, 3, 4])
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
-def test_upsampling_returns_to_the_slot_a_position_was_pooled_into(pooling_size, separate_cls,
-                                                                   truncate_seq):
+def test_upsampling_returns_to_the_slot_a_position_was_pooled_into(
+  pooling_size, separate_cls, truncate_seq
+):
   """Defect 4: the originals repeat by 2, whatever the pooling size."""
-  config = ModelConfig(**dict(TINY, pooling_size=pooling_size, separate_cls=separate_cls,
-                              truncate_seq=truncate_seq))
-  length = 2 * pooling_size ** 2
+  config = ModelConfig(
+    **dict(TINY, pooling_size=pooling_size, separate_cls=separate_cls, truncate_seq=truncate_seq)
+  )
+  length = 2 * pooling_size**2
   positions = np.arange(length, dtype=np.float32)[None, :, None]
   with graph() as session:
     pool = lambda x, how: funnel._pool(config, funnel._pool(config, x, how), how)
-    first, last, up = session.run([pool(tf.constant(positions), how) for how in ("min", "max")]
-                                  + [funnel._upsample(config, pool(tf.constant(positions), "max"),
-                                                      length)])
+    first, last, up = session.run(
+      [pool(tf.constant(positions), how) for how in ("min", "max")]
+      + [funnel._upsample(config, pool(tf.constant(positions), "max"), length)]
+    )
   assert up.shape == positions.shape
   for position in range(length):
     slot = [i for i in range(first.shape[1]) if first[0, i, 0] <= position <= last[0, i, 0]]
@@ -343,9 +438,16 @@ def test_upsampling_returns_to_the_slot_a_position_was_pooled_into(pooling_size,
 # Lengths, padding, defaults of arguments, repeated calls
 
 
-@pytest.mark.parametrize("settings", [
-    {}, dict(truncate_seq=False), dict(separate_cls=False, pooling_type="max"),
-    dict(block_size="1_1", pooling_size=3)], ids=str)
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {},
+    dict(truncate_seq=False),
+    dict(separate_cls=False, pooling_type="max"),
+    dict(block_size="1_1", pooling_size=3),
+  ],
+  ids=str,
+)
 def test_a_length_that_pooling_does_not_divide_is_padded_inside(settings):
   """Defect 5: an opaque shape error in the originals. Static and dynamic lengths alike."""
   config = ModelConfig(**dict(TINY, **settings))
@@ -364,16 +466,24 @@ def test_a_length_that_pooling_does_not_divide_is_padded_inside(settings):
       long = dict(zip(placeholders, (pad(ids, 0), pad(seg, 0), pad(mask, 1)), strict=True))
       actual, expected = session.run(dynamic, short), session.run(dynamic, long)
       assert actual[0].shape == actual[1].shape == (2, length, 16)
-      assert_close(actual, [x[:, :a.shape[1]] for a, x in zip(actual, expected, strict=True)])
+      assert_close(actual, [x[:, : a.shape[1]] for a, x in zip(actual, expected, strict=True)])
       np.testing.assert_allclose(session.run(pooled, short), session.run(pooled, long), atol=1e-5)
       if length in static:
         assert static[length][0].shape == (2, length, 16)
         assert_close(session.run(static[length]), actual)
 
 
-@pytest.mark.parametrize("settings, real", [
-    ({}, 9), (dict(pool_q_only=False, pooling_type="max"), 9), (dict(truncate_seq=False), 9),
-    (dict(separate_cls=False), 9), (dict(pooling_size=3, block_size="1_1"), 7)], ids=str)
+@pytest.mark.parametrize(
+  "settings, real",
+  [
+    ({}, 9),
+    (dict(pool_q_only=False, pooling_type="max"), 9),
+    (dict(truncate_seq=False), 9),
+    (dict(separate_cls=False), 9),
+    (dict(pooling_size=3, block_size="1_1"), 7),
+  ],
+  ids=str,
+)
 def test_padding_changes_nothing(settings, real):
   """At most total_pooling - 1 short of the padded length, where truncate_seq begins to drop."""
   config = ModelConfig(**dict(TINY, **settings))
@@ -385,8 +495,9 @@ def test_padding_changes_nothing(settings, real):
       ids, seg, mask = example(20, real=real)
       arrays = ids[:, :length], seg[:, :length], mask[:, :length]
       last = hiddens(model, *arrays)[0]
-      summary, _ = model.get_pooled_output(*map(tf.constant, arrays[:1]), False,
-                                           *map(tf.constant, arrays[1:]))
+      summary, _ = model.get_pooled_output(
+        *map(tf.constant, arrays[:1]), False, *map(tf.constant, arrays[1:])
+      )
       outputs.append((last[:, :real], summary))
     assign(session)
     first, *others = session.run(outputs)
@@ -434,7 +545,8 @@ def test_hidden_masks_tell_padding_at_every_level():
   mask[1, 3:] = 1
   with graph() as session:
     _, every, ret_dict = FunnelTFM(ModelConfig(**TINY)).extract_hiddens(
-        tf.constant(ids), False, tf.constant(seg), tf.constant(mask))
+      tf.constant(ids), False, tf.constant(seg), tf.constant(mask)
+    )
     masks = session.run(ret_dict["hidden_masks"])
   assert [m.shape[1] for m in masks] == [h.shape[1] for h in every] == [8, 4, 2]
   np.testing.assert_array_equal(masks[0], [[0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1]])
@@ -445,9 +557,10 @@ def test_cls_is_in_the_segment_of_every_token():
   config = ModelConfig(**TINY)
   with graph() as session:
     slots = funnel.Slots(1, tf.constant([[2, 0, 0, 1, 2]]), tf.zeros([1, 5]))
-    same, = session.run(funnel._relate(config, slots, slots, tf.float32).same_segment)
-  expected = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 1, 1],
-                       [1, 1, 1, 1, 1]], bool)
+    (same,) = session.run(funnel._relate(config, slots, slots, tf.float32).same_segment)
+  expected = np.array(
+    [[1, 1, 1, 1, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 1, 1, 1, 1]], bool
+  )
   np.testing.assert_array_equal(same, expected)
 
 
@@ -516,8 +629,9 @@ def test_gradients_equal_finite_differences(form):
     variables = v1.trainable_variables()
     gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, variables)]
     values = [weight(v.op.name, v.shape) for v in variables]
-    feed = lambda arrays: {v.initializer.inputs[1]: a
-                           for v, a in zip(variables, arrays, strict=True)}
+    feed = lambda arrays: {
+      v.initializer.inputs[1]: a for v, a in zip(variables, arrays, strict=True)
+    }
     load = [v.initializer for v in variables]
     session.run(load, feed(values))
     gradients = session.run(gradients)
@@ -525,14 +639,14 @@ def test_gradients_equal_finite_differences(form):
       direction = draw.normal(size=variable.shape)
       sides = []
       for step in (0.01, -0.01):
-        session.run(load[index], {variable.initializer.inputs[1]:
-                                  values[index] + step * direction})
+        session.run(load[index], {variable.initializer.inputs[1]: values[index] + step * direction})
         sides.append(session.run(loss))
       session.run(load[index], {variable.initializer.inputs[1]: values[index]})
       slope = (float(sides[0]) - float(sides[1])) / 0.02
       # The key's bias shifts all scores of a query alike, hence atol: its gradient is zero.
       assert slope == pytest.approx(np.sum(gradients[index] * direction), rel=0.02, abs=0.02), (
-          variable.op.name)
+        variable.op.name
+      )
 
 
 @pytest.mark.parametrize("form, use_tpu", [("rel_shift", False), ("factorized", True)])
@@ -561,9 +675,11 @@ def test_dropout_is_a_function_of_seed_step_and_place():
       v1.set_random_seed(seed)
       global_step = v1.train.get_or_create_global_step()
       model = FunnelTFM(config)
-      outputs = [hiddens(model, *example(8), is_training=is_training)[0],
-                 model.get_pooled_output(tf.constant(example(8)[0]), is_training)[0],
-                 pretraining.gumbel_sample(tf.zeros([4, 40]))]
+      outputs = [
+        hiddens(model, *example(8), is_training=is_training)[0],
+        model.get_pooled_output(tf.constant(example(8)[0]), is_training)[0],
+        pretraining.gumbel_sample(tf.zeros([4, 40])),
+      ]
       assign(session)
       session.run(global_step.initializer, {global_step.initializer.inputs[1]: step})
       return session.run(outputs)
@@ -587,8 +703,10 @@ def test_position_encodings_are_dropped_out(form):
   assert all(np.mean(x == 0) < 0.1 for x in others[1:])
 
 
-@pytest.mark.parametrize("init, largest, std", [
-    ("truncated_normal", 0.0401, 0.0176), ("normal", 0.2, 0.02), ("uniform", 0.1, 0.0577)])
+@pytest.mark.parametrize(
+  "init, largest, std",
+  [("truncated_normal", 0.0401, 0.0176), ("normal", 0.2, 0.02), ("uniform", 0.1, 0.0577)],
+)
 def test_initial_values(init, largest, std):
   config = ModelConfig(**dict(TINY, init=init, vocab_size=2000))
   with graph() as session:
@@ -596,8 +714,12 @@ def test_initial_values(init, largest, std):
     session.run(v1.global_variables_initializer())
     values = {v.op.name: session.run(v) for v in v1.global_variables()}
   layer = "model/encoder/layer_0/"
-  for name in ("model/input/word_embedding/lookup_table", layer + "ff/layer_1/kernel",
-               layer + "rel_attn/q/kernel", layer + "rel_attn/r/kernel"):
+  for name in (
+    "model/input/word_embedding/lookup_table",
+    layer + "ff/layer_1/kernel",
+    layer + "rel_attn/q/kernel",
+    layer + "rel_attn/r/kernel",
+  ):
     assert np.abs(values[name]).max() <= largest
     assert values[name].std() == pytest.approx(std, rel=0.15)
   assert values[layer + "rel_attn/r_w_bias"].any()
@@ -630,10 +752,12 @@ def test_config_round_trip(tmp_path):
   assert dataclasses.replace(config, truncate_seq=False).to_dict() == config.to_dict()
 
 
-@pytest.mark.parametrize("changes, message", [
+@pytest.mark.parametrize(
+  "changes, message",
+  [
     (dict(d_modl=3, heads=2), "net_config.json: unknown keys d_modl, heads; the keys are block_s"),
     (dict(truncate_seq=True), "unknown keys truncate_seq"),
-    (dict(block_size="2"), "single block.* set decoder_size to \"0\""),
+    (dict(block_size="2"), 'single block.* set decoder_size to "0"'),
     (dict(d_model=15), "d_model 15 is odd"),
     (dict(d_model="16"), "d_model is '16', but must be a whole number"),
     (dict(n_head=0), "n_head is 0"),
@@ -643,7 +767,10 @@ def test_config_round_trip(tmp_path):
     (dict(pooling_type="min"), "pooling_type 'min' is unknown; use one of mean, max"),
     (dict(ff_activation="swish"), "ff_activation 'swish' is unknown"),
     (dict(rel_attn_type="relative"), "rel_attn_type 'relative' is unknown"),
-    (dict(init="zeros"), "init 'zeros' is unknown")], ids=str)
+    (dict(init="zeros"), "init 'zeros' is unknown"),
+  ],
+  ids=str,
+)
 def test_config_errors(tmp_path, changes, message):
   path = tmp_path / "net_config.json"
   path.write_text(json.dumps(dict(TINY, **changes)))
@@ -672,19 +799,25 @@ def test_flags_are_read_only_when_asked_for(tmp_path, monkeypatch):
   with pytest.raises(UserError, match="overwrite_keys: unknown keys drop_out"):
     ModelConfig.init_from_json(path, overwrite_keys=["drop_out"])
   for field in dataclasses.fields(ModelConfig):
-    define = {str: flags.DEFINE_string, float: flags.DEFINE_float, int: flags.DEFINE_integer,
-              bool: flags.DEFINE_bool}[field.type]
+    define = {
+      str: flags.DEFINE_string,
+      float: flags.DEFINE_float,
+      int: flags.DEFINE_integer,
+      bool: flags.DEFINE_bool,
+    }[field.type]
     default = None if field.default is dataclasses.MISSING else field.default
     define(field.name, default, "help", flag_values=own)
   own(["program", "--dropout=0.3", "--notruncate_seq", "--noseparate_cls", "--d_model=64"])
   assert ModelConfig.init_from_json(path) == ModelConfig(**TINY)
   assert ModelConfig.init_from_json(path, overwrite_keys=["dropout", "truncate_seq"]) == (
-      ModelConfig(**TINY, dropout=0.3, truncate_seq=False))
+    ModelConfig(**TINY, dropout=0.3, truncate_seq=False)
+  )
   with pytest.raises(UserError, match="--vocab_size has no value"):
     ModelConfig.init_from_flags()
   own.vocab_size = 40
   assert ModelConfig.init_from_flags() == ModelConfig(
-      vocab_size=40, dropout=0.3, truncate_seq=False, separate_cls=False, d_model=64)
+    vocab_size=40, dropout=0.3, truncate_seq=False, separate_cls=False, d_model=64
+  )
 
 
 # Heads
@@ -727,8 +860,11 @@ def test_unused_target_places_do_not_count():
   logits, target = draw.normal(size=[2, 4, 40]).astype(np.float32), draw.randint(0, 40, [2, 4])
   mask = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])
   with graph() as session:
-    sums = session.run(pretraining.masked_token_losses(
-        tf.constant(logits), tf.constant(target), tf.constant(mask, tf.float32)))
+    sums = session.run(
+      pretraining.masked_token_losses(
+        tf.constant(logits), tf.constant(target), tf.constant(mask, tf.float32)
+      )
+    )
   chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
   per_token = -np.log(np.take_along_axis(chances, target[..., None], 2)[..., 0])
   np.testing.assert_allclose(sums, (per_token * mask).sum(1), rtol=1e-5)
@@ -739,12 +875,22 @@ def test_electra_labels_and_gradients():
   config = ModelConfig(**TINY)
   ids, seg, mask = example(8, real=6)
   mapping = np.eye(8, dtype=np.float32)[[[2, 4], [1, 3]]]
-  features = dict(masked_input=ids, origin_input=ids, seg_id=seg, pad_mask=mask,
-                  is_target=mapping.sum(1) > 0, target=ids[[[0], [1]], [[2, 4], [1, 3]]],
-                  target_mapping=mapping)
+  features = dict(
+    masked_input=ids,
+    origin_input=ids,
+    seg_id=seg,
+    pad_mask=mask,
+    is_target=mapping.sum(1) > 0,
+    target=ids[[[0], [1]], [[2, 4], [1, 3]]],
+    target_mapping=mapping,
+  )
   with graph() as session:
-    outputs = electra_sums(funnel_heads.electra(config, pretraining_features(
-        {k: tf.constant(v) for k, v in features.items()}), True), mask)
+    outputs = electra_sums(
+      funnel_heads.electra(
+        config, pretraining_features({k: tf.constant(v) for k, v in features.items()}), True
+      ),
+      mask,
+    )
     generator = [v for v in v1.trainable_variables() if v.op.name.startswith("generator/")]
     assert all(g is None for g in tf.gradients(outputs["disc_loss"], generator))
     assert all(g is not None for g in tf.gradients(outputs["gen_loss"], generator))
@@ -758,8 +904,9 @@ def test_electra_labels_and_gradients():
 def test_gumbel_sampling_follows_the_probabilities():
   probabilities = np.array([0.6, 0.3, 0.1], np.float32)
   with graph() as session:
-    samples = session.run(pretraining.gumbel_sample(
-        tf.tile(tf.math.log(probabilities)[None], [20000, 1])))
+    samples = session.run(
+      pretraining.gumbel_sample(tf.tile(tf.math.log(probabilities)[None], [20000, 1]))
+    )
   np.testing.assert_allclose(np.bincount(samples) / 20000, probabilities, atol=0.015)
 
 
@@ -772,9 +919,20 @@ def test_squad_predicts_within_the_mask_and_given_each_start():
     features = {"cls_index": tf.constant([0, 0]), "p_mask": tf.constant(p_mask)}
     best = funnel_heads.squad_predict(config, last, features, start_n_top=3, end_n_top=2)
     # What training says of the ends, given the starts that were predicted.
-    given = [funnel_heads.squad_train(config, last, dict(
-        features, start_positions=best["start_top_index"][:, k], end_positions=tf.constant([4, 4]),
-        is_impossible=tf.constant([0, 1])), False)["end_log_probs"] for k in range(3)]
+    given = [
+      funnel_heads.squad_train(
+        config,
+        last,
+        dict(
+          features,
+          start_positions=best["start_top_index"][:, k],
+          end_positions=tf.constant([4, 4]),
+          is_impossible=tf.constant([0, 1]),
+        ),
+        False,
+      )["end_log_probs"]
+      for k in range(3)
+    ]
     short = funnel_heads.squad_predict(config, last, features, start_n_top=20, end_n_top=10)
     assign(session)
     best, given, short = session.run([best, given, short])

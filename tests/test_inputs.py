@@ -24,8 +24,9 @@ def made(tmp_path_factory):
   tiny.write_cola(folder / "CoLA", num_train=70)
   (folder / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
   tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
-  task = classification.make_task(config.Classification(task_name="cola"),
-                                  config.RawData(data_dir=str(folder / "CoLA")))
+  task = classification.make_task(
+    config.Classification(task_name="cola"), config.RawData(data_dir=str(folder / "CoLA"))
+  )
   path = str(folder / "train.tfrecord")
   count = records.write_split(path, task, "train", tokenizer, LENGTH)
   return task, tokenizer, path, count
@@ -33,8 +34,14 @@ def made(tmp_path_factory):
 
 def source_of(made, **kwargs):
   task, _, path, count = made
-  return inputs.RecordSource([path], kwargs.pop("num_examples", count), task, LENGTH,
-                             modeling.BertConfig(9).padded_length, **kwargs)
+  return inputs.RecordSource(
+    [path],
+    kwargs.pop("num_examples", count),
+    task,
+    LENGTH,
+    modeling.BertConfig(9).padded_length,
+    **kwargs,
+  )
 
 
 def batches_of(input_fn, count):
@@ -50,8 +57,9 @@ def batches_of(input_fn, count):
 
 
 def train_batches(made, count, step=0, seed=1, batch_size=4, num_replicas=1, **kwargs):
-  input_fn = inputs.train_input_fn(source_of(made, **kwargs), batch_size, seed, step, num_replicas,
-                                   static_shapes=False)
+  input_fn = inputs.train_input_fn(
+    source_of(made, **kwargs), batch_size, seed, step, num_replicas, static_shapes=False
+  )
   return batches_of(input_fn, count)
 
 
@@ -62,8 +70,9 @@ def test_records_hold_the_features(made):
   task, tokenizer, path, count = made
   assert count == 70 == records.count_records(path)
   serialized = [bytes(s.numpy()) for s in tf.data.TFRecordDataset(path)]
-  for index, (example, record) in enumerate(zip(task.read_examples("train"), serialized,
-                                                strict=True)):
+  for index, (example, record) in enumerate(
+    zip(task.read_examples("train"), serialized, strict=True)
+  ):
     feature = tf.train.Example.FromString(record).features.feature
     wanted = task.featurize(example, tokenizer, LENGTH)
     pad = LENGTH - len(wanted["input_ids"])
@@ -107,10 +116,12 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   settings = config.Tokenizer(tokenizer_path=tokenizer.vocab_file)
 
   def cached(max_seq_length=LENGTH, overwrite=False, **kwargs):
-    wanted = records.settings(task, tokenizer, config.Tokenizer(**{
-        **settings.__dict__, **kwargs}), max_seq_length)
-    return records.cached_split(str(tmp_path), task, "train", tokenizer, wanted, overwrite,
-                                lambda items: items, write)[0]
+    wanted = records.settings(
+      task, tokenizer, config.Tokenizer(**{**settings.__dict__, **kwargs}), max_seq_length
+    )
+    return records.cached_split(
+      str(tmp_path), task, "train", tokenizer, wanted, overwrite, lambda items: items, write
+    )[0]
 
   first = cached()
   assert cached() == first and len(written) == 1
@@ -129,8 +140,11 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
 def test_records_of_other_settings_are_named():
   meta = {"max_seq_length": 64, "label_list": ["0", "1"], "processor_type": "COLA"}
   records.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file says nothing about it
-  with pytest.raises(UserError, match=r"m: .*max_seq_length 64 in the records, 128 here "
-                                      r"\(--max_seq_length\); processor_type 'COLA'"):
+  with pytest.raises(
+    UserError,
+    match=r"m: .*max_seq_length 64 in the records, 128 here "
+    r"\(--max_seq_length\); processor_type 'COLA'",
+  ):
     records.check_meta("m", meta, {"max_seq_length": 128, "processor_type": "RTE"})
 
 
@@ -213,7 +227,8 @@ def test_replicas_share_the_batch_of_one_device(made):
   for index, batch in enumerate(one):
     for name in batch:
       np.testing.assert_array_equal(
-          batch[name], np.concatenate([two[2 * index][name], two[2 * index + 1][name]]))
+        batch[name], np.concatenate([two[2 * index][name], two[2 * index + 1][name]])
+      )
 
 
 def test_static_shapes_and_missing_optional_features(made):
@@ -236,7 +251,7 @@ def test_prediction_sees_every_example_once(made, static_shapes, num_examples, w
     assert {batch["input_ids"].shape for batch in batches} == {(8, LENGTH)}
   ids = np.concatenate([batch["example_id"] for batch in batches])
   np.testing.assert_array_equal(ids[index >= 0], index[index >= 0])
-  widths = [batch["input_mask"].sum(1).max() for batch in batches][:num_examples // 8]
+  widths = [batch["input_mask"].sum(1).max() for batch in batches][: num_examples // 8]
   if window > num_examples:
     assert widths == sorted(widths)
 

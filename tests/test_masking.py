@@ -24,8 +24,10 @@ def example(batch, real=LENGTH, seed=0):
 
 
 def choose(settings, special, start, seed=(1, 2)):
-  return [x.numpy() for x in masking.choose(
-      settings, tf.constant(special), tf.constant(start), tf.constant(seed))]
+  return [
+    x.numpy()
+    for x in masking.choose(settings, tf.constant(special), tf.constant(start), tf.constant(seed))
+  ]
 
 
 def chosen_places(positions, weights):
@@ -47,11 +49,15 @@ def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
     assert (np.diff(kept, axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("wrong, message", [
+@pytest.mark.parametrize(
+  "wrong, message",
+  [
     (dict(min_tok=6), "--min_tok=6 is more than --max_tok=5"),
     (dict(min_word=3, max_word=2), "--min_word=3 is more than --max_word=2"),
     (dict(leak_ratio=0.9, rand_ratio=0.5), "together at most 1"),
-    (dict(rand_ratio=-0.1), "shares of the masked tokens")])
+    (dict(rand_ratio=-0.1), "shares of the masked tokens"),
+  ],
+)
 def test_settings_that_contradict_are_refused(wrong, message):
   with pytest.raises(UserError, match=message):
     masking.Masking("token_span", 7, **wrong)
@@ -61,8 +67,9 @@ def test_settings_that_contradict_are_refused(wrong, message):
 def test_draws_are_a_function_of_the_seed(strategy):
   settings = masking.Masking(strategy, 7)
   _, special, start = example(20)
-  one, same, other = (choose(settings, special, start, seed)[0]
-                      for seed in ((1, 2), (1, 2), (1, 3)))
+  one, same, other = (
+    choose(settings, special, start, seed)[0] for seed in ((1, 2), (1, 2), (1, 3))
+  )
   assert (one == same).all() and (one != other).any(axis=1).mean() > 0.9
 
 
@@ -77,25 +84,40 @@ def test_words_are_masked_whole_but_for_what_fills_the_quota():
   sizes = np.array([[np.sum(row == word) if word >= 0 else 0 for word in row] for row in words])
   broken = 0
   for i, row in enumerate(chosen_places(*choose(masking.Masking("whole_word", 7), special, start))):
-    parts = {words[i, p] for p in row if any(words[i, q] == words[i, p] and q not in row
-                                             for q in range(LENGTH))}
+    parts = {
+      words[i, p]
+      for p in row
+      if any(words[i, q] == words[i, p] and q not in row for q in range(LENGTH))
+    }
     broken += len(parts)
   # The fill is what is left when the next word does not fit: less than that word.
   assert broken / 300 < sizes.max()
   assert broken / 300 < 1.0
   singles = 0
-  for i, row in enumerate(chosen_places(*choose(masking.Masking("single_token", 7), special,
-                                                start))):
-    singles += len({words[i, p] for p in row if any(
-        words[i, q] == words[i, p] and q not in row for q in range(LENGTH))})
+  for i, row in enumerate(
+    chosen_places(*choose(masking.Masking("single_token", 7), special, start))
+  ):
+    singles += len(
+      {
+        words[i, p]
+        for p in row
+        if any(words[i, q] == words[i, p] and q not in row for q in range(LENGTH))
+      }
+    )
   assert singles / 300 > 2.0  # single tokens do break words, so the check above can fail
 
 
 @pytest.mark.parametrize("strategy, shortest, longest", [("token_span", 2, 4), ("word_span", 2, 2)])
 def test_spans_have_the_asked_lengths(strategy, shortest, longest):
   """With a quota for one span, its length is seen; at the ends of the text it may be cut."""
-  settings = masking.Masking(strategy, longest if strategy == "token_span" else 12,
-                             min_tok=2, max_tok=4, min_word=2, max_word=2)
+  settings = masking.Masking(
+    strategy,
+    longest if strategy == "token_span" else 12,
+    min_tok=2,
+    max_tok=4,
+    min_word=2,
+    max_word=2,
+  )
   _, special, start = example(400)
   words = words_of(start, special)
   runs = []
@@ -110,7 +132,7 @@ def test_spans_have_the_asked_lengths(strategy, shortest, longest):
         run = 1
     runs.append(run)
   counts = np.bincount(runs, minlength=10)
-  assert counts[shortest:longest + 1].sum() > counts[1] and counts[2:].sum() > 200
+  assert counts[shortest : longest + 1].sum() > counts[1] and counts[2:].sum() > 200
 
 
 def test_span_lengths_follow_one_over_length_plus_one():
@@ -118,16 +140,23 @@ def test_span_lengths_follow_one_over_length_plus_one():
   lengths = np.concatenate([np.diff(np.flatnonzero(row)) for row in starts])
   expected = np.array([1 / 2, 1 / 3, 1 / 4, 1 / 5])
   # Long spans are a little rarer where the row's end cuts them off.
-  np.testing.assert_allclose(np.bincount(lengths)[1:] / len(lengths), expected / expected.sum(),
-                             atol=0.02)
+  np.testing.assert_allclose(
+    np.bincount(lengths)[1:] / len(lengths), expected / expected.sum(), atol=0.02
+  )
 
 
 def test_what_masked_tokens_become():
   settings = masking.Masking("single_token", 8, leak_ratio=0.2, rand_ratio=0.3)
   ids = np.tile(np.arange(1000, 1000 + LENGTH), [3000, 1])
   positions = np.tile(np.arange(8), [3000, 1])
-  tokens = masking.corrupt(settings, tf.constant(ids, tf.int32), tf.constant(positions, tf.int32),
-                           4, 500, tf.constant([5, 6])).numpy()
+  tokens = masking.corrupt(
+    settings,
+    tf.constant(ids, tf.int32),
+    tf.constant(positions, tf.int32),
+    4,
+    500,
+    tf.constant([5, 6]),
+  ).numpy()
   own = tokens == positions + 1000
   assert own.mean() == pytest.approx(0.2, abs=0.01)
   assert (tokens == 4).mean() == pytest.approx(0.5, abs=0.01)
@@ -141,9 +170,16 @@ def test_cutting_reserves_the_last_positions():
   ids = [[2, 10, 11, 3, 12, 13, 14, 3], [2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 12, 3, 3, 0, 0]]
   segments = [[0, 0, 0, 0, 1, 1, 1, 1], [2, 0, 0, 0, 1, 0, 0, 0], [2, 0, 0, 0, 0, 1, 0, 0]]
   with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # as the estimator runs it
-    ids, segments, mask = (x.tolist() for x in session.run(sequences.cut(
-        tf.constant(ids), tf.constant(segments), tf.constant([8, 5, 6]))))
-  assert ids == [[2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 3, 3, 0, 0, 0],
-                 [2, 10, 11, 12, 3, 0, 0, 0]]
+    ids, segments, mask = (
+      x.tolist()
+      for x in session.run(
+        sequences.cut(tf.constant(ids), tf.constant(segments), tf.constant([8, 5, 6]))
+      )
+    )
+  assert ids == [
+    [2, 10, 11, 3, 3, 0, 0, 0],
+    [2, 10, 11, 3, 3, 0, 0, 0],
+    [2, 10, 11, 12, 3, 0, 0, 0],
+  ]
   assert segments[0] == [2, 0, 0, 0, 1, 0, 0, 0] and segments[2] == [2, 0, 0, 0, 0, 0, 0, 0]
   assert mask == [[1] * 5 + [0] * 3] * 3

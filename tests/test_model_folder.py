@@ -22,8 +22,10 @@ def write_reviews(path, count, seed, names=("pos", "neg")):
     rows = csv.writer(writer)
     rows.writerow(["review", "sentiment"])
     for index, (text, label) in enumerate(tiny.sentences(count, seed)):
-      words = [word.title() if (index + place) % 3 == 0 else word
-               for place, word in enumerate(text.split())]
+      words = [
+        word.title() if (index + place) % 3 == 0 else word
+        for place, word in enumerate(text.split())
+      ]
       rows.writerow([" ".join(words), names[int(label)]])
   return path
 
@@ -34,13 +36,25 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp("model_folder")
   tiny.write_encoder(folder / "encoder")
   write_reviews(folder / "new.csv", 40, 3)
-  tiny.run("run_classifier.py", "--do_train", "--do_predict", "--eval_every_steps=20",
-           "--task_name=csv", "--text_a_col=review", "--label_col=sentiment",
-           "--do_lower_case=False", "--max_seq_length=10", f"--pretrained={folder / 'encoder'}",
-           f"--train_file={write_reviews(folder / 'train.csv', 96, 1)}",
-           f"--eval_file={write_reviews(folder / 'dev.csv', 30, 2)}",
-           f"--predict_file={folder / 'new.csv'}", f"--model_dir={folder / 'run'}",
-           "--train_batch_size=8", "--train_steps=40", "--learning_rate=2e-3")
+  tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    "--do_predict",
+    "--eval_every_steps=20",
+    "--task_name=csv",
+    "--text_a_col=review",
+    "--label_col=sentiment",
+    "--do_lower_case=False",
+    "--max_seq_length=10",
+    f"--pretrained={folder / 'encoder'}",
+    f"--train_file={write_reviews(folder / 'train.csv', 96, 1)}",
+    f"--eval_file={write_reviews(folder / 'dev.csv', 30, 2)}",
+    f"--predict_file={folder / 'new.csv'}",
+    f"--model_dir={folder / 'run'}",
+    "--train_batch_size=8",
+    "--train_steps=40",
+    "--learning_rate=2e-3",
+  )
   return folder
 
 
@@ -52,9 +66,16 @@ def test_files_of_a_trained_folder(trained):
   run = trained / "run"
   with open(run / "model_settings.json") as reader:
     settings = json.load(reader)
-  expected = {"job": "classification", "task_name": "csv", "text_a_col": "review",
-              "label_col": "sentiment", "uncased": False, "max_seq_length": 10,
-              "label_list": ["neg", "pos"], "vocab_file": "vocab.txt"}
+  expected = {
+    "job": "classification",
+    "task_name": "csv",
+    "text_a_col": "review",
+    "label_col": "sentiment",
+    "uncased": False,
+    "max_seq_length": 10,
+    "label_list": ["neg", "pos"],
+    "vocab_file": "vocab.txt",
+  }
   assert expected.items() <= settings.items()
   assert not {"train_file", "learning_rate", "tokenizer_path"} & settings.keys()
   for name in ("model_settings.json", "labels.json", "vocab.txt", "bert_config.json"):
@@ -72,8 +93,12 @@ def test_prediction_needs_no_setting_again(trained):
   assert "Settings of the model in" in err and "uncased=False" in err
   assert (trained / "run" / "predictions.new.tsv").read_text() == predictions
   shutil.copytree(trained / "run" / "best", trained / "copy")
-  predict(f"--init_checkpoint={trained / 'copy'}", f"--output_dir={trained / 'other'}",
-          f"--predict_dir={trained / 'there'}", file)
+  predict(
+    f"--init_checkpoint={trained / 'copy'}",
+    f"--output_dir={trained / 'other'}",
+    f"--predict_dir={trained / 'there'}",
+    file,
+  )
   assert (trained / "there" / "predictions.new.tsv").read_text() == predictions
 
 
@@ -82,8 +107,11 @@ def test_labels_are_those_of_the_model(trained):
   os.makedirs(trained / "new")
   write_reviews(trained / "new" / "train.csv", 20, 5, ("a", "b"))
   shutil.copy(trained / "new.csv", trained / "new" / "test.csv")
-  predict(f"--init_checkpoint={trained / 'run'}", f"--data_dir={trained / 'new'}",
-          f"--output_dir={trained / 'third'}")
+  predict(
+    f"--init_checkpoint={trained / 'run'}",
+    f"--data_dir={trained / 'new'}",
+    f"--output_dir={trained / 'third'}",
+  )
   rows = (trained / "third" / "predictions.test.tsv").read_text().splitlines()
   assert "probability_neg" in rows[0] and "probability_pos" in rows[0]
   experiment = config.Experiment()
@@ -95,8 +123,9 @@ def test_labels_are_those_of_the_model(trained):
 
 
 def test_contradictions(trained):
-  _, err = predict(f"--model_dir={trained / 'run'}", "--do_lower_case", "--max_seq_length=12",
-                   status=1)
+  _, err = predict(
+    f"--model_dir={trained / 'run'}", "--do_lower_case", "--max_seq_length=12", status=1
+  )
   assert f"--uncased=True, but the model in {trained / 'run'} was trained with False" in err
   assert "Traceback" not in err
 
@@ -119,9 +148,17 @@ def test_a_mistyped_folder_is_named_and_not_made(trained):
 
 def test_submissions_are_whole(trained):
   tiny.write_cola(trained / "CoLA", 8, 8, 8)
-  _, err = tiny.run("run_classifier.py", "--do_submit", "--task_name=cola", "--max_eval_examples=4",
-                    f"--init_checkpoint={trained / 'encoder'}", "--max_seq_length=16",
-                    f"--data_dir={trained / 'CoLA'}", f"--output_dir={trained / 'cola'}", status=1)
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_submit",
+    "--task_name=cola",
+    "--max_eval_examples=4",
+    f"--init_checkpoint={trained / 'encoder'}",
+    "--max_seq_length=16",
+    f"--data_dir={trained / 'CoLA'}",
+    f"--output_dir={trained / 'cola'}",
+    status=1,
+  )
   assert "--do_submit: GLUE's submission needs predictions for all test data" in err
 
 
@@ -211,8 +248,9 @@ def settings_of(folder, given=(), **tokenizer):
 
 def test_equal_settings_in_another_spelling(trained, tmp_path):
   shutil.copytree(trained / "run", tmp_path / "run")
-  model_folder.write_settings(str(tmp_path / "run"), {
-      "tokenizer_type": "word_piece", "uncased": True, "strip_accents": None})
+  model_folder.write_settings(
+    str(tmp_path / "run"), {"tokenizer_type": "word_piece", "uncased": True, "strip_accents": None}
+  )
   settings_of(tmp_path / "run", tokenizer_type="WordPiece", strip_accents=True)
   with pytest.raises(UserError, match="--strip_accents=False"):
     settings_of(tmp_path / "run", strip_accents=False)
@@ -230,8 +268,12 @@ def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
 def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(trained / "run")
-  settings = config.Classification(task_name="tsv", text_a_col="review", label_col="sentiment",
-                                   train_file=str(trained / "train.csv"))
+  settings = config.Classification(
+    task_name="tsv",
+    text_a_col="review",
+    label_col="sentiment",
+    train_file=str(trained / "train.csv"),
+  )
   task = classification.ClassificationTask("tsv", classification.dataset_of("tsv", settings))
   run_classifier.find_labels(task, experiment, None)
   assert task.model_settings() == {"task_name": "csv", "label_list": ["neg", "pos"]}
@@ -239,14 +281,17 @@ def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
 
 def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
   """The vocabulary may be in another folder than the checkpoint."""
-  for name, settings in (("checkpoint", {"strip_accents": False, "uncased": False}),
-                         ("words", {"uncased": True})):
+  for name, settings in (
+    ("checkpoint", {"strip_accents": False, "uncased": False}),
+    ("words", {"uncased": True}),
+  ):
     os.makedirs(tmp_path / name)
     model_folder.write_settings(str(tmp_path / name), settings)
   (tmp_path / "words" / "vocab.txt").write_text("[PAD]\ngood\n")
   tokenizer = config.Tokenizer(tokenizer_path=str(tmp_path / "words" / "vocab.txt"))
-  model_folder.fill_tokenizer(tokenizer, [str(tmp_path / "words"), str(tmp_path / "checkpoint")],
-                              set())
+  model_folder.fill_tokenizer(
+    tokenizer, [str(tmp_path / "words"), str(tmp_path / "checkpoint")], set()
+  )
   assert tokenizer.strip_accents is False and tokenizer.uncased
 
 
@@ -254,11 +299,15 @@ def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path
   """No variable's shape depends on the activation."""
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(trained / "run")
-  own = runner.load_model_config(config.Model(
-      model_config=str(trained / "run" / "bert_config.json")))
+  own = runner.load_model_config(
+    config.Model(model_config=str(trained / "run" / "bert_config.json"))
+  )
   runner.check_trained_config(experiment, dataclasses.replace(own, hidden_dropout_prob=0.3))
-  with pytest.raises(UserError, match="hidden_act is 'relu', but the model in .*run was trained "
-                                      "with 'gelu'; leave --model_config"):
+  with pytest.raises(
+    UserError,
+    match="hidden_act is 'relu', but the model in .*run was trained "
+    "with 'gelu'; leave --model_config",
+  ):
     runner.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
 
 
@@ -269,7 +318,8 @@ def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
     path.unlink()
   folder, model = str(tmp_path / "run"), config.Model()
   assert runner.find_checkpoint(folder, model, "predict with") == checkpoints.latest(
-      f"{folder}/best")
+    f"{folder}/best"
+  )
   experiment = config.Experiment()
   experiment.trainer.model_dir = folder
   assert model_folder.trained_folder(experiment) == folder

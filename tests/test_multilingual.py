@@ -8,8 +8,9 @@ from training import config
 
 
 def make_task(name, language="zh", **kwargs):
-  return classification.make_task(config.Classification(task_name=name, language=language),
-                                  config.RawData(**kwargs))
+  return classification.make_task(
+    config.Classification(task_name=name, language=language), config.RawData(**kwargs)
+  )
 
 
 def rows(task, split):
@@ -21,36 +22,82 @@ def write(path, *lines):
   path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")
 
 
-XNLI_HEADER = ["language", "gold_label", "sentence1_binary_parse", "sentence2_binary_parse",
-               "sentence1_parse", "sentence2_parse", "sentence1", "sentence2", "promptID", "pairID",
-               "genre", "label1", "label2", "label3", "label4", "label5", "sentence1_tokenized",
-               "sentence2_tokenized", "match"]
+XNLI_HEADER = [
+  "language",
+  "gold_label",
+  "sentence1_binary_parse",
+  "sentence2_binary_parse",
+  "sentence1_parse",
+  "sentence2_parse",
+  "sentence1",
+  "sentence2",
+  "promptID",
+  "pairID",
+  "genre",
+  "label1",
+  "label2",
+  "label3",
+  "label4",
+  "label5",
+  "sentence1_tokenized",
+  "sentence2_tokenized",
+  "match",
+]
 
 
 def xnli_row(language, label, first, second):
-  return [language, label, "", "", "", "", first, second, "1", "2", "fiction", *[label] * 5, "t",
-          "t", "True"]
+  return [
+    language,
+    label,
+    "",
+    "",
+    "",
+    "",
+    first,
+    second,
+    "1",
+    "2",
+    "fiction",
+    *[label] * 5,
+    "t",
+    "t",
+    "True",
+  ]
 
 
-@pytest.mark.parametrize("evaluation, training", [("XNLI-1.0", "XNLI-MT-1.0/multinli"),
-                                                  (".", "multinli")])
+@pytest.mark.parametrize(
+  "evaluation, training", [("XNLI-1.0", "XNLI-MT-1.0/multinli"), (".", "multinli")]
+)
 def test_xnli(tmp_path, evaluation, training):
   """Labels, columns and languages as run_classifier.py of BERT reads them."""
   root = tmp_path / "XNLI"
-  write(root / training / "multinli.train.zh.tsv", ["premise", "hypo", "label"],
-        ['概念 "上', "产品 。", "neutral"], ["甲", "乙", "contradictory"],
-        ["丙", "丁", "entailment"])
-  write(root / training / "multinli.train.en.tsv", ["premise", "hypo", "label"],
-        ["A", "B", "contradictory"])
+  write(
+    root / training / "multinli.train.zh.tsv",
+    ["premise", "hypo", "label"],
+    ['概念 "上', "产品 。", "neutral"],
+    ["甲", "乙", "contradictory"],
+    ["丙", "丁", "entailment"],
+  )
+  write(
+    root / training / "multinli.train.en.tsv",
+    ["premise", "hypo", "label"],
+    ["A", "B", "contradictory"],
+  )
   for split in ("dev", "test"):
-    write(root / evaluation / f"xnli.{split}.tsv", XNLI_HEADER,
-          xnli_row("en", "neutral", "Hello", "World"),
-          xnli_row("zh", "contradiction", "你", "好"),
-          xnli_row("en", "entailment", '"Well', "yes"))
+    write(
+      root / evaluation / f"xnli.{split}.tsv",
+      XNLI_HEADER,
+      xnli_row("en", "neutral", "Hello", "World"),
+      xnli_row("zh", "contradiction", "你", "好"),
+      xnli_row("en", "entailment", '"Well', "yes"),
+    )
   task = make_task("XNLI", data_root=str(tmp_path))
   assert task.labels == ("contradiction", "entailment", "neutral")
   assert rows(task, "train") == [
-      ('概念 "上', "产品 。", "neutral"), ("甲", "乙", "contradiction"), ("丙", "丁", "entailment")]
+    ('概念 "上', "产品 。", "neutral"),
+    ("甲", "乙", "contradiction"),
+    ("丙", "丁", "entailment"),
+  ]
   assert rows(task, "dev") == [("你", "好", "contradiction")]
   assert rows(task, "test") == [("你", "好", None)]
   english = make_task("xnli", "en", data_dir=str(root))

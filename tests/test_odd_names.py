@@ -44,18 +44,26 @@ def test_relative_names_and_globs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("odd", ODD)
 def test_text_folders(tmp_path, odd):
-  for folder in ("train/pos", "train/neg", "test/pos", "test/neg", "RACE/train/high",
-                 "RACE/train/middle"):
+  for folder in (
+    "train/pos",
+    "train/neg",
+    "test/pos",
+    "test/neg",
+    "RACE/train/high",
+    "RACE/train/middle",
+  ):
     (tmp_path / odd / folder).mkdir(parents=True)
     for name in ("1.txt", "2.txt", "urls.html"):
       (tmp_path / odd / folder / name).write_text("good")
-  task = classification.make_task(config.Classification(task_name="imdb"),
-                                  config.RawData(data_dir=f"{tmp_path}/{odd}"), "", 0)
+  task = classification.make_task(
+    config.Classification(task_name="imdb"), config.RawData(data_dir=f"{tmp_path}/{odd}"), "", 0
+  )
   for split, files in (("train", 4), ("dev", 4)):
     assert len(task.input_files(split)) == files
     assert all(path.startswith(f"{tmp_path}/{odd}/") for path in task.input_files(split))
-  task = race.make_task(config.Race(task_name="race"),
-                        config.RawData(data_dir=f"{tmp_path}/{odd}/RACE"), "", 0)
+  task = race.make_task(
+    config.Race(task_name="race"), config.RawData(data_dir=f"{tmp_path}/{odd}/RACE"), "", 0
+  )
   assert len(task.input_files("train")) == 4
   with pytest.raises(UserError, match="no passages"):
     task.input_files("test")
@@ -69,12 +77,22 @@ def test_pretraining_records(tmp_path):
   (folder / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
   tokenizer = config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt")
   run = create_pretraining_data.Run(num_workers=1)
-  create_pretraining_data.create(shards.BertForm(
+  create_pretraining_data.create(
+    shards.BertForm(
       input_file=f"{folder}/a*.txt",
-      output_file=f"{folder}/records", num_shards=2, max_seq_length=32,
-      max_predictions_per_seq=5), tokenizer, run)
-  create_pretraining_data.create(shards.FunnelForm(
-      input_glob=f"{folder}/a.txt", save_dir=str(folder), seq_len=32), tokenizer, run)
+      output_file=f"{folder}/records",
+      num_shards=2,
+      max_seq_length=32,
+      max_predictions_per_seq=5,
+    ),
+    tokenizer,
+    run,
+  )
+  create_pretraining_data.create(
+    shards.FunnelForm(input_glob=f"{folder}/a.txt", save_dir=str(folder), seq_len=32),
+    tokenizer,
+    run,
+  )
   bert, meta, _ = run_pretraining.read_bert_files("input_file", f"{folder}/records*")
   funnel, funnel_meta, _ = run_pretraining.read_funnel_files(str(folder), "train", 0, {})
   assert sorted(map(os.path.basename, bert.paths)) == [f"records-0000{i}-of-00002" for i in (0, 1)]

@@ -41,8 +41,9 @@ def assert_refused(folder, function, match="is read by this command"):
   assert contents(folder) == before
 
 
-@pytest.mark.parametrize("output", ["a.txt", "./a.txt", "linked/a.txt", "symbolic.txt", "hard.txt",
-                                    "linked/hard.txt"])
+@pytest.mark.parametrize(
+  "output", ["a.txt", "./a.txt", "linked/a.txt", "symbolic.txt", "hard.txt", "linked/hard.txt"]
+)
 def test_an_output_is_compared_with_the_inputs_through_links(folder, output):
   with pytest.raises(UserError, match="is read by this command"):
     paths.check_outputs([f"{folder}/a.txt"], [f"{folder}/new.txt", f"{folder}/{output}"])
@@ -56,55 +57,93 @@ def test_outputs_that_are_allowed(folder):
     paths.check_outputs([], [f"{folder}/new", f"{folder}/linked/new"])
 
 
-@pytest.mark.parametrize("flags", [
-    dict(output_file="a.txt"), dict(output_file="hard.txt"), dict(output_file="vocab.txt"),
+@pytest.mark.parametrize(
+  "flags",
+  [
+    dict(output_file="a.txt"),
+    dict(output_file="hard.txt"),
+    dict(output_file="vocab.txt"),
     dict(output_file="new", meta_data_file_path="symbolic.txt"),
     dict(output_file="new", meta_data_file_path="vocab.txt"),
-    *(dict(output_file="new", meta_data_file_path=name) for name in TOKENIZER_SETTINGS)])
+    *(dict(output_file="new", meta_data_file_path=name) for name in TOKENIZER_SETTINGS),
+  ],
+)
 def test_pretraining_data_keep_their_corpus(folder, flags):
-  form = shards.BertForm(input_file=f"{folder}/a.txt", max_seq_length=32, max_predictions_per_seq=5,
-                         **{name: f"{folder}/{value}" for name, value in flags.items()})
-  assert_refused(folder, lambda: create_pretraining_data.create(
-      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
-      create_pretraining_data.Run(num_workers=1, overwrite_data=True)))
+  form = shards.BertForm(
+    input_file=f"{folder}/a.txt",
+    max_seq_length=32,
+    max_predictions_per_seq=5,
+    **{name: f"{folder}/{value}" for name, value in flags.items()},
+  )
+  assert_refused(
+    folder,
+    lambda: create_pretraining_data.create(
+      form,
+      config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True),
+    ),
+  )
 
 
 def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
   """--overwrite_data removes the record files of another number of shards."""
   for name in ("a-00000-of-00002", "a-00001-of-00002"):
     (folder / name).write_text(TEXT)
-  form = shards.BertForm(input_file=f"{folder}/a-*", output_file=f"{folder}/a", num_shards=3,
-                         max_seq_length=32, max_predictions_per_seq=5)
-  assert_refused(folder, lambda: create_pretraining_data.create(
-      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
-      create_pretraining_data.Run(num_workers=1, overwrite_data=True)))
+  form = shards.BertForm(
+    input_file=f"{folder}/a-*",
+    output_file=f"{folder}/a",
+    num_shards=3,
+    max_seq_length=32,
+    max_predictions_per_seq=5,
+  )
+  assert_refused(
+    folder,
+    lambda: create_pretraining_data.create(
+      form,
+      config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True),
+    ),
+  )
 
 
 @pytest.mark.parametrize("num_shards", [2, 4])
 def test_text_that_is_not_read_is_not_taken_for_old_record_files(folder, num_shards):
   for name in ("wiki-00000-of-00004", "wiki-00003-of-00004"):
     (folder / name).write_text(TEXT)
-  form = shards.BertForm(input_file=f"{folder}/a.txt", output_file=f"{folder}/wiki",
-                         num_shards=num_shards, max_seq_length=32, max_predictions_per_seq=5)
-  assert_refused(folder, lambda: create_pretraining_data.create(
-      form, config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
-      create_pretraining_data.Run(num_workers=1, overwrite_data=True)),
-      "wiki-0000[03]-of-00004: --overwrite_data would remove this file")
+  form = shards.BertForm(
+    input_file=f"{folder}/a.txt",
+    output_file=f"{folder}/wiki",
+    num_shards=num_shards,
+    max_seq_length=32,
+    max_predictions_per_seq=5,
+  )
+  assert_refused(
+    folder,
+    lambda: create_pretraining_data.create(
+      form,
+      config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+      create_pretraining_data.Run(num_workers=1, overwrite_data=True),
+    ),
+    "wiki-0000[03]-of-00004: --overwrite_data would remove this file",
+  )
 
 
 @pytest.mark.parametrize("output", ["a.txt", "symbolic.txt", "hard.txt"])
 def test_a_vocabulary_does_not_replace_its_text(folder, output):
   settings = build_vocab.Vocabulary(input_file=f"{folder}/a.txt", overwrite_data=True)
-  assert_refused(folder, lambda: build_vocab.build(
-      settings, config.Tokenizer(tokenizer_path=f"{folder}/{output}")))
+  assert_refused(
+    folder,
+    lambda: build_vocab.build(settings, config.Tokenizer(tokenizer_path=f"{folder}/{output}")),
+  )
 
 
 @pytest.mark.parametrize("name", TOKENIZER_SETTINGS)
 def test_a_vocabulary_does_not_replace_settings(folder, name):
   (folder / name).write_text("{}")
   settings = build_vocab.Vocabulary(input_file=f"{folder}/a.txt", overwrite_data=True)
-  assert_refused(folder, lambda: build_vocab.build(
-      settings, config.Tokenizer(tokenizer_path=f"{folder}/{name}")))
+  assert_refused(
+    folder, lambda: build_vocab.build(settings, config.Tokenizer(tokenizer_path=f"{folder}/{name}"))
+  )
 
 
 def test_the_settings_of_a_copy_may_be_in_the_folder_above():
@@ -116,14 +155,22 @@ def test_finetuning_data_keep_their_files(tmp_path):
   (tmp_path / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
   os.symlink(f"{data}/dev.tsv", tmp_path / "link.tsv")
   before = contents(tmp_path)
-  for flags in (["train_data_output_path=x.tf_record", "meta_data_file_path=CoLA/train.tsv"],
-                ["train_data_output_path=link.tsv", "meta_data_file_path=meta"],
-                ["train_data_output_path=x", "meta_data_file_path=tokenizer_config.json"],
-                ["train_data_output_path=x", "eval_data_output_path=y",
-                 "meta_data_file_path=CoLA/../x"]):
+  for flags in (
+    ["train_data_output_path=x.tf_record", "meta_data_file_path=CoLA/train.tsv"],
+    ["train_data_output_path=link.tsv", "meta_data_file_path=meta"],
+    ["train_data_output_path=x", "meta_data_file_path=tokenizer_config.json"],
+    ["train_data_output_path=x", "eval_data_output_path=y", "meta_data_file_path=CoLA/../x"],
+  ):
     flags = [f"--{flag.replace('=', f'={tmp_path}/')}" for flag in flags]
-    _, err = tiny.run("create_finetuning_data.py", "--task_name=cola", f"--data_dir={data}",
-                      f"--vocab_file={tmp_path}/vocab.txt", "--max_seq_length=24", *flags, status=1)
+    _, err = tiny.run(
+      "create_finetuning_data.py",
+      "--task_name=cola",
+      f"--data_dir={data}",
+      f"--vocab_file={tmp_path}/vocab.txt",
+      "--max_seq_length=24",
+      *flags,
+      status=1,
+    )
     assert " by this command: " in err or "is written twice" in err, err
     assert "Traceback" not in err and contents(tmp_path) == before
 
@@ -132,8 +179,9 @@ def test_a_model_is_not_converted_onto_itself(tmp_path):
   folder = tiny.write_encoder(tmp_path / "model")
   os.symlink(folder, tmp_path / "link")
   for convert in (convert_checkpoint.strip, convert_checkpoint.tf_to_hf):
-    assert_refused(tmp_path, lambda convert=convert: convert(
-        folder, str(tmp_path / "link"), overwrite=True))
+    assert_refused(
+      tmp_path, lambda convert=convert: convert(folder, str(tmp_path / "link"), overwrite=True)
+    )
 
 
 def small_runner(tmp_path, **sections):
@@ -147,8 +195,9 @@ def small_runner(tmp_path, **sections):
   model, tokenizer = experiment.model, experiment.tokenizer
   model.model_config = model.model_config or f"{folder}/bert_config.json"
   tokenizer.tokenizer_path = f"{folder}/vocab.txt"
-  task = classification.make_task(config.Classification(task_name="tsv"),
-                                  config.RawData(data_dir=str(tmp_path)), "", 0)
+  task = classification.make_task(
+    config.Classification(task_name="tsv"), config.RawData(data_dir=str(tmp_path)), "", 0
+  )
   return runner.Runner(experiment, runner.load_model_config(model), task)
 
 
@@ -161,8 +210,17 @@ def test_predictions_do_not_replace_what_is_read(tmp_path):
   assert sorted(map(os.path.basename, records.raw_files(run.task))) == ["dev.tsv", "train.tsv"]
 
 
-@pytest.mark.parametrize("name", ["eval_results.txt", "eval_results.json", "metrics.jsonl",
-                                  "labels.json", "model_settings.json", "best/info.json"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "eval_results.txt",
+    "eval_results.json",
+    "metrics.jsonl",
+    "labels.json",
+    "model_settings.json",
+    "best/info.json",
+  ],
+)
 @pytest.mark.parametrize("flag", ["do_train", "do_eval"])
 def test_training_and_evaluation_do_not_replace_what_is_read(tmp_path, name, flag):
   run = tmp_path / "run"
@@ -182,14 +240,22 @@ def test_training_does_not_replace_another_configuration(tmp_path):
   assert contents(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("name, text", [
-    ("labels.json", '{"0": "mine"}'), ("labels.json", '["mine"]'),
-    ("model_settings.json", '{"job": "squad"}')])
+@pytest.mark.parametrize(
+  "name, text",
+  [
+    ("labels.json", '{"0": "mine"}'),
+    ("labels.json", '["mine"]'),
+    ("model_settings.json", '{"job": "squad"}'),
+  ],
+)
 def test_training_does_not_replace_other_settings(tmp_path, name, text):
   run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
   (tmp_path / "run" / name).write_text(text)
-  assert_refused(tmp_path, lambda: run._check_settings(run._model_settings()),
-                 f"{name}: training would overwrite this file")
+  assert_refused(
+    tmp_path,
+    lambda: run._check_settings(run._model_settings()),
+    f"{name}: training would overwrite this file",
+  )
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
@@ -203,8 +269,11 @@ def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
   encoder = tmp_path / "encoder"
   encoder.mkdir()
   (encoder / "model_settings.json").write_text('{"uncased": true}')
-  run = small_runner(tmp_path, trainer=config.Trainer(do_train=True, model_dir=str(encoder)),
-                     model=config.Model(init_checkpoint=f"{encoder}/bert_model.ckpt"))
+  run = small_runner(
+    tmp_path,
+    trainer=config.Trainer(do_train=True, model_dir=str(encoder)),
+    model=config.Model(init_checkpoint=f"{encoder}/bert_model.ckpt"),
+  )
   os.remove(encoder / "checkpoint")  # published encoders have none
   run._check_settings(run._model_settings())
   run._write_model_files(run._model_settings())
@@ -215,15 +284,22 @@ def test_training_does_not_replace_what_it_starts_from(tmp_path):
   best = tmp_path / "run" / "best"
   tiny.write_encoder(best)
   with pytest.raises(UserError, match="run/best: this folder holds the only checkpoint"):
-    small_runner(tmp_path, trainer=config.Trainer(do_train=True),
-                 model=config.Model(init_checkpoint=f"{best}/bert_model.ckpt"))
+    small_runner(
+      tmp_path,
+      trainer=config.Trainer(do_train=True),
+      model=config.Model(init_checkpoint=f"{best}/bert_model.ckpt"),
+    )
 
 
 def test_ensembles_name_their_files():
-  experiment = config.Experiment(squad=config.Squad(ensemble_output_file="x/dev.json"),
-                                 trainer=config.Trainer(predict_dir="p"))
-  assert run_squad.ensemble_files(experiment) == ["x/dev.json", "x/dev.nbest.json",
-                                                  "x/dev.null_odds.json"]
+  experiment = config.Experiment(
+    squad=config.Squad(ensemble_output_file="x/dev.json"), trainer=config.Trainer(predict_dir="p")
+  )
+  assert run_squad.ensemble_files(experiment) == [
+    "x/dev.json",
+    "x/dev.nbest.json",
+    "x/dev.null_odds.json",
+  ]
   assert run_squad.prediction_files(experiment.trainer)[0] == "p/predictions.json"
 
 
@@ -232,11 +308,18 @@ def test_small_scripts_keep_their_text(folder):
   reviews.write_text("text,label,source\n" + "good,1,rotten_tomatoes\n" * 20)
   (folder / "a.tmp").write_text(TEXT)  # the name of the unfinished output a
   before = contents(folder)
-  for script, *arguments in (("split_sentences.py", "symbolic.txt", "a.txt"),
-                             ("split_sentences.py", "a", "a.tmp"),
-                             ("split_reviews.py", "train.csv", ".")):
-    result = subprocess.run([sys.executable, os.path.join(tiny.ROOT, "scripts", script),
-                             *arguments], cwd=folder, text=True, capture_output=True, check=False)
+  for script, *arguments in (
+    ("split_sentences.py", "symbolic.txt", "a.txt"),
+    ("split_sentences.py", "a", "a.tmp"),
+    ("split_reviews.py", "train.csv", "."),
+  ):
+    result = subprocess.run(
+      [sys.executable, os.path.join(tiny.ROOT, "scripts", script), *arguments],
+      cwd=folder,
+      text=True,
+      capture_output=True,
+      check=False,
+    )
     assert result.returncode == 1 and "is read by this command" in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
   assert contents(folder) == before

@@ -34,11 +34,18 @@ def predicted(task, count):
 def test_predictions_carry_line_and_id(tmp_path):
   (tmp_path / "test.tsv").write_text("key\ttext\nk1\tone\n\nk2\ttwo\nshort\nk3\tthree\n")
   task = make_task(tmp_path, skip_bad_rows=True, id_col="key")
-  assert predicted(task, 3) == [["index", "line", "id"], ["0", "2", "k1"], ["1", "4", "k2"],
-                                ["2", "6", "k3"]]
+  assert predicted(task, 3) == [
+    ["index", "line", "id"],
+    ["0", "2", "k1"],
+    ["1", "4", "k2"],
+    ["2", "6", "k3"],
+  ]
   assert predicted(task, 2)[-1] == ["1", "4", "k2"], "with --max_eval_examples=2"
   assert predicted(make_task(tmp_path, skip_bad_rows=True), 3)[1:] == [
-      ["0", "2"], ["1", "4"], ["2", "6"]]
+    ["0", "2"],
+    ["1", "4"],
+    ["2", "6"],
+  ]
   with pytest.raises(UserError, match="test.tsv: line 5: 1 columns where at least 2 are needed"):
     predicted(make_task(tmp_path), 3)
   (tmp_path / "test.csv").write_text('text,key\n"two\nlines","a\nb"\nlast,c\n')
@@ -47,14 +54,20 @@ def test_predictions_carry_line_and_id(tmp_path):
     predicted(make_task(tmp_path, "csv", id_col="key"), 2)
   (tmp_path / "test.jsonl").write_text('{"text": "x", "key": 1.0}\n\n{"text": "y", "key": "u"}\n')
   assert predicted(make_task(tmp_path, "jsonl", id_col="key"), 2)[1:] == [
-      ["0", "1", "1"], ["1", "3", "u"]]
+    ["0", "1", "1"],
+    ["1", "3", "u"],
+  ]
 
 
 @pytest.mark.parametrize("label", ["a\tb", "a\nb", "a\rb"])
 def test_labels_that_predictions_cannot_hold(tmp_path, label):
-  for name, text in (("csv", f'text,label\nx,y\nz,"{label}"\n'),
-                     ("jsonl", "".join(json.dumps({"text": "x", "label": value}) + "\n"
-                                       for value in ("x", "y", label)))):
+  for name, text in (
+    ("csv", f'text,label\nx,y\nz,"{label}"\n'),
+    (
+      "jsonl",
+      "".join(json.dumps({"text": "x", "label": value}) + "\n" for value in ("x", "y", label)),
+    ),
+  ):
     (tmp_path / f"train.{name}").write_bytes(text.encode())
     with pytest.raises(UserError, match=f"train.{name}: line 3: the label 'a.*b' has a tab or a"):
       assert make_task(tmp_path, name).labels
@@ -80,15 +93,22 @@ def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monk
   task = make_task(tmp_path, predict_file=str(file))
   task.labels = ("a", "b")
   run = types.SimpleNamespace(
-      task=task, record_sets={}, check_before_work=lambda: None, check_outputs=list,
-      sources=lambda kind: [types.SimpleNamespace(
-          split=kind, records=types.SimpleNamespace(num_examples=2))],
-      train_and_evaluate=lambda: file.write_text("text\n"),
-      predict=lambda: {"test": {"probabilities": np.full([2, 2], 0.5),
-                                "example_index": np.arange(2)}})
+    task=task,
+    record_sets={},
+    check_before_work=lambda: None,
+    check_outputs=list,
+    sources=lambda kind: [
+      types.SimpleNamespace(split=kind, records=types.SimpleNamespace(num_examples=2))
+    ],
+    train_and_evaluate=lambda: file.write_text("text\n"),
+    predict=lambda: {
+      "test": {"probabilities": np.full([2, 2], 0.5), "example_index": np.arange(2)}
+    },
+  )
   monkeypatch.setattr(run_classifier, "make_runner", lambda experiment: run)
-  run_classifier.run_once(config.Experiment(trainer=config.Trainer(
-      do_predict=True, model_dir=str(tmp_path))))
+  run_classifier.run_once(
+    config.Experiment(trainer=config.Trainer(do_predict=True, model_dir=str(tmp_path)))
+  )
   lines = (tmp_path / "predictions.test.tsv").read_text().splitlines()
   assert [line.split("\t")[4] for line in lines] == ["line", "2", "3"]
 
@@ -130,8 +150,9 @@ def test_weights_of_a_column(tmp_path):
     (tmp_path / "train.tsv").write_text(f"text\tlabel\tw\na\tx\t1\nb\ty\t{bad}\n")
     with pytest.raises(UserError, match=f"train.tsv: line 3: the weight is '{bad}'"):
       weights(task)
-  (tmp_path / "train.jsonl").write_text('{"text": "a", "label": "x", "w": 2}\n'
-                                        '{"text": "b", "label": "y", "w": 0.25}\n')
+  (tmp_path / "train.jsonl").write_text(
+    '{"text": "a", "label": "x", "w": 2}\n{"text": "b", "label": "y", "w": 0.25}\n'
+  )
   assert weights(make_task(tmp_path, "jsonl", weight_col="w")) == [2.0, 0.25]
 
 
@@ -166,9 +187,12 @@ def test_balanced_classes_have_the_same_total_weight(tmp_path):
 def test_class_weights_that_cannot_be(tmp_path):
   (tmp_path / "train.csv").write_text("text,label\na,x:1\nb,y\n")
   assert weights(make_task(tmp_path, "csv", class_weights="x:1:2, y:0.5")) == [2.0, 0.5]
-  for given, message in (("z:1", "'z:1' is no LABEL:WEIGHT with one of the labels 'x:1', 'y'"),
-                         ("y", "'y' is no LABEL:WEIGHT"), ("y:1,y:2", "'y:2' is no"),
-                         ("y:-1", "the weight of 'y' is '-1'; it must be a number from 0 on")):
+  for given, message in (
+    ("z:1", "'z:1' is no LABEL:WEIGHT with one of the labels 'x:1', 'y'"),
+    ("y", "'y' is no LABEL:WEIGHT"),
+    ("y:1,y:2", "'y:2' is no"),
+    ("y:-1", "the weight of 'y' is '-1'; it must be a number from 0 on"),
+  ):
     with pytest.raises(UserError, match=f"--class_weights: {message}"):
       weights(make_task(tmp_path, "csv", class_weights=given))
   with pytest.raises(UserError, match="--class_weights: task sts-b is a regression"):
@@ -178,8 +202,11 @@ def test_class_weights_that_cannot_be(tmp_path):
 
 
 def test_records_of_other_weights_are_other_records(tmp_path):
-  keys = [json.dumps(make_task(tmp_path, **kwargs).source_key(split)) for split in ("train", "dev")
-          for kwargs in ({}, {"weight_col": "w"}, {"class_weights": "balanced"})]
+  keys = [
+    json.dumps(make_task(tmp_path, **kwargs).source_key(split))
+    for split in ("train", "dev")
+    for kwargs in ({}, {"weight_col": "w"}, {"class_weights": "balanced"})
+  ]
   assert len(set(keys[:3])) == 3 and len(set(keys[3:])) == 1
 
 
@@ -194,18 +221,40 @@ def test_weighted_training_and_predictions_end_to_end(tmp_path):
   with open(tmp_path / "test.csv", "w") as test:
     test.write("key,text\n")
     test.writelines(f"k{i},{text}\n\n" for i, (text, _) in enumerate(tiny.sentences(12, 3)))
-  flags = ["--task_name=csv", f"--pretrained={tmp_path / 'encoder'}", f"--data_dir={tmp_path}",
-           f"--output_dir={tmp_path / 'run'}", "--max_seq_length=24", "--weight_col=w"]
-  tiny.run("run_classifier.py", "--do_train", "--do_predict", "--id_col=key", *flags,
-           "--class_weights=balanced", "--train_batch_size=16", "--learning_rate=2e-3",
-           "--num_train_epochs=6")
-  rows = [line.split("\t") for line in
-          (tmp_path / "run" / "predictions.test.tsv").read_text().splitlines()]
+  flags = [
+    "--task_name=csv",
+    f"--pretrained={tmp_path / 'encoder'}",
+    f"--data_dir={tmp_path}",
+    f"--output_dir={tmp_path / 'run'}",
+    "--max_seq_length=24",
+    "--weight_col=w",
+  ]
+  tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    "--do_predict",
+    "--id_col=key",
+    *flags,
+    "--class_weights=balanced",
+    "--train_batch_size=16",
+    "--learning_rate=2e-3",
+    "--num_train_epochs=6",
+  )
+  rows = [
+    line.split("\t")
+    for line in (tmp_path / "run" / "predictions.test.tsv").read_text().splitlines()
+  ]
   assert rows[0] == ["index", "prediction", "probability_0", "probability_1", "line", "id"]
   assert [row[4:] for row in rows[1:]] == [[str(2 + 2 * i), f"k{i}"] for i in range(12)]
   assert sum(row[1] == label for row, label in zip(rows[1:], truth, strict=True)) >= 10
   (tmp_path / "meta").write_text("{}")
-  record, = (tmp_path / "run").glob("csv.len-24.train.*.tfrecord")
-  _, err = tiny.run("run_classifier.py", "--do_train", *flags, f"--train_data_path={record}",
-                    f"--input_meta_data_path={tmp_path / 'meta'}", status=1)
+  (record,) = (tmp_path / "run").glob("csv.len-24.train.*.tfrecord")
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    *flags,
+    f"--train_data_path={record}",
+    f"--input_meta_data_path={tmp_path / 'meta'}",
+    status=1,
+  )
   assert "--weight_col: the records of --train_data_path have weights already" in err

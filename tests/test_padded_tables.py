@@ -19,11 +19,27 @@ ROWS = 32  # for the 27 tokens of tiny.VOCAB
 TABLE = "bert/embeddings/word_embeddings"
 
 
-@pytest.mark.parametrize("num_tokens, num_rows, expected", [
-    (30522, 30528, True), (30522, 30592, True), (28996, 29056, True), (119547, 119552, True),
-    (27, 32, True), (27, 64, True), (27, 128, True), (5, 8, True),
-    (30522, 30522, False), (30528, 30528, False), (30522, 30536, False), (30528, 30522, False),
-    (27, 28, False), (27, 40, False), (27, 256, False), (32, 27, False)])
+@pytest.mark.parametrize(
+  "num_tokens, num_rows, expected",
+  [
+    (30522, 30528, True),
+    (30522, 30592, True),
+    (28996, 29056, True),
+    (119547, 119552, True),
+    (27, 32, True),
+    (27, 64, True),
+    (27, 128, True),
+    (5, 8, True),
+    (30522, 30522, False),
+    (30528, 30528, False),
+    (30522, 30536, False),
+    (30528, 30522, False),
+    (27, 28, False),
+    (27, 40, False),
+    (27, 256, False),
+    (32, 27, False),
+  ],
+)
 def test_which_tables_are_padded(num_tokens, num_rows, expected):
   assert tokenization.is_padded(num_tokens, num_rows) == expected
 
@@ -34,17 +50,24 @@ def test_vocabulary_with_fewer_tokens_than_rows(tmp_path, caplog):
   tokenizer = tokenization.FullTokenizer(str(path))
   with caplog.at_level("INFO"):
     tokenization.check_vocab(tokenizer, ROWS, "config.json")
-  assert caplog.messages == ["config.json: the vocab_size 32 is that of the vocabulary, 27, and "
-                             "padding; no token uses the rows above it"]
+  assert caplog.messages == [
+    "config.json: the vocab_size 32 is that of the vocabulary, 27, and "
+    "padding; no token uses the rows above it"
+  ]
   for size, relation in [(26, "more"), (28, "fewer"), (40, "fewer"), (24, "more")]:
     with pytest.raises(UserError, match=f"27 tokens, {relation} than the vocab_size {size} of c"):
       tokenization.check_vocab(tokenizer, size, "config.json")
 
 
 def test_configuration_follows_the_table(tmp_path):
-  fit = lambda vocab_size, rows, name=TABLE: checkpoints.fit_config(
-      modeling.BertConfig(vocab_size=vocab_size), {name: [rows, 768], **dict.fromkeys(range(12))},
-      "model.ckpt", "bert_config.json").vocab_size
+  fit = lambda vocab_size, rows, name=TABLE: (
+    checkpoints.fit_config(
+      modeling.BertConfig(vocab_size=vocab_size),
+      {name: [rows, 768], **dict.fromkeys(range(12))},
+      "model.ckpt",
+      "bert_config.json",
+    ).vocab_size
+  )
   assert fit(30522, 30528) == 30528 and fit(30528, 30522) == 30522
   assert fit(30522, 30592, "embeddings.word_embeddings.weight") == 30592
   assert fit(30522, 30530) == 30522, "another difference is for the comparison of shapes"
@@ -53,10 +76,14 @@ def test_configuration_follows_the_table(tmp_path):
   assert checkpoints.fit_config(funnel, shapes, "", "").vocab_size == 30592
 
 
-@pytest.mark.parametrize("model_config", [
+@pytest.mark.parametrize(
+  "model_config",
+  [
     modeling.BertConfig(9, num_hidden_layers=10_000_000),
     modeling.ModelConfig(9, block_size="4_10000000_4"),
-    modeling.ModelConfig(9, block_size="4_4", decoder_size="10000000")])
+    modeling.ModelConfig(9, block_size="4_4", decoder_size="10000000"),
+  ],
+)
 def test_more_layers_than_tensors(model_config):
   with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt only 1 tens"):
     checkpoints.fit_config(model_config, {TABLE: [9, 768]}, "ckpt", "net")
@@ -83,9 +110,17 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
   path.write_text(json.dumps(json.loads(path.read_text()) | POOLER))
   tiny.write_cola(tmp_path / "CoLA", 16, 8, 4)
   _, err = tiny.run(
-      "run_classifier.py", "--task_name=cola", f"--pretrained={folder}", "--do_train", "--do_eval",
-      f"--data_dir={tmp_path / 'CoLA'}", f"--output_dir={tmp_path / 'run'}", "--train_steps=2",
-      "--train_batch_size=8", "--max_seq_length=16")
+    "run_classifier.py",
+    "--task_name=cola",
+    f"--pretrained={folder}",
+    "--do_train",
+    "--do_eval",
+    f"--data_dir={tmp_path / 'CoLA'}",
+    f"--output_dir={tmp_path / 'run'}",
+    "--train_steps=2",
+    "--train_batch_size=8",
+    "--max_seq_length=16",
+  )
   assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
   assert "passed over directionality, pooler_fc_size" in err
   written = records.read_json(str(tmp_path / "run" / "bert_config.json"))
@@ -96,15 +131,29 @@ def test_pretraining_of_a_padded_model(tmp_path):
   folder = tiny.write_encoder(tmp_path / "encoder")
   (tmp_path / "text.txt").write_text("\n".join(text for text, _ in tiny.sentences(40, 1)) + "\n")
   create_pretraining_data.create(
-      shards.BertForm(input_file=str(tmp_path / "text.txt"), max_seq_length=24,
-                      output_file=str(tmp_path / "a.tfrecord"), max_predictions_per_seq=4),
-      config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
-      create_pretraining_data.Run(num_workers=1))
+    shards.BertForm(
+      input_file=str(tmp_path / "text.txt"),
+      max_seq_length=24,
+      output_file=str(tmp_path / "a.tfrecord"),
+      max_predictions_per_seq=4,
+    ),
+    config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt"),
+    create_pretraining_data.Run(num_workers=1),
+  )
   path = tmp_path / "padded.json"
   values = records.read_json(f"{folder}/bert_config.json")
-  run = lambda rows, status: (path.write_text(json.dumps(values | {"vocab_size": rows})), tiny.run(
-      "run_pretraining.py", f"--input_file={tmp_path / 'a.tfrecord'}*", "--do_train",
-      f"--model_dir={tmp_path / 'run'}", "--train_batch_size=4", "--train_steps=1",
-      f"--model_config={path}", status=status)[1])[1]
+  run = lambda rows, status: (
+    path.write_text(json.dumps(values | {"vocab_size": rows})),
+    tiny.run(
+      "run_pretraining.py",
+      f"--input_file={tmp_path / 'a.tfrecord'}*",
+      "--do_train",
+      f"--model_dir={tmp_path / 'run'}",
+      "--train_batch_size=4",
+      "--train_steps=1",
+      f"--model_config={path}",
+      status=status,
+    )[1],
+  )[1]
   assert "the vocab_size 32 is that of the vocabulary, 27, and padding" in run(ROWS, 0)
   assert "vocab_size is 33 in" in run(33, 1)

@@ -43,21 +43,34 @@ def made(tmp_path_factory):
   text = write_text(folder / "text.txt")
   run = create_pretraining_data.Run(num_workers=1)
   create_pretraining_data.create(
-      shards.BertForm(input_file=text, output_file=str(folder / "bert.tfrecord"), num_shards=3,
-                      max_seq_length=LENGTH, max_predictions_per_seq=4, dupe_factor=2),
-      config.Tokenizer(tokenizer_path=str(folder / "bert" / "vocab.txt")), run)
+    shards.BertForm(
+      input_file=text,
+      output_file=str(folder / "bert.tfrecord"),
+      num_shards=3,
+      max_seq_length=LENGTH,
+      max_predictions_per_seq=4,
+      dupe_factor=2,
+    ),
+    config.Tokenizer(tokenizer_path=str(folder / "bert" / "vocab.txt")),
+    run,
+  )
   for split in ("train", "dev"):
     create_pretraining_data.create(
-        shards.FunnelForm(input_glob=text, save_dir=str(folder / "funnel"), num_task=2,
-                          seq_len=LENGTH, split=split),
-        config.Tokenizer(tokenizer_path=str(folder / "model" / "vocab.uncased.txt")), run)
+      shards.FunnelForm(
+        input_glob=text, save_dir=str(folder / "funnel"), num_task=2, seq_len=LENGTH, split=split
+      ),
+      config.Tokenizer(tokenizer_path=str(folder / "model" / "vocab.uncased.txt")),
+      run,
+    )
   return folder
 
 
 def sequences_of(vocab_path, **kwargs):
   words = open(vocab_path).read().split()
-  special = {role: next(i for i, word in enumerate(words) if word.strip("[]<>").lower() == role)
-             for role in ("pad", "unk", "cls", "sep", "mask")}
+  special = {
+    role: next(i for i, word in enumerate(words) if word.strip("[]<>").lower() == role)
+    for role in ("pad", "unk", "cls", "sep", "mask")
+  }
   return pretraining.Sequences(LENGTH, special, len(words), **kwargs)
 
 
@@ -65,8 +78,13 @@ def bert_source(made, loss_type="bert", **kwargs):
   sequences = sequences_of(made / "bert" / "vocab.txt", **kwargs)
   task = pretraining.PretrainingTask(loss_type, pretraining.BertRecords(sequences, 4), sequences)
   paths = sorted(glob.glob(str(made / "bert.tfrecord-*")))
-  return inputs.RecordSource(paths, sum(map(records.count_records, paths)), task, LENGTH,
-                             modeling.BertConfig(9).padded_length)
+  return inputs.RecordSource(
+    paths,
+    sum(map(records.count_records, paths)),
+    task,
+    LENGTH,
+    modeling.BertConfig(9).padded_length,
+  )
 
 
 def funnel_source(made, strategy="single_token", **kwargs):
@@ -74,8 +92,13 @@ def funnel_source(made, strategy="single_token", **kwargs):
   form = pretraining.FunnelRecords(sequences, masking.Masking(strategy, 4))
   task = pretraining.PretrainingTask("mlm", form, sequences)
   paths = sorted(glob.glob(str(made / "funnel" / "data.train*")))
-  return inputs.RecordSource(paths, sum(map(records.count_records, paths)), task, LENGTH,
-                             modeling.BertConfig(9).padded_length)
+  return inputs.RecordSource(
+    paths,
+    sum(map(records.count_records, paths)),
+    task,
+    LENGTH,
+    modeling.BertConfig(9).padded_length,
+  )
 
 
 def batches_of(input_fn, count):
@@ -103,8 +126,9 @@ def losses_of(task, model_config, features):
     output = task.build(modeling.build_encoder(model_config, features, False), features)
     weights = task.loss_weights(features)
     assign(session)
-    return session.run({name: tf.reduce_sum(output.losses[name]) / tf.reduce_sum(weights[name])
-                        for name in weights})
+    return session.run(
+      {name: tf.reduce_sum(output.losses[name]) / tf.reduce_sum(weights[name]) for name in weights}
+    )
 
 
 @pytest.mark.smoke
@@ -128,16 +152,20 @@ def test_funnel_loss_equals_the_original(name):
   values.pop("flags")
   given = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
   features = {
-      "input_ids": given["masked_input"], "segment_ids": given["seg_id"],
-      "input_mask": 1 - given["pad_mask"].astype(np.int32),
-      "is_mask_symbol": (given["input_mask"] - given["pad_mask"]).astype(np.int32),
-      "masked_lm_positions": given["target_mapping"].argmax(-1).astype(np.int32),
-      "masked_lm_ids": given["target"], "masked_lm_weights": np.ones([3, 4], np.float32)}
+    "input_ids": given["masked_input"],
+    "segment_ids": given["seg_id"],
+    "input_mask": 1 - given["pad_mask"].astype(np.int32),
+    "is_mask_symbol": (given["input_mask"] - given["pad_mask"]).astype(np.int32),
+    "masked_lm_positions": given["target_mapping"].argmax(-1).astype(np.int32),
+    "masked_lm_ids": given["target"],
+    "masked_lm_weights": np.ones([3, 4], np.float32),
+  }
   assert features["is_mask_symbol"].any()  # the original hides them, and the golden shows it
   sequences = pretraining.Sequences(16, {"mask": 39}, 40)
   form = pretraining.FunnelRecords(sequences, masking.Masking("single_token", 4))
-  losses = losses_of(pretraining.PretrainingTask("mlm", form, sequences),
-                     ModelConfig.from_dict(values), features)
+  losses = losses_of(
+    pretraining.PretrainingTask("mlm", form, sequences), ModelConfig.from_dict(values), features
+  )
   assert losses["mlm"] == pytest.approx(float(data["out:loss"]), abs=2e-5)
 
 
@@ -152,22 +180,27 @@ def test_bert_records_restore_the_text(made):
   known = {(a, b) for a, b in zip(text, text[1:], strict=False)}
   for batch in batches_of(inputs.predict_input_fn(source, 8, False), 3):
     used = batch["masked_lm_weights"] > 0
-    assert (np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
-            == batch["masked_lm_ids"])[used].all()
+    assert (
+      np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
+      == batch["masked_lm_ids"]
+    )[used].all()
     differs = batch["origin_ids"] != batch["input_ids"]
     assert differs.sum(1).max() <= 4 and differs.any()
-    for ids, mask, segments in zip(batch["origin_ids"], batch["input_mask"], batch["segment_ids"],
-                                   strict=True):
+    for ids, mask, segments in zip(
+      batch["origin_ids"], batch["input_mask"], batch["segment_ids"], strict=True
+    ):
       words = [vocab[i] for i in ids[mask > 0]]
       assert words[0] == "[CLS]" and words[-1] == "[SEP]" and "[MASK]" not in words
-      first = words[1:words.index("[SEP]", 1)]
+      first = words[1 : words.index("[SEP]", 1)]
       assert all(pair in known for pair in zip(first, first[1:], strict=False))
       assert segments[words.index("[SEP]", 1) + 1] == 1
   for batch in batches_of(inputs.predict_input_fn(plain, 8, False), 3):  # the last places are free
-    assert not batch["input_mask"][:, LENGTH - 3:].any()
+    assert not batch["input_mask"][:, LENGTH - 3 :].any()
     used = batch["masked_lm_weights"] > 0
-    assert (np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
-            == batch["masked_lm_ids"])[used].all()
+    assert (
+      np.take_along_axis(batch["origin_ids"], batch["masked_lm_positions"], 1)
+      == batch["masked_lm_ids"]
+    )[used].all()
 
 
 @pytest.mark.smoke
@@ -175,11 +208,19 @@ def test_bert_records_restore_the_text(made):
 def test_bert_records_under_a_deeper_funnel(made, block_size):
   """Masks on tokens that are cut away lead nowhere; the others count in the loss."""
   model_config = modeling.ModelConfig(
-      vocab_size=len(tiny.VOCAB), block_size=block_size, d_model=8, d_embed=8, n_head=2, d_head=4,
-      d_inner=8, decoder_size="1")
+    vocab_size=len(tiny.VOCAB),
+    block_size=block_size,
+    d_model=8,
+    d_embed=8,
+    n_head=2,
+    d_head=4,
+    d_inner=8,
+    decoder_size="1",
+  )
   reserved = model_config.reserved_positions
-  source = dataclasses.replace(bert_source(made, "mlm", reserved_positions=reserved),
-                               padded_length=model_config.padded_length)
+  source = dataclasses.replace(
+    bert_source(made, "mlm", reserved_positions=reserved), padded_length=model_config.padded_length
+  )
   batches = batches_of(inputs.predict_input_fn(source, 8, False), 5)
   assert {batch["input_ids"].shape[1] for batch in batches} <= {9, 17, LENGTH}
   for batch in batches:
@@ -197,8 +238,12 @@ def test_funnel_records_get_new_masks_in_every_epoch(made, strategy):
   masks = {}
   for batch in batches:
     for ids, positions, weights, mask in zip(
-        batch["origin_ids"], batch["masked_lm_positions"], batch["masked_lm_weights"],
-        batch["input_mask"], strict=True):
+      batch["origin_ids"],
+      batch["masked_lm_positions"],
+      batch["masked_lm_weights"],
+      batch["input_mask"],
+      strict=True,
+    ):
       masks.setdefault(ids.tobytes(), []).append(tuple(positions[weights > 0]))
       assert mask.sum() <= LENGTH - 3 and (positions < LENGTH - 4).all()
   twice = [pair for pair in masks.values() if len(pair) == 2]
@@ -231,34 +276,44 @@ def test_pipeline_starts_at_any_step_and_reads_everything(made):
     all_of_it = batches_of(inputs.predict_input_fn(source, 1, False), number)
     width = max(batch["origin_ids"].shape[1] for batch in all_of_it)
     assert width <= LENGTH and len(seen) == len(all_of_it) == number
-    strip = lambda batches: sorted(batch["origin_ids"][batch["input_mask"] > 0].tobytes()
-                                   for batch in batches)
+    strip = lambda batches: sorted(
+      batch["origin_ids"][batch["input_mask"] > 0].tobytes() for batch in batches
+    )
     assert strip(epoch) == strip(all_of_it)
 
 
 def test_shapes_are_static_for_a_tpu(made):
   for source in (bert_source(made), funnel_source(made, "whole_word")):
-    for input_fn in (inputs.train_input_fn(source, 4, 1, 0, 1, static_shapes=True),
-                     inputs.predict_input_fn(source, 4, static_shapes=True)):
+    for input_fn in (
+      inputs.train_input_fn(source, 4, 1, 0, 1, static_shapes=True),
+      inputs.predict_input_fn(source, 4, static_shapes=True),
+    ):
       for name, value in input_fn().element_spec.items():
         assert value.shape.is_fully_defined(), name
 
 
 def test_compressed_records_are_read(made, tmp_path):
   create_pretraining_data.create(
-      shards.BertForm(input_file=str(made / "text.txt"), gzip_compress=True, max_seq_length=LENGTH,
-                      output_file=str(tmp_path / "x.tfrecord"), max_predictions_per_seq=4,
-                      dupe_factor=1),
-      config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
-      create_pretraining_data.Run(num_workers=1))
+    shards.BertForm(
+      input_file=str(made / "text.txt"),
+      gzip_compress=True,
+      max_seq_length=LENGTH,
+      output_file=str(tmp_path / "x.tfrecord"),
+      max_predictions_per_seq=4,
+      dupe_factor=1,
+    ),
+    config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
+    create_pretraining_data.Run(num_workers=1),
+  )
   path = str(tmp_path / "x.tfrecord")
   source = bert_source(made)
-  source = inputs.RecordSource([path], records.count_records(path), source.task, LENGTH,
-                               source.padded_length)
+  source = inputs.RecordSource(
+    [path], records.count_records(path), source.task, LENGTH, source.padded_length
+  )
   records.check_lengths(path, source.task.feature_specs, LENGTH)
   assert len(batches_of(inputs.predict_input_fn(source, 1, False), source.num_examples)) > 5
   data = open(path, "rb").read()
-  (tmp_path / "cut").write_bytes(data[:len(data) // 2])
+  (tmp_path / "cut").write_bytes(data[: len(data) // 2])
   with pytest.raises(UserError, match="cut: the compressed file is damaged"):
     records.count_records(str(tmp_path / "cut"))
 
@@ -269,16 +324,27 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
   for pack in (False, True):
     path = str(tmp_path / f"{pack}.tfrecord")
     create_pretraining_data.create(
-        shards.BertForm(input_file=str(made / "text.txt"), output_file=path, dupe_factor=2,
-                        max_seq_length=LENGTH, max_predictions_per_seq=8, short_seq_prob=0.7,
-                        pack_sequences=pack),
-        config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
-        create_pretraining_data.Run(num_workers=1))
+      shards.BertForm(
+        input_file=str(made / "text.txt"),
+        output_file=path,
+        dupe_factor=2,
+        max_seq_length=LENGTH,
+        max_predictions_per_seq=8,
+        short_seq_prob=0.7,
+        pack_sequences=pack,
+      ),
+      config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt")),
+      create_pretraining_data.Run(num_workers=1),
+    )
     sequences = sequences_of(made / "bert" / "vocab.txt")
     task = pretraining.PretrainingTask(
-        "bert", pretraining.BertRecords(sequences, 8, pack_sequences=pack), sequences)
-    sources.append(inputs.RecordSource([path], records.count_records(path), task, LENGTH,
-                                       modeling.BertConfig(9).padded_length))
+      "bert", pretraining.BertRecords(sequences, 8, pack_sequences=pack), sequences
+    )
+    sources.append(
+      inputs.RecordSource(
+        [path], records.count_records(path), task, LENGTH, modeling.BertConfig(9).padded_length
+      )
+    )
     records.check_lengths(path, task.feature_specs, LENGTH)
   single, packed = sources
   assert packed.num_examples < single.num_examples - 5
@@ -292,12 +358,19 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
       output = source.task.build(modeling.build_encoder(model_config, features, False), features)
       weights = source.task.loss_weights(features)
       assign(session)
-      sums.append(session.run({name: (tf.reduce_sum(output.losses[name]),
-                                      tf.reduce_sum(weights[name])) for name in weights}))
+      sums.append(
+        session.run(
+          {
+            name: (tf.reduce_sum(output.losses[name]), tf.reduce_sum(weights[name]))
+            for name in weights
+          }
+        )
+      )
   for name in ("mlm", "nsp"):
     assert sums[0][name][1] == sums[1][name][1] > 20
     assert sums[0][name][0] / sums[0][name][1] == pytest.approx(
-        sums[1][name][0] / sums[1][name][1], abs=1e-5)
+      sums[1][name][0] / sums[1][name][1], abs=1e-5
+    )
 
 
 # ---- Draws --------------------------------------------------------------------------------------
@@ -307,17 +380,26 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
 @pytest.mark.parametrize("loss_type, dropout", [("mlm", 0.3), ("electra", 0.0)])
 def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(made, tmp_path, loss_type, dropout):
   """One traced program, as on a TPU, on the two shards of a batch of equal examples."""
-  model_config = modeling.BertConfig(len(tiny.VOCAB), 16, 1, 2, 16, hidden_dropout_prob=dropout,
-                                     attention_probs_dropout_prob=0.0, max_position_embeddings=32)
+  model_config = modeling.BertConfig(
+    len(tiny.VOCAB),
+    16,
+    1,
+    2,
+    16,
+    hidden_dropout_prob=dropout,
+    attention_probs_dropout_prob=0.0,
+    max_position_embeddings=32,
+  )
   source = bert_source(made, loss_type)
-  batch, = batches_of(inputs.train_input_fn(source, 8, 1, 0, 1, static_shapes=True), 1)
+  (batch,) = batches_of(inputs.train_input_fn(source, 8, 1, 0, 1, static_shapes=True), 1)
   numbers = batch.pop(inputs.ROW)
   batch = {name: np.repeat(value[:1], 8, axis=0) for name, value in batch.items()}
   experiment = config.Experiment()
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
   config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())
-  model_fn = estimator.build_model_fn(experiment, source.task, model_config,
-                                      estimator.Devices("CPU"), 10, 1)
+  model_fn = estimator.build_model_fn(
+    experiment, source.task, model_config, estimator.Devices("CPU"), 10, 1
+  )
 
   def losses(*shards):
     with tf.Graph().as_default(), v1.Session() as session:
@@ -327,11 +409,14 @@ def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(made, tmp_path, los
       spec = model_fn(given, None, estimator.load().ModeKeys.TRAIN, {})
       session.run(v1.global_variables_initializer())
       assign(session)
-      return [session.run(spec.loss, {given[name]: shard[name] for name in given})
-              for shard in shards]
+      return [
+        session.run(spec.loss, {given[name]: shard[name] for name in given}) for shard in shards
+      ]
 
-  first, second = ({**{name: value[part] for name, value in batch.items()},
-                    inputs.ROW: numbers[part]} for part in (slice(0, 4), slice(4, 8)))
+  first, second = (
+    {**{name: value[part] for name, value in batch.items()}, inputs.ROW: numbers[part]}
+    for part in (slice(0, 4), slice(4, 8))
+  )
   one, other, again, other_again = losses(first, second, first, second)
   assert abs(one - other) > 1e-4 and (one, other) == (again, other_again)
   first.pop(inputs.ROW)  # one device draws what the first core draws
@@ -351,7 +436,8 @@ def test_evaluation_does_not_depend_on_the_batch_size(made, make_source):
       v1.set_random_seed(5)
       v1.train.create_global_step()
       features = v1.data.make_one_shot_iterator(
-          inputs.predict_input_fn(source, batch_size, False)()).get_next()
+        inputs.predict_input_fn(source, batch_size, False)()
+      ).get_next()
       output = source.task.build(modeling.build_encoder(model_config, features, False), features)
       session.run(v1.global_variables_initializer())
       assign(session)
@@ -373,8 +459,13 @@ def test_evaluation_does_not_depend_on_the_batch_size(made, make_source):
 
 
 def corpus_of(made, form="bert"):
-  settings = config.Pretraining(**({"input_file": str(made / "bert.tfrecord-*")} if form == "bert"
-                                   else {"record_dir": str(made / "funnel")}))
+  settings = config.Pretraining(
+    **(
+      {"input_file": str(made / "bert.tfrecord-*")}
+      if form == "bert"
+      else {"record_dir": str(made / "funnel")}
+    )
+  )
   trainer = config.Trainer(do_train=True, do_eval=True)
   return settings, run_pretraining.find_corpus(settings, trainer, {})
 
@@ -387,8 +478,11 @@ def test_records_tell_their_own_settings(made):
     assert experiment.data.max_seq_length == LENGTH
     assert settings.max_predictions_per_seq == predictions
     assert run_pretraining.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
-    assert corpus.record_sets["train"].num_examples == sum(
-        map(records.count_records, corpus.record_sets["train"].paths)) > 10
+    assert (
+      corpus.record_sets["train"].num_examples
+      == sum(map(records.count_records, corpus.record_sets["train"].paths))
+      > 10
+    )
 
 
 def test_records_of_other_settings_are_refused(made, tmp_path):
@@ -398,30 +492,39 @@ def test_records_of_other_settings_are_refused(made, tmp_path):
     run_pretraining.check_against_meta(corpus, experiment, {"max_seq_length"})
   (tmp_path / "vocab.txt").write_text("\n".join([*tiny.VOCAB, "more"]))
   with pytest.raises(UserError, match="vocab.txt is not the vocabulary that the records were made"):
-    run_pretraining.find_symbols(corpus, config.Tokenizer(tokenizer_path=str(
-        tmp_path / "vocab.txt")))
+    run_pretraining.find_symbols(
+      corpus, config.Tokenizer(tokenizer_path=str(tmp_path / "vocab.txt"))
+    )
   (tmp_path / "vocab.txt").write_text("\n".join(w for w in tiny.VOCAB if w != "[MASK]"))
   with pytest.raises(UserError, match="vocabulary lacks"):
-    run_pretraining.find_symbols(corpus, config.Tokenizer(tokenizer_path=str(
-        tmp_path / "vocab.txt")))
+    run_pretraining.find_symbols(
+      corpus, config.Tokenizer(tokenizer_path=str(tmp_path / "vocab.txt"))
+    )
   with pytest.raises(UserError, match="no record.* of split 'test'"):
-    run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel"),
-                                                   eval_split="test"),
-                                config.Trainer(do_train=True, do_eval=True), {})
+    run_pretraining.find_corpus(
+      config.Pretraining(record_dir=str(made / "funnel"), eval_split="test"),
+      config.Trainer(do_train=True, do_eval=True),
+      {},
+    )
   with pytest.raises(UserError, match="no record.*seq_len 512"):
-    run_pretraining.find_corpus(config.Pretraining(record_dir=str(made / "funnel")),
-                                config.Trainer(do_train=True), {"seq_len": 512})
+    run_pretraining.find_corpus(
+      config.Pretraining(record_dir=str(made / "funnel")),
+      config.Trainer(do_train=True),
+      {"seq_len": 512},
+    )
   with pytest.raises(UserError, match="nowhere.* matches no record file"):
-    run_pretraining.find_corpus(config.Pretraining(input_file=str(tmp_path / "nowhere*")),
-                                config.Trainer(do_train=True), {})
+    run_pretraining.find_corpus(
+      config.Pretraining(input_file=str(tmp_path / "nowhere*")), config.Trainer(do_train=True), {}
+    )
   for wrong in (dict(), dict(input_file="a", record_dir="b")):
     with pytest.raises(UserError, match="either with --input_file"):
       run_pretraining.find_corpus(config.Pretraining(**wrong), config.Trainer(do_train=True), {})
 
 
 def find(do_train=True, do_eval=False, **settings):
-  return run_pretraining.find_corpus(config.Pretraining(**settings),
-                                     config.Trainer(do_train=do_train, do_eval=do_eval), {})
+  return run_pretraining.find_corpus(
+    config.Pretraining(**settings), config.Trainer(do_train=do_train, do_eval=do_eval), {}
+  )
 
 
 def test_incomplete_and_damaged_sets_are_refused(made, tmp_path, caplog):
@@ -473,15 +576,24 @@ def test_empty_files_of_a_set_and_files_named_twice(made, tmp_path, caplog):
   text.write_text("\n" * 2000 + open(made / "text.txt").read()[:300])
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
   create_pretraining_data.create(
-      shards.BertForm(input_file=str(text), output_file=str(tmp_path / "x"), num_shards=4,
-                      max_seq_length=LENGTH, max_predictions_per_seq=4), vocab,
-      create_pretraining_data.Run(num_workers=1))
+    shards.BertForm(
+      input_file=str(text),
+      output_file=str(tmp_path / "x"),
+      num_shards=4,
+      max_seq_length=LENGTH,
+      max_predictions_per_seq=4,
+    ),
+    vocab,
+    create_pretraining_data.Run(num_workers=1),
+  )
   found = find(input_file=f"{tmp_path}/x-*,{tmp_path}/./x-00003*").record_sets["train"]
   assert [os.path.basename(path) for path in found.paths] == ["x-00003-of-00004"]
   assert found.num_examples == records.count_records(found.paths[0]) > 0
   folder = str(made / "funnel")
-  once, twice = (find(record_dir=names, num_passes=1).record_sets["train"]
-                 for names in (folder, f"{folder},{folder}/"))
+  once, twice = (
+    find(record_dir=names, num_passes=1).record_sets["train"]
+    for names in (folder, f"{folder},{folder}/")
+  )
   assert once == twice and len(once.paths) == 2
   assert "num_passes" not in caplog.text
   find(record_dir=folder, num_passes=3)
@@ -494,9 +606,15 @@ def test_metadata_of_files_in_several_places(made, tmp_path, monkeypatch, caplog
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
   for names in ("x-00000-of-00002", "x-00001-of-00002", "a/b,a/sub/c,d/e"):
     create_pretraining_data.create(
-        shards.BertForm(input_file=str(made / "text.txt"), output_file=names,
-                        max_seq_length=LENGTH, max_predictions_per_seq=4), vocab,
-        create_pretraining_data.Run(num_workers=1))
+      shards.BertForm(
+        input_file=str(made / "text.txt"),
+        output_file=names,
+        max_seq_length=LENGTH,
+        max_predictions_per_seq=4,
+      ),
+      vocab,
+      create_pretraining_data.Run(num_workers=1),
+    )
   for names in ("x-*", "a/b,a/sub/c,d/e", "./a/b,./a/sub/c,./d/e"):
     corpus = find(input_file=names)
     assert corpus.meta["max_seq_length"] == LENGTH
@@ -511,9 +629,14 @@ def test_evaluation_records_may_be_made_otherwise(made, tmp_path):
   """What the model does not see may differ: how text was read, masks drawn, files compressed."""
   run = create_pretraining_data.Run(num_workers=1, errors="replace")
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
-  form = shards.BertForm(input_file=str(made / "text.txt"), output_file=str(tmp_path / "x"),
-                         max_seq_length=LENGTH, max_predictions_per_seq=4, gzip_compress=True,
-                         do_whole_word_mask=True)
+  form = shards.BertForm(
+    input_file=str(made / "text.txt"),
+    output_file=str(tmp_path / "x"),
+    max_seq_length=LENGTH,
+    max_predictions_per_seq=4,
+    gzip_compress=True,
+    do_whole_word_mask=True,
+  )
   create_pretraining_data.create(form, vocab, run)
   names = str(made / "bert.tfrecord-*")
   found = find(True, True, input_file=names, eval_input_file=str(tmp_path / "x"))
@@ -526,9 +649,14 @@ def test_evaluation_records_may_be_made_otherwise(made, tmp_path):
     find(True, True, input_file=names, eval_input_file=str(tmp_path / "y"))
 
 
-@pytest.mark.parametrize("form, given", [("input_file", "sample_strategy"),
-                                         ("input_file", "num_passes"),
-                                         ("record_dir", "eval_input_file")])
+@pytest.mark.parametrize(
+  "form, given",
+  [
+    ("input_file", "sample_strategy"),
+    ("input_file", "num_passes"),
+    ("record_dir", "eval_input_file"),
+  ],
+)
 def test_flags_of_the_other_form_are_refused(form, given):
   with pytest.raises(UserError, match=f"--{given} does nothing with --{form}"):
     run_pretraining.check_form(config.Pretraining(**{form: "x"}), {given, "max_seq_length"})
@@ -564,69 +692,160 @@ def log_of(folder, kind):
 
 
 def run_tiny(made, folder, *args, **kwargs):
-  return tiny.run("run_pretraining.py", f"--model_dir={folder}", "--train_batch_size=8",
-                  "--learning_rate=1e-3", "--log_freq=5", "--seed=3", *args, **kwargs)
+  return tiny.run(
+    "run_pretraining.py",
+    f"--model_dir={folder}",
+    "--train_batch_size=8",
+    "--learning_rate=1e-3",
+    "--log_freq=5",
+    "--seed=3",
+    *args,
+    **kwargs,
+  )
 
 
 @pytest.mark.smoke
 def test_bert_from_text_to_a_fine_tuned_model(made, tmp_path):
   """BERT's published commands; two devices give one device's losses; the result fine-tunes."""
-  flags = [f"--bert_config_file={made}/bert/bert_config.json",
-           f"--input_file={made}/bert.tfrecord-*", "--max_seq_length=24",
-           "--max_predictions_per_seq=4", "--num_warmup_steps=2"]
-  out, _ = run_tiny(made, tmp_path / "one", *flags, "--do_train=True", "--do_eval=True",
-                    "--num_train_steps=10", "--max_eval_steps=2")
+  flags = [
+    f"--bert_config_file={made}/bert/bert_config.json",
+    f"--input_file={made}/bert.tfrecord-*",
+    "--max_seq_length=24",
+    "--max_predictions_per_seq=4",
+    "--num_warmup_steps=2",
+  ]
+  out, _ = run_tiny(
+    made,
+    tmp_path / "one",
+    *flags,
+    "--do_train=True",
+    "--do_eval=True",
+    "--num_train_steps=10",
+    "--max_eval_steps=2",
+  )
   assert "pretraining_bert dev: " in out and "next_sentence_accuracy" in out
   run_tiny(made, tmp_path / "two", *flags, "--num_train_steps=10", "--num_core_per_host=2")
   one, two = log_of(tmp_path / "one", "train"), log_of(tmp_path / "two", "train")
   assert [entry["step"] for entry in one] == [5, 10]
   for a, b in zip(one, two, strict=True):
-    for name in a.keys() - {"kind", "step", "milliseconds_per_step", "examples_per_second",
-                            "tokens_per_second"}:
+    for name in a.keys() - {
+      "kind",
+      "step",
+      "milliseconds_per_step",
+      "examples_per_second",
+      "tokens_per_second",
+    }:
       assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-5), name
-  assert {"masked_lm_accuracy", "next_sentence_accuracy", "perplexity", "loss_mlm", "loss_nsp",
-          "tokens_per_second", "gradient_norm", "learning_rate"} <= set(one[1])
-  evaluated, = log_of(tmp_path / "one", "eval")
+  assert {
+    "masked_lm_accuracy",
+    "next_sentence_accuracy",
+    "perplexity",
+    "loss_mlm",
+    "loss_nsp",
+    "tokens_per_second",
+    "gradient_norm",
+    "learning_rate",
+  } <= set(one[1])
+  (evaluated,) = log_of(tmp_path / "one", "eval")
   assert evaluated["loss"] == pytest.approx(evaluated["loss_mlm"] + evaluated["loss_nsp"])
   assert evaluated["perplexity"] == pytest.approx(np.exp(evaluated["loss_mlm"]), rel=1e-5)
   # Further, with the optimizer's moments, and as an encoder to fine-tune.
-  _, err = run_tiny(made, tmp_path / "more", *flags, "--num_train_steps=12",
-                    f"--init_checkpoint={tmp_path}/one", "--init_global_vars")
+  _, err = run_tiny(
+    made,
+    tmp_path / "more",
+    *flags,
+    "--num_train_steps=12",
+    f"--init_checkpoint={tmp_path}/one",
+    "--init_global_vars",
+  )
   assert "steps 10 to 12" in err
   tiny.write_cola(tmp_path / "CoLA")
-  tiny.run("run_classifier.py", "--task_name=cola", f"--data_dir={tmp_path}/CoLA", "--do_train",
-           f"--init_checkpoint={tmp_path}/one", f"--vocab_file={made}/bert/vocab.txt",
-           "--train_steps=2", f"--output_dir={tmp_path}/fine", "--max_seq_length=24")
+  tiny.run(
+    "run_classifier.py",
+    "--task_name=cola",
+    f"--data_dir={tmp_path}/CoLA",
+    "--do_train",
+    f"--init_checkpoint={tmp_path}/one",
+    f"--vocab_file={made}/bert/vocab.txt",
+    "--train_steps=2",
+    f"--output_dir={tmp_path}/fine",
+    "--max_seq_length=24",
+  )
   assert {"bert_config.json", "vocab.txt"} <= set(os.listdir(tmp_path / "fine"))
 
 
 def test_electra_with_the_published_flags(made, tmp_path):
   """The seed's launch command, tiny; evaluated over all checkpoints; made core-only."""
   out, _ = run_tiny(
-      made, tmp_path / "run", "--use_tpu=False", "--use_bfloat16=False", "--num_hosts=1",
-      "--num_core_per_host=1", "--loss_type=ELECTRA", f"--record_dir={made}/funnel",
-      "--warmup_steps=2", "--seq_len=24", "--num_predict=4", "--train_steps=10", "--save_steps=5",
-      "--block_size=1_1", "--decoder_size=1", "--d_model=16", "--d_embed=16", "--n_head=4",
-      "--d_head=4", "--d_inner=32", "--pool_q_only=True", "--do_train", "--do_eval",
-      "--eval_all_ckpt", "--eval_start_step=0", "--sample_strategy=whole_word",
-      "--max_eval_batch=-1")
+    made,
+    tmp_path / "run",
+    "--use_tpu=False",
+    "--use_bfloat16=False",
+    "--num_hosts=1",
+    "--num_core_per_host=1",
+    "--loss_type=ELECTRA",
+    f"--record_dir={made}/funnel",
+    "--warmup_steps=2",
+    "--seq_len=24",
+    "--num_predict=4",
+    "--train_steps=10",
+    "--save_steps=5",
+    "--block_size=1_1",
+    "--decoder_size=1",
+    "--d_model=16",
+    "--d_embed=16",
+    "--n_head=4",
+    "--d_head=4",
+    "--d_inner=32",
+    "--pool_q_only=True",
+    "--do_train",
+    "--do_eval",
+    "--eval_all_ckpt",
+    "--eval_start_step=0",
+    "--sample_strategy=whole_word",
+    "--max_eval_batch=-1",
+  )
   assert "pretraining_electra dev: " in out
   assert [entry["step"] for entry in log_of(tmp_path / "run", "eval")] == [5, 10]
   last = log_of(tmp_path / "run", "train")[-1]
-  assert {"loss_gen", "loss_disc", "replaced_precision", "replaced_recall", "disc_accuracy",
-          "masked_lm_accuracy"} <= set(last)
+  assert {
+    "loss_gen",
+    "loss_disc",
+    "replaced_precision",
+    "replaced_recall",
+    "disc_accuracy",
+    "masked_lm_accuracy",
+  } <= set(last)
   assert last["loss"] == pytest.approx(last["loss_gen"] + last["loss_disc"], rel=1e-5)
-  tiny.run("convert_checkpoint.py", "--direction=core_only", f"--input_dir={tmp_path}/run",
-           f"--output_dir={tmp_path}/core")
+  tiny.run(
+    "convert_checkpoint.py",
+    "--direction=core_only",
+    f"--input_dir={tmp_path}/run",
+    f"--output_dir={tmp_path}/core",
+  )
   names = [name for name, _ in tf.train.list_variables(str(tmp_path / "core"))]
   assert names and all(name.startswith("model/") for name in names)
-  _, err = run_tiny(made, tmp_path / "again", f"--record_dir={made}/funnel", "--loss_type=mlm",
-                    f"--model_config={tmp_path}/run/net_config.json", "--train_steps=1",
-                    f"--init_checkpoint={tmp_path}/core")
+  _, err = run_tiny(
+    made,
+    tmp_path / "again",
+    f"--record_dir={made}/funnel",
+    "--loss_type=mlm",
+    f"--model_config={tmp_path}/run/net_config.json",
+    "--train_steps=1",
+    f"--init_checkpoint={tmp_path}/core",
+  )
   assert "new: model/lm_proj" in err
-  _, err = run_tiny(made, tmp_path / "further", f"--record_dir={made}/funnel", "--train_steps=10",
-                    "--loss_type=electra", f"--model_config={tmp_path}/run/net_config.json",
-                    f"--init_checkpoint={tmp_path}/run", "--init_global_vars", status=1)
+  _, err = run_tiny(
+    made,
+    tmp_path / "further",
+    f"--record_dir={made}/funnel",
+    "--train_steps=10",
+    "--loss_type=electra",
+    f"--model_config={tmp_path}/run/net_config.json",
+    f"--init_checkpoint={tmp_path}/run",
+    "--init_global_vars",
+    status=1,
+  )
   assert "is at step 10" in err and "--train_steps=10 is already reached; raise it" in err
 
 
@@ -635,15 +854,17 @@ def test_the_generator_starts_from_masked_words(made, tmp_path, family):
   """At full width it gives the logits of the masked words' encoder; else it is drawn anew."""
   path = made / ("bert/bert_config.json" if family == "bert" else "model/net_config.json")
   source = (bert_source if family == "bert" else funnel_source)(made)
-  features, = batches_of(inputs.predict_input_fn(source, 8, False), 1)
+  (features,) = batches_of(inputs.predict_input_fn(source, 8, False), 1)
   features["is_mask_symbol"][:] = 0  # Funnel attends to them in ELECTRA alone
   logits = []
   for width_shrink in (None, 1.0, 0.5):
     with tf.Graph().as_default(), v1.Session() as session:
       v1.set_random_seed(1)
       encoder = modeling.build_encoder(
-          modeling.load_config(str(path)),
-          {name: tf.constant(value) for name, value in features.items()}, False)
+        modeling.load_config(str(path)),
+        {name: tf.constant(value) for name, value in features.items()},
+        False,
+      )
       if width_shrink is None:
         outputs = encoder.masked_lm_logits()
       else:
@@ -660,8 +881,16 @@ def test_the_generator_starts_from_masked_words(made, tmp_path, family):
 
 def test_trials_and_a_limit_of_the_evaluation(made, tmp_path):
   out, _ = run_tiny(
-      made, tmp_path, f"--record_dir={made}/funnel", "--train_steps=2", "--do_train", "--do_eval",
-      f"--model_config={made}/model/net_config.json", "--num_trials=2", "--max_eval_examples=3")
+    made,
+    tmp_path,
+    f"--record_dir={made}/funnel",
+    "--train_steps=2",
+    "--do_train",
+    "--do_eval",
+    f"--model_config={made}/model/net_config.json",
+    "--num_trials=2",
+    "--max_eval_examples=3",
+  )
   assert "standard deviation" in out
   with open(tmp_path / "trials.json") as reader:
     first, second = json.load(reader)["loss"]["values"]
@@ -678,15 +907,22 @@ def test_a_limit_of_the_evaluation_is_logged(caplog):
   experiment.trainer.eval_batch_size = 4
   for count in (400, 401):
     assert not caplog.messages
-    run_pretraining.limit_evaluation(experiment, run_pretraining.Corpus(
-        {"dev": records.RecordSet(["x"], count)}, {}, ""))
+    run_pretraining.limit_evaluation(
+      experiment, run_pretraining.Corpus({"dev": records.RecordSet(["x"], count)}, {}, "")
+    )
   assert caplog.messages == ["Evaluate on the first 400 of 401 examples (--max_eval_batch=100)"]
   assert experiment.data.max_eval_examples == 400
 
 
 def test_mistakes_on_the_command_line(made, tmp_path):
-  _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", "--loss_type=bert",
-                    f"--model_config={made}/model/net_config.json", status=1)
+  _, err = run_tiny(
+    made,
+    tmp_path / "x",
+    f"--record_dir={made}/funnel",
+    "--loss_type=bert",
+    f"--model_config={made}/model/net_config.json",
+    status=1,
+  )
   assert "--loss_type=bert needs a BERT configuration" in err and "Traceback" not in err
   _, err = run_tiny(made, tmp_path / "x", f"--record_dir={made}/funnel", status=1)
   assert "no model: give --model_config" in err
@@ -696,12 +932,19 @@ def test_mistakes_on_the_command_line(made, tmp_path):
 
 def test_a_refused_run_leaves_the_folder_as_it_was(made, tmp_path):
   """The configuration beside a checkpoint is that of the checkpoint."""
-  flags = [f"--record_dir={made}/funnel", "--block_size=1_1", "--n_head=4", "--d_head=4",
-           "--d_inner=32", "--d_embed=16"]
+  flags = [
+    f"--record_dir={made}/funnel",
+    "--block_size=1_1",
+    "--n_head=4",
+    "--d_head=4",
+    "--d_inner=32",
+    "--d_embed=16",
+  ]
   run_tiny(made, tmp_path, *flags, "--d_model=16", "--train_steps=1", "--warmup_steps=0")
   kept = (tmp_path / "net_config.json").read_text()
-  _, err = run_tiny(made, tmp_path, *flags, "--d_model=32", "--train_steps=2",
-                    "--warmup_steps=9", status=1)
+  _, err = run_tiny(
+    made, tmp_path, *flags, "--d_model=32", "--train_steps=2", "--warmup_steps=9", status=1
+  )
   assert "not a checkpoint of this model" in err and "Traceback" not in err
   assert "The warm-up of" in err and "is as long as the training" in err
   assert (tmp_path / "net_config.json").read_text() == kept

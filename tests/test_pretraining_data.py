@@ -55,10 +55,20 @@ def make_documents(rng, count, max_sentences=12, max_words=30):
   documents = []
   for _ in range(count):
     own = list(itertools.islice(unused, NUM_WORDS // count))
-    documents.append([
-        " ".join(rng.choice((f"w{rng.choice(own)}", f"x{rng.randrange(50)}" + "".join(
-            rng.choices("abc", k=rng.randint(1, 3))))) for _ in range(rng.randint(1, max_words)))
-        for _ in range(rng.choice((1, rng.randint(1, max_sentences))))])
+    documents.append(
+      [
+        " ".join(
+          rng.choice(
+            (
+              f"w{rng.choice(own)}",
+              f"x{rng.randrange(50)}" + "".join(rng.choices("abc", k=rng.randint(1, 3))),
+            )
+          )
+          for _ in range(rng.randint(1, max_words))
+        )
+        for _ in range(rng.choice((1, rng.randint(1, max_sentences))))
+      ]
+    )
   return documents
 
 
@@ -68,7 +78,7 @@ def write_files(folder, documents, rng):
   for number, start in enumerate(range(0, len(documents), 7)):
     end = rng.choice(("\n", "\r\n"))
     blanks = [rng.choice(("", "\n\n", "  \t", "\u3000")) + end for _ in range(7)]
-    parts = [end.join(document) + end for document in documents[start:start + 7]]
+    parts = [end.join(document) + end for document in documents[start : start + 7]]
     text = "".join(part + blank for part, blank in zip(parts[:-1], blanks, strict=False))
     text += parts[-1]
     text = rng.choice(("", "\ufeff", end)) + text
@@ -90,18 +100,24 @@ def read_records(path, compression=None):
   """Features of the records of a file, by TensorFlow."""
   for record in tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator():
     features = tf.train.Example.FromString(record).features.feature
-    yield {name: list(value.int64_list.value or value.float_list.value)
-           for name, value in features.items()}
+    yield {
+      name: list(value.int64_list.value or value.float_list.value)
+      for name, value in features.items()
+    }
 
 
 def create(form, vocab, **run):
-  create_pretraining_data.create(form, config.Tokenizer(tokenizer_path=vocab),
-                                 create_pretraining_data.Run(num_workers=1, **run))
+  create_pretraining_data.create(
+    form, config.Tokenizer(tokenizer_path=vocab), create_pretraining_data.Run(num_workers=1, **run)
+  )
 
 
 def bert_form(pattern, output, **kwargs):
-  return shards.BertForm(input_file=pattern, output_file=str(output), **{
-      "max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, **kwargs})
+  return shards.BertForm(
+    input_file=pattern,
+    output_file=str(output),
+    **{"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, **kwargs},
+  )
 
 
 def funnel_form(pattern, folder, **kwargs):
@@ -119,21 +135,26 @@ def count_tokens(documents, tokenizer, times=1):
 def bert_parts(record, names=("input_ids", "segment_ids")):
   """Tokens of A and B of a record, its masked tokens put back."""
   ids = list(record[names[0]])
-  for position, token, weight in zip(record["masked_lm_positions"], record["masked_lm_ids"],
-                                     record["masked_lm_weights"], strict=True):
+  for position, token, weight in zip(
+    record["masked_lm_positions"], record["masked_lm_ids"], record["masked_lm_weights"], strict=True
+  ):
     if weight:
       ids[position] = token
-  return split_pair(ids[:sum(record["input_mask"])], record[names[1]])
+  return split_pair(ids[: sum(record["input_mask"])], record[names[1]])
 
 
 def split_pair(ids, segment_ids, cls_segment=0):
   """A and B of "[CLS] A [SEP] B [SEP]", whose layout is checked."""
-  size_a = segment_ids[1:len(ids)].index(1)
-  assert segment_ids == ([cls_segment] + [0] * size_a + [1] * (len(ids) - 1 - size_a)
-                         + [0] * (len(segment_ids) - len(ids)))
-  a, (middle,) = ids[1:size_a], ids[size_a:size_a + 1]
+  size_a = segment_ids[1 : len(ids)].index(1)
+  assert segment_ids == (
+    [cls_segment]
+    + [0] * size_a
+    + [1] * (len(ids) - 1 - size_a)
+    + [0] * (len(segment_ids) - len(ids))
+  )
+  a, (middle,) = ids[1:size_a], ids[size_a : size_a + 1]
   assert middle == ids[-1]
-  return a, ids[size_a + 1:-1]
+  return a, ids[size_a + 1 : -1]
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -175,8 +196,9 @@ def test_each_document_is_in_exactly_one_unit(text, num_units, block, monkeypatc
 def test_units_are_balanced_and_cover_the_corpus():
   files = [corpus.TextFile("a", 10), corpus.TextFile("b", 1), corpus.TextFile("c", 6)]
   units = corpus.split(files, 4)
-  covered = [(piece.path, byte) for unit in units for piece in unit
-             for byte in range(piece.start, piece.end)]
+  covered = [
+    (piece.path, byte) for unit in units for piece in unit for byte in range(piece.start, piece.end)
+  ]
   assert covered == [(file.path, byte) for file in files for byte in range(file.size)]
   assert {sum(piece.end - piece.start for piece in unit) for unit in units} == {4, 5}
 
@@ -186,8 +208,11 @@ def test_line_without_end_is_cut_between_characters(tmp_path, monkeypatch):
   path = tmp_path / "long.txt"
   path.write_text(" " * 45 + "東京" * 50 + "\n\nend")
   for num_units in (1, 30, 60, 250):
-    sentences = [item for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
-                 for item in corpus.read_sentences(pieces)]
+    sentences = [
+      item
+      for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
+      for item in corpus.read_sentences(pieces)
+    ]
     assert "".join(sentence for _, sentence, _ in sentences) == "東京" * 50 + "end"
     assert all(len(sentence.encode()) <= 20 for _, sentence, _ in sentences)
 
@@ -208,8 +233,11 @@ def test_line_that_ends_in_many_blanks_ends_no_document(tmp_path, monkeypatch, n
 def test_byte_order_mark_shifts_no_border(tmp_path, num_units):
   path = tmp_path / "mark.txt"
   path.write_text("\ufeff\na b\n\nc")
-  sentences = [sentence for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
-               for _, sentence, _ in corpus.read_sentences(pieces)]
+  sentences = [
+    sentence
+    for pieces in corpus.split(corpus.list_files(str(path), "x"), num_units)
+    for _, sentence, _ in corpus.read_sentences(pieces)
+  ]
   assert sentences == ["a b", "c"]
 
 
@@ -217,8 +245,9 @@ def test_windows_hold_whole_documents_unless_they_are_huge():
   sizes = [3, 4, 50, 2, 9]
   sentences = [(number, "a", 2) for number, size in enumerate(sizes) for _ in range(size)]
   windows = list(corpus.read_windows(iter(sentences), lambda _: [7], window_tokens=8))
-  layout = [[(document.number, len(document.sentences)) for document in window]
-            for window in windows]
+  layout = [
+    [(document.number, len(document.sentences)) for document in window] for window in windows
+  ]
   assert layout == [[(0, 3), (1, 4), (2, 8)], *[[(2, 8)]] * 5, [(2, 2), (3, 2), (4, 8)], [(4, 1)]]
   short = list(corpus.read_windows(iter(sentences), lambda _: [7], min_tokens=4, window_tokens=8))
   assert {document.number for window in short for document in window} == {1, 2, 4}
@@ -231,8 +260,13 @@ def test_windows_hold_whole_documents_unless_they_are_huge():
 def test_tensorflow_reads_what_is_written(tmp_path, use_gzip):
   rng = random.Random(1)
   values = (0, 1, 127, 128, 16384, 2**40)
-  records = [{"ids": [rng.choice(values) for _ in range(rng.randrange(1, n))],
-              "weights": [rng.randrange(8) / 4 for _ in range(3)]} for n in range(2, 300, 9)]
+  records = [
+    {
+      "ids": [rng.choice(values) for _ in range(rng.randrange(1, n))],
+      "weights": [rng.randrange(8) / 4 for _ in range(3)],
+    }
+    for n in range(2, 300, 9)
+  ]
   path = tmp_path / "records"
   with open(path, "wb") as file:
     writer = tfrecords.Writer(file, use_gzip)
@@ -256,9 +290,15 @@ def test_negative_numbers():
 # ---- BERT's form --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kwargs", [
-    {}, {"short_seq_prob": 0.0, "num_shards": 3}, {"do_whole_word_mask": True},
-    {"max_seq_length": 8, "max_predictions_per_seq": 2, "max_ngram_size": 3}])
+@pytest.mark.parametrize(
+  "kwargs",
+  [
+    {},
+    {"short_seq_prob": 0.0, "num_shards": 3},
+    {"do_whole_word_mask": True},
+    {"max_seq_length": 8, "max_predictions_per_seq": 2, "max_ngram_size": 3},
+  ],
+)
 def test_bert_records_hold_each_token_once(tmp_path, text, vocab, kwargs):
   pattern, documents = text
   tokenizer = tokenization.get_tokenizer("word_piece", vocab, True)
@@ -266,8 +306,12 @@ def test_bert_records_hold_each_token_once(tmp_path, text, vocab, kwargs):
   with open(tmp_path / "x.meta.json") as reader:
     meta = json.load(reader)
   assert meta["task_type"] == "bert_pretraining" and meta["vocab_size"] == tokenizer.vocab_size
-  stream = [token for document in documents for sentence in document
-            for token in tokenizer.convert_text_to_ids(sentence)]
+  stream = [
+    token
+    for document in documents
+    for sentence in document
+    for token in tokenizer.convert_text_to_ids(sentence)
+  ]
   stream_text = " ".join(map(str, stream)) + " "
   own, labels = collections.Counter(), collections.Counter()
   for name, count in zip(meta["filenames"], meta["num_example"], strict=True):
@@ -275,7 +319,7 @@ def test_bert_records_hold_each_token_once(tmp_path, text, vocab, kwargs):
     assert len(found) == count
     for record in found:
       a, b = bert_parts(record)
-      is_random, = record["next_sentence_labels"]
+      (is_random,) = record["next_sentence_labels"]
       labels[is_random] += 1
       own.update(a)
       if is_random:
@@ -292,30 +336,51 @@ def test_bert_records_hold_each_token_once(tmp_path, text, vocab, kwargs):
 
 def owners(ids, tokenizer):
   """Documents (as make_documents numbers them, of 60) of the one-piece words."""
-  return {int(token[1:]) // (NUM_WORDS // 60) for token in tokenizer.convert_ids_to_tokens(ids)
-          if token.startswith("w")}
+  return {
+    int(token[1:]) // (NUM_WORDS // 60)
+    for token in tokenizer.convert_ids_to_tokens(ids)
+    if token.startswith("w")
+  }
 
 
 def make_examples(vocab, documents, cls=pretraining_data.BertExamples, **kwargs):
   """Features of one window, and its builder."""
   encoder = pretraining_data.make_encoder("word_piece", vocab, True)
   if cls is pretraining_data.BertExamples:
-    kwargs = dict(dict(
-        max_seq_length=64, max_predictions_per_seq=20, masked_lm_prob=0.15, short_seq_prob=0.1,
-        dupe_factor=5, whole_word=False, max_ngram_size=1, cls_segment_id=0,
-        use_v2_feature_names=False), **kwargs)
+    kwargs = dict(
+      dict(
+        max_seq_length=64,
+        max_predictions_per_seq=20,
+        masked_lm_prob=0.15,
+        short_seq_prob=0.1,
+        dupe_factor=5,
+        whole_word=False,
+        max_ngram_size=1,
+        cls_segment_id=0,
+        use_v2_feature_names=False,
+      ),
+      **kwargs,
+    )
   builder = cls(encoder, "1", **kwargs)
-  window = [corpus.Document(i, [encoder(sentence) for sentence in document])
-            for i, document in enumerate(documents)]
+  window = [
+    corpus.Document(i, [encoder(sentence) for sentence in document])
+    for i, document in enumerate(documents)
+  ]
   return [*builder(window), *builder.finish()], builder, encoder
 
 
 def masked(record):
   """[(position, original token, token in its place)] of a record."""
-  return [(position, token, record["input_ids"][position])
-          for position, token, weight in zip(
-              record["masked_lm_positions"], record["masked_lm_ids"], record["masked_lm_weights"],
-              strict=True) if weight]
+  return [
+    (position, token, record["input_ids"][position])
+    for position, token, weight in zip(
+      record["masked_lm_positions"],
+      record["masked_lm_ids"],
+      record["masked_lm_weights"],
+      strict=True,
+    )
+    if weight
+  ]
 
 
 def test_masks_are_80_10_10_and_valid(text, vocab):
@@ -326,7 +391,7 @@ def test_masks_are_80_10_10_and_valid(text, vocab):
     positions = [position for position, _, _ in masked(record)]
     assert len(positions) == min(20, max(1, round(size * 0.15)))
     assert positions == sorted(set(positions)), "in order, none twice"
-    assert record["masked_lm_positions"][len(positions):] == [0] * (20 - len(positions))
+    assert record["masked_lm_positions"][len(positions) :] == [0] * (20 - len(positions))
     for position, token, shown in masked(record):
       assert token not in (2, 3) and 0 < position < size - 1
       assert shown == 4 or shown >= 5, "no special symbol but [MASK]"
@@ -353,7 +418,7 @@ def words_of(ids, encoder):
 
 
 def originals(record):
-  ids = record["input_ids"][:sum(record["input_mask"])]
+  ids = record["input_ids"][: sum(record["input_mask"])]
   for position, token, _ in masked(record):
     ids[position] = token
   return ids
@@ -376,8 +441,15 @@ def test_ngrams_are_masked_in_runs(vocab):
   documents = [[" ".join(f"w{rng.randrange(NUM_WORDS)}" for _ in range(200))] for _ in range(40)]
 
   def run_lengths(max_ngram_size):
-    found, _, _ = make_examples(vocab, documents, max_ngram_size=max_ngram_size, max_seq_length=512,
-                                max_predictions_per_seq=10, short_seq_prob=0.0, dupe_factor=10)
+    found, _, _ = make_examples(
+      vocab,
+      documents,
+      max_ngram_size=max_ngram_size,
+      max_seq_length=512,
+      max_predictions_per_seq=10,
+      short_seq_prob=0.0,
+      dupe_factor=10,
+    )
     runs = collections.Counter()
     for record in found:
       positions = [position for position, _, _ in masked(record)]
@@ -396,12 +468,23 @@ def test_ngrams_are_masked_in_runs(vocab):
 
 
 def test_v2_names_and_gzip(tmp_path, text, vocab):
-  create(bert_form(text[0], tmp_path / "x", use_v2_feature_names=True, gzip_compress=True,
-                   cls_segment_id=2), vocab)
+  create(
+    bert_form(
+      text[0], tmp_path / "x", use_v2_feature_names=True, gzip_compress=True, cls_segment_id=2
+    ),
+    vocab,
+  )
   gzip.open(tmp_path / "x").read(1)
   record = next(read_records(tmp_path / "x", "GZIP"))
-  assert sorted(record) == ["input_mask", "input_type_ids", "input_word_ids", "masked_lm_ids",
-                            "masked_lm_positions", "masked_lm_weights", "next_sentence_labels"]
+  assert sorted(record) == [
+    "input_mask",
+    "input_type_ids",
+    "input_word_ids",
+    "masked_lm_ids",
+    "masked_lm_positions",
+    "masked_lm_weights",
+    "next_sentence_labels",
+  ]
   assert record["input_type_ids"][0] == 2
 
 
@@ -420,9 +503,18 @@ def test_huge_document_is_no_neighbour_of_its_own_parts(vocab):
   huge = " ".join(f"w{rng.randrange(1000, 2000)}" for _ in range(5000))
   sentences = [(0, "w1 w2 w3 w4", 9), (1, "w5 w6 w7 w8", 9), *[(2, huge, 9)] * 4, (3, "w9 w10", 9)]
   builder = pretraining_data.BertExamples(
-      encoder, "1", max_seq_length=64, max_predictions_per_seq=5, masked_lm_prob=0.15,
-      short_seq_prob=0.1, dupe_factor=1, whole_word=False, max_ngram_size=1, cls_segment_id=0,
-      use_v2_feature_names=False)
+    encoder,
+    "1",
+    max_seq_length=64,
+    max_predictions_per_seq=5,
+    masked_lm_prob=0.15,
+    short_seq_prob=0.1,
+    dupe_factor=1,
+    whole_word=False,
+    max_ngram_size=1,
+    cls_segment_id=0,
+    use_v2_feature_names=False,
+  )
   num_random, own = 0, collections.Counter()
   for window in corpus.read_windows(iter(sentences), encoder, window_tokens=4000):
     for record in builder(window):
@@ -462,9 +554,9 @@ def test_funnel_records_hold_each_token_once(tmp_path, text, funnel_vocab, kwarg
       assert len(ids) == len(record["seg_id"]) == form.seq_len
       if number < len(found) - 1:
         assert 0 not in ids, "only the last example is padded"
-      ids = ids[:ids.index(0)] if 0 in ids else ids
+      ids = ids[: ids.index(0)] if 0 in ids else ids
       a, b = split_pair(ids, record["seg_id"], cls_segment=2)
-      label, = record["label"]
+      (label,) = record["label"]
       labels[label] += 1
       own.update(a)
       if label:
@@ -472,8 +564,10 @@ def test_funnel_records_hold_each_token_once(tmp_path, text, funnel_vocab, kwarg
       else:
         assert owners(a, tokenizer).isdisjoint(owners(b, tokenizer))
       assert record["boundary"] == [
-          position for position, token in enumerate(tokenizer.convert_ids_to_tokens(ids))
-          if not token.startswith("##")]
+        position
+        for position, token in enumerate(tokenizer.convert_ids_to_tokens(ids))
+        if not token.startswith("##")
+      ]
   assert own == count_tokens(documents, tokenizer)
   if form.seq_len == 128:
     assert 0.35 < labels[0] / sum(labels.values()) < 0.65
@@ -482,9 +576,10 @@ def test_funnel_records_hold_each_token_once(tmp_path, text, funnel_vocab, kwarg
 def test_funnel_passes_and_seeds_differ(tmp_path, text, funnel_vocab):
   contents = set()
   for number, (pass_id, seed) in enumerate([(0, 1), (1, 1), (0, 2)]):
-    create(funnel_form(text[0], tmp_path / str(number), pass_id=pass_id), funnel_vocab,
-           random_seed=seed)
-    path, = glob.glob(str(tmp_path / str(number) / "data.*"))
+    create(
+      funnel_form(text[0], tmp_path / str(number), pass_id=pass_id), funnel_vocab, random_seed=seed
+    )
+    (path,) = glob.glob(str(tmp_path / str(number) / "data.*"))
     with open(path, "rb") as reader:
       contents.add(reader.read())
   assert len(contents) == 3
@@ -502,8 +597,9 @@ def test_funnel_windows_carry_the_rest_over(funnel_vocab):
   encoder = pretraining_data.make_encoder("word_piece", funnel_vocab, True)
   rng = random.Random(4)
   documents = make_documents(rng, 60)
-  sentences = [(number, sentence, 1) for number, document in enumerate(documents)
-               for sentence in document]
+  sentences = [
+    (number, sentence, 1) for number, document in enumerate(documents) for sentence in document
+  ]
   builder = pretraining_data.FunnelExamples(encoder, "1", seq_len=48)
   own, num_windows, padded = collections.Counter(), 0, 0
   records = []
@@ -513,7 +609,7 @@ def test_funnel_windows_carry_the_rest_over(funnel_vocab):
   for record in [*records, *builder.finish()]:
     ids = record["input"]
     padded += 0 in ids
-    a, b = split_pair(ids[:ids.index(0)] if 0 in ids else ids, record["seg_id"], 2)
+    a, b = split_pair(ids[: ids.index(0)] if 0 in ids else ids, record["seg_id"], 2)
     own.update(a + b * record["label"][0])
   assert num_windows > 20 and padded <= 1
   assert own == count_tokens(documents, encoder.tokenizer)
@@ -522,66 +618,122 @@ def test_funnel_windows_carry_the_rest_over(funnel_vocab):
 def test_short_documents_can_be_left_out(tmp_path, funnel_vocab):
   (tmp_path / "t.txt").write_text("w1 w2\n\nw3 w4 w5\n\nw6\nw7 w8\n")
   create(funnel_form(str(tmp_path / "t.txt"), tmp_path / "out", min_doc_len=3), funnel_vocab)
-  path, = glob.glob(str(tmp_path / "out" / "data.*"))
-  record, = read_records(path)
-  assert {3 + 9, 4 + 9, 5 + 9, 6 + 9, 7 + 9, 8 + 9} == {token for token in record["input"]
-                                                     if token >= 9}
+  (path,) = glob.glob(str(tmp_path / "out" / "data.*"))
+  (record,) = read_records(path)
+  assert {3 + 9, 4 + 9, 5 + 9, 6 + 9, 7 + 9, 8 + 9} == {
+    token for token in record["input"] if token >= 9
+  }
 
 
 # ---- The script: processes, kills, Beam ---------------------------------------------------------
 
 
 def digests(folder):
-  return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-          for name in sorted(os.listdir(folder))}
+  return {
+    name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    for name in sorted(os.listdir(folder))
+  }
 
 
 @pytest.mark.smoke
 def test_script_makes_the_same_files_with_any_number_of_processes(tmp_path, text, vocab):
-  flags = ["--vocab_file=" + vocab, "--do_lower_case=True", "--max_seq_length=32",
-           "--max_predictions_per_seq=5", "--masked_lm_prob=0.15", "--random_seed=12345",
-           "--dupe_factor=5", "--num_shards=3", f"--input_file={text[0]}"]
-  out, err = tiny.run("create_pretraining_data.py", *flags, "--num_workers=2",
-                      f"--output_file={tmp_path / 'two' / 'tf_examples.tfrecord'}")
+  flags = [
+    "--vocab_file=" + vocab,
+    "--do_lower_case=True",
+    "--max_seq_length=32",
+    "--max_predictions_per_seq=5",
+    "--masked_lm_prob=0.15",
+    "--random_seed=12345",
+    "--dupe_factor=5",
+    "--num_shards=3",
+    f"--input_file={text[0]}",
+  ]
+  out, err = tiny.run(
+    "create_pretraining_data.py",
+    *flags,
+    "--num_workers=2",
+    f"--output_file={tmp_path / 'two' / 'tf_examples.tfrecord'}",
+  )
   assert "3 record files to make with 2 processes" in err and "documents/s" in err
   assert "examples in 3 record files" in out
-  create(bert_form(text[0], tmp_path / "one" / "tf_examples.tfrecord", dupe_factor=5, num_shards=3),
-         vocab)
+  create(
+    bert_form(text[0], tmp_path / "one" / "tf_examples.tfrecord", dupe_factor=5, num_shards=3),
+    vocab,
+  )
   assert digests(tmp_path / "one") == digests(tmp_path / "two")
   assert len(digests(tmp_path / "one")) == 4
 
-  specs = {name: tf.io.FixedLenFeature([length], dtype) for name, length, dtype in (
-      ("input_ids", 32, tf.int64), ("input_mask", 32, tf.int64), ("segment_ids", 32, tf.int64),
-      ("masked_lm_positions", 5, tf.int64), ("masked_lm_ids", 5, tf.int64),
-      ("masked_lm_weights", 5, tf.float32), ("next_sentence_labels", 1, tf.int64))}
+  specs = {
+    name: tf.io.FixedLenFeature([length], dtype)
+    for name, length, dtype in (
+      ("input_ids", 32, tf.int64),
+      ("input_mask", 32, tf.int64),
+      ("segment_ids", 32, tf.int64),
+      ("masked_lm_positions", 5, tf.int64),
+      ("masked_lm_ids", 5, tf.int64),
+      ("masked_lm_weights", 5, tf.float32),
+      ("next_sentence_labels", 1, tf.int64),
+    )
+  }
   files = sorted(glob.glob(str(tmp_path / "one" / "*-of-00003")))
-  parsed = next(iter(tf.data.TFRecordDataset(files).batch(8).map(
-      lambda records: tf.io.parse_example(records, specs))))
+  parsed = next(
+    iter(
+      tf.data.TFRecordDataset(files)
+      .batch(8)
+      .map(lambda records: tf.io.parse_example(records, specs))
+    )
+  )
   assert parsed["input_ids"].shape == (8, 32)
 
 
 def test_script_in_funnels_form(tmp_path, text, funnel_vocab):
-  tiny.run("create_pretraining_data.py", "--seq_len=64", f"--input_glob={text[0]}",
-           f"--save_dir={tmp_path / 'two'}", "--pass_id=1", "--tokenizer_type=word_piece",
-           f"--tokenizer_path={funnel_vocab}", "--uncased=True", "--num_task=3", "--num_workers=2")
+  tiny.run(
+    "create_pretraining_data.py",
+    "--seq_len=64",
+    f"--input_glob={text[0]}",
+    f"--save_dir={tmp_path / 'two'}",
+    "--pass_id=1",
+    "--tokenizer_type=word_piece",
+    f"--tokenizer_path={funnel_vocab}",
+    "--uncased=True",
+    "--num_task=3",
+    "--num_workers=2",
+  )
   for task in range(3):  # as on three machines
-    create(funnel_form(text[0], tmp_path / "one", seq_len=64, pass_id=1, num_task=3, task=task),
-           funnel_vocab)
+    create(
+      funnel_form(text[0], tmp_path / "one", seq_len=64, pass_id=1, num_task=3, task=task),
+      funnel_vocab,
+    )
   assert digests(tmp_path / "one") == digests(tmp_path / "two")
-  specs = {"input": tf.io.FixedLenFeature([64], tf.int64), "label": tf.io.FixedLenFeature([1],
-           tf.int64), "seg_id": tf.io.FixedLenFeature([64], tf.int64),
-           "boundary": tf.io.VarLenFeature(tf.int64)}
+  specs = {
+    "input": tf.io.FixedLenFeature([64], tf.int64),
+    "label": tf.io.FixedLenFeature([1], tf.int64),
+    "seg_id": tf.io.FixedLenFeature([64], tf.int64),
+    "boundary": tf.io.VarLenFeature(tf.int64),
+  }
   path = tmp_path / "one" / "data.train.pass-1.seq-64.uncased.tfrecord-00000-of-00003"
-  parsed = next(iter(tf.data.TFRecordDataset(str(path)).batch(4).map(
-      lambda records: tf.io.parse_example(records, specs))))
+  parsed = next(
+    iter(
+      tf.data.TFRecordDataset(str(path))
+      .batch(4)
+      .map(lambda records: tf.io.parse_example(records, specs))
+    )
+  )
   assert parsed["input"].shape == (4, 64)
 
 
 def test_killed_run_leaves_whole_files_and_goes_on(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "killed" / "x", dupe_factor=40, num_shards=6)
-  flags = [f"--vocab_file={vocab}", "--max_seq_length=32", "--max_predictions_per_seq=5",
-           "--dupe_factor=40", "--num_shards=6", "--num_workers=2", f"--input_file={text[0]}",
-           f"--output_file={form.output_file}"]
+  flags = [
+    f"--vocab_file={vocab}",
+    "--max_seq_length=32",
+    "--max_predictions_per_seq=5",
+    "--dupe_factor=40",
+    "--num_shards=6",
+    "--num_workers=2",
+    f"--input_file={text[0]}",
+    f"--output_file={form.output_file}",
+  ]
   process = tiny.start("create_pretraining_data.py", *flags)
   while not glob.glob(form.output_file + "-*-of-00006") and process.poll() is None:
     time.sleep(0.02)
@@ -604,8 +756,14 @@ def test_killed_run_leaves_whole_files_and_goes_on(tmp_path, text, vocab):
 
 
 def test_interrupted_run_ends_its_workers(tmp_path, text, vocab):
-  flags = [f"--vocab_file={vocab}", "--dupe_factor=500", "--num_shards=6", "--num_workers=2",
-           f"--input_file={text[0]}", f"--output_file={tmp_path / 'x'}"]
+  flags = [
+    f"--vocab_file={vocab}",
+    "--dupe_factor=500",
+    "--num_shards=6",
+    "--num_workers=2",
+    f"--input_file={text[0]}",
+    f"--output_file={tmp_path / 'x'}",
+  ]
   process = tiny.start("create_pretraining_data.py", *flags)
   while not glob.glob(str(tmp_path / ".x-*")) and process.poll() is None:
     time.sleep(0.02)
@@ -616,10 +774,18 @@ def test_interrupted_run_ends_its_workers(tmp_path, text, vocab):
 
 def test_beam_makes_the_same_files(tmp_path, text, vocab):
   pytest.importorskip("apache_beam", reason="pip install -r requirements-beam.txt")
-  tiny.run("create_pretraining_data.py", f"--vocab_file={vocab}", "--max_seq_length=32",
-           "--max_predictions_per_seq=5", "--dupe_factor=2", "--num_shards=4", "--num_workers=2",
-           f"--input_file={text[0]}", f"--output_file={tmp_path / 'beam' / 'x'}",
-           "--runner=DirectRunner")
+  tiny.run(
+    "create_pretraining_data.py",
+    f"--vocab_file={vocab}",
+    "--max_seq_length=32",
+    "--max_predictions_per_seq=5",
+    "--dupe_factor=2",
+    "--num_shards=4",
+    "--num_workers=2",
+    f"--input_file={text[0]}",
+    f"--output_file={tmp_path / 'beam' / 'x'}",
+    "--runner=DirectRunner",
+  )
   create(bert_form(text[0], tmp_path / "local" / "x", num_shards=4), vocab)
   assert digests(tmp_path / "beam") == digests(tmp_path / "local")
 
@@ -661,17 +827,33 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, vocab):
     path = tmp_path / f"{size}.txt"
     with open(path, "w") as writer:
       while writer.tell() < size * 1e6:
-        writer.writelines(" ".join(f"w{rng.randrange(NUM_WORDS)}" for _ in range(20)) + "\n"
-                          for _ in range(rng.randint(1, 40)))
+        writer.writelines(
+          " ".join(f"w{rng.randrange(NUM_WORDS)}" for _ in range(20)) + "\n"
+          for _ in range(rng.randint(1, 40))
+        )
         writer.write("\n")
-    forms = {"bert": [f"--input_file={path}", f"--output_file={tmp_path / f'{size}.out'}",
-                      "--dupe_factor=2", f"--vocab_file={vocab}"],
-             "funnel": [f"--input_glob={path}", f"--save_dir={tmp_path / str(size)}",
-                        f"--vocab_file={vocab}"]}
+    forms = {
+      "bert": [
+        f"--input_file={path}",
+        f"--output_file={tmp_path / f'{size}.out'}",
+        "--dupe_factor=2",
+        f"--vocab_file={vocab}",
+      ],
+      "funnel": [
+        f"--input_glob={path}",
+        f"--save_dir={tmp_path / str(size)}",
+        f"--vocab_file={vocab}",
+      ],
+    }
     for name, flags in forms.items():
       command = [sys.executable, "create_pretraining_data.py", *flags, "--num_workers=1"]
-      out = subprocess.run([sys.executable, "-c", _MEASURE, *command], cwd=tiny.ROOT, check=True,
-                           capture_output=True, text=True).stdout
+      out = subprocess.run(
+        [sys.executable, "-c", _MEASURE, *command],
+        cwd=tiny.ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+      ).stdout
       peaks[name, size] = int(out.split("PEAK ")[1])
   print(peaks)
   for name in ("bert", "funnel"):
@@ -683,20 +865,24 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, vocab):
 
 
 def test_mixed_flags():
-  _, err = tiny.run("create_pretraining_data.py", "--input_file=a", "--output_file=b",
-                    "--save_dir=c", status=1)
+  _, err = tiny.run(
+    "create_pretraining_data.py", "--input_file=a", "--output_file=b", "--save_dir=c", status=1
+  )
   assert "Traceback" not in err
   assert "--input_file --output_file belong to BERT's form of records, --save_dir to Funnel" in err
 
 
-@pytest.mark.parametrize("bert, funnel", [({"input_file"}, set()), (set(), {"save_dir"}),
-                                          (set(), set())])
+@pytest.mark.parametrize(
+  "bert, funnel", [({"input_file"}, set()), (set(), {"save_dir"}), (set(), set())]
+)
 def test_flags_that_name_no_form(bert, funnel):
   with pytest.raises(UserError, match="give --input_file and --output_file for BERT's form"):
     create_pretraining_data.chosen_form({shards.BertForm: bert, shards.FunnelForm: funnel})
 
 
-@pytest.mark.parametrize("kwargs, message", [
+@pytest.mark.parametrize(
+  "kwargs, message",
+  [
     ({"masked_lm_prob": 15.0}, "--masked_lm_prob=15.0: must be a fraction"),
     ({"masked_lm_prob": 0.0}, "--masked_lm_prob=0.0: must be a fraction"),
     ({"short_seq_prob": -0.1}, "--short_seq_prob=-0.1"),
@@ -704,7 +890,8 @@ def test_flags_that_name_no_form(bert, funnel):
     ({"input_file": "/nowhere/*.txt"}, "--input_file: no file matches /nowhere/\\*.txt"),
     ({"output_file": "x,x"}, "the names must differ"),
     ({"output_file": "/proc/nothing/x"}, "cannot write into this folder.*--output_file"),
-])
+  ],
+)
 def test_values_of_berts_form(text, vocab, kwargs, message):
   form = dataclasses.replace(bert_form(text[0], "unused"), **kwargs)
   with pytest.raises(UserError, match=message):
@@ -812,9 +999,12 @@ def test_full_disk(tmp_path, text, vocab, monkeypatch):
 
 def wrapper(*args, **settings):
   return subprocess.run(
-      ["bash", os.path.join(tiny.ROOT, "scripts", "prepro_pretrain.sh"), *args], text=True,
-      capture_output=True, timeout=300,
-      env=dict(os.environ, PYTHON=sys.executable, **{k: str(v) for k, v in settings.items()}))
+    ["bash", os.path.join(tiny.ROOT, "scripts", "prepro_pretrain.sh"), *args],
+    text=True,
+    capture_output=True,
+    timeout=300,
+    env=dict(os.environ, PYTHON=sys.executable, **{k: str(v) for k, v in settings.items()}),
+  )
 
 
 def test_wrapper_prints_the_commands():
@@ -830,8 +1020,15 @@ def test_wrapper_prints_the_commands():
 @pytest.mark.slow
 @pytest.mark.parametrize("family, count", [("bert", 2 * 3), ("funnel", 2 * 2 * 2)])
 def test_wrapper_runs(tmp_path, text, vocab, family, count):
-  result = wrapper("--random_seed=7", FAMILY=family, INPUT=text[0], VOCAB=vocab, NUM_SHARDS=2,
-                   PASSES="0 1", OUTPUT_DIR=tmp_path)
+  result = wrapper(
+    "--random_seed=7",
+    FAMILY=family,
+    INPUT=text[0],
+    VOCAB=vocab,
+    NUM_SHARDS=2,
+    PASSES="0 1",
+    OUTPUT_DIR=tmp_path,
+  )
   assert result.returncode == 0, result.stderr
   assert sum(len(files) for _, _, files in os.walk(tmp_path)) == count
 
@@ -839,8 +1036,11 @@ def test_wrapper_runs(tmp_path, text, vocab, family, count):
 # ---- Vocabularies -------------------------------------------------------------------------------
 
 
-SENTENCES = ["The café was open; nobody came.", "Nobody opened the door again!",
-             "東京 is far away."]
+SENTENCES = [
+  "The café was open; nobody came.",
+  "Nobody opened the door again!",
+  "東京 is far away.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -850,23 +1050,37 @@ def prose(tmp_path_factory):
   path = tmp_path_factory.mktemp("prose") / "prose.txt"
   with open(path, "w", encoding="utf-8") as writer:
     for _ in range(1500):
-      writer.write(" ".join(rng.choice(stems) + rng.choice(("", "ing", "ed", "s", "er"))
-                            for _ in range(rng.randint(3, 15))) + ".\n")
+      writer.write(
+        " ".join(
+          rng.choice(stems) + rng.choice(("", "ing", "ed", "s", "er"))
+          for _ in range(rng.randint(3, 15))
+        )
+        + ".\n"
+      )
       writer.write(rng.choice((*SENTENCES, "")) + "\n")
   return str(path)
 
 
-@pytest.mark.parametrize("tokenizer_type, symbols", [
-    ("word_piece", "bert"), ("word_piece", "funnel"), ("sent_piece", "bert"),
-    ("sent_piece", "funnel")])
+@pytest.mark.parametrize(
+  "tokenizer_type, symbols",
+  [
+    ("word_piece", "bert"),
+    ("word_piece", "funnel"),
+    ("sent_piece", "bert"),
+    ("sent_piece", "funnel"),
+  ],
+)
 def test_vocabularies_serve_and_are_deterministic(tmp_path, prose, tokenizer_type, symbols):
   settings = build_vocab.Vocabulary(input_file=prose, vocab_size=400, symbols=symbols)
   files = corpus.list_files(prose, "input_file")
-  train = {"word_piece": build_vocab.train_word_piece,
-           "sent_piece": build_vocab.train_sentence_piece}[tokenizer_type]
-  vocabularies = [train(lambda desc: build_vocab.read_text(settings, files, desc), settings,
-                        config.Tokenizer())
-                  for _ in range(3)]
+  train = {
+    "word_piece": build_vocab.train_word_piece,
+    "sent_piece": build_vocab.train_sentence_piece,
+  }[tokenizer_type]
+  vocabularies = [
+    train(lambda desc: build_vocab.read_text(settings, files, desc), settings, config.Tokenizer())
+    for _ in range(3)
+  ]
   assert len(set(vocabularies)) == 1
   path = tmp_path / ("vocab.txt" if tokenizer_type == "word_piece" else "spiece.model")
   path.write_bytes(vocabularies[0])
@@ -887,24 +1101,26 @@ def test_vocabularies_serve_and_are_deterministic(tmp_path, prose, tokenizer_typ
 
 def test_build_vocab_script(tmp_path, prose):
   path = tmp_path / "vocab.txt"
-  out, err = tiny.run("scripts/build_vocab.py", f"--input_file={prose}", f"--vocab_file={path}",
-                      "--vocab_size=50000")
+  out, err = tiny.run(
+    "scripts/build_vocab.py", f"--input_file={prose}", f"--vocab_file={path}", "--vocab_size=50000"
+  )
   size = len(path.read_text().split("\n")) - 1
   assert f"vocab.txt: {size} tokens" in out and f"a model's vocab_size must be {size}" in err
   with pytest.raises(UserError, match="vocab.txt is there; pass --overwrite_data to replace it"):
-    build_vocab.build(build_vocab.Vocabulary(input_file=prose),
-                      config.Tokenizer(tokenizer_path=str(path)))
+    build_vocab.build(
+      build_vocab.Vocabulary(input_file=prose), config.Tokenizer(tokenizer_path=str(path))
+    )
 
 
 def test_vocabulary_sizes_that_cannot_be(prose):
   files = corpus.list_files(prose, "input_file")
   read = lambda desc: build_vocab.read_text(build_vocab.Vocabulary(), files, desc)
   with pytest.raises(UserError, match="--vocab_size=20 is less than the"):
-    build_vocab.train_word_piece(read, build_vocab.Vocabulary(vocab_size=20),
-                                 config.Tokenizer())
+    build_vocab.train_word_piece(read, build_vocab.Vocabulary(vocab_size=20), config.Tokenizer())
   with pytest.raises(UserError, match="Vocabulary size too high"):
-    build_vocab.train_sentence_piece(read, build_vocab.Vocabulary(vocab_size=50000),
-                                     config.Tokenizer())
+    build_vocab.train_sentence_piece(
+      read, build_vocab.Vocabulary(vocab_size=50000), config.Tokenizer()
+    )
 
 
 def test_large_corpus_is_sampled(prose):

@@ -24,7 +24,8 @@ def own(monkeypatch):
 @pytest.fixture
 def tokenizer(tmp_path):
   return tokenization.get_tokenizer(
-      "word_piece", f"{tiny.write_funnel(tmp_path)}/vocab.uncased.txt", uncased=True)
+    "word_piece", f"{tiny.write_funnel(tmp_path)}/vocab.uncased.txt", uncased=True
+  )
 
 
 def test_keys_without_a_flag_have_their_defaults(own, tokenizer):

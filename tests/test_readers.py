@@ -34,8 +34,16 @@ def write_table(path, table, delimiter="\t", **kwargs):
 
 # ---- Quoted TSV ---------------------------------------------------------------------------------
 
-TABLE = [["text", "label"], ["a\ttab", "1"], ['He said "no".', "0"], ["two\nlines", "1"],
-         ["plain, with comma", "0"], ["", "1"], ['"whole"', "0"], ["it's", "1"]]
+TABLE = [
+  ["text", "label"],
+  ["a\ttab", "1"],
+  ['He said "no".', "0"],
+  ["two\nlines", "1"],
+  ["plain, with comma", "0"],
+  ["", "1"],
+  ['"whole"', "0"],
+  ["it's", "1"],
+]
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
@@ -43,20 +51,30 @@ TABLE = [["text", "label"], ["a\ttab", "1"], ['He said "no".', "0"], ["two\nline
 @pytest.mark.parametrize("delimiter", ["\t", ","])
 def test_quoted_files_are_read_as_the_csv_module_wrote_them(tmp_path, quoting, line_end, delimiter):
   name = "tsv" if delimiter == "\t" else "csv"
-  write_table(tmp_path / f"train.{name}", TABLE, delimiter, quoting=quoting,
-              lineterminator=line_end)
+  write_table(
+    tmp_path / f"train.{name}", TABLE, delimiter, quoting=quoting, lineterminator=line_end
+  )
   task = make_task(tmp_path, name)
   assert rows(task) == [(text, None, label) for text, label in TABLE[1:]]
   assert [number for number, _ in readers.read_rows(str(tmp_path / f"train.{name}"), name)] == [
-      1, 2, 3, 4, 6, 7, 8, 9], "the line on which a row begins"
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+  ], "the line on which a row begins"
 
 
 def test_random_tables_come_back(tmp_path):
   """But for a tab and a line break in one cell, which may also be two lines of an unquoted file."""
   rng = random.Random(1)
   for count in range(300):
-    texts = ["".join(rng.choices('ab" ,\'' + rng.choice("\t\n"), k=rng.randint(1, 6)))
-             for _ in range(4)]
+    texts = [
+      "".join(rng.choices("ab\" ,'" + rng.choice("\t\n"), k=rng.randint(1, 6))) for _ in range(4)
+    ]
     table = [["text", "n"], *([text, "7"] for text in texts)]
     write_table(tmp_path / "x.tsv", table, lineterminator="\n")
     text = (tmp_path / "x.tsv").read_text()
@@ -71,16 +89,29 @@ def test_cells_that_excel_quotes_for_a_comma(tmp_path):
   assert rows(make_task(tmp_path))[0][0] == '"Good, very good"', "Excel quotes all commas or none"
 
 
-@pytest.mark.parametrize("texts", [
-    ['"Hello'], ['Hello"'], ['He said "x"', "y"], ['"Fine."', "y"], ['"a" and "b"', "z"],
-    ['"I see.', 'We go."'], ['say ""', "y"], ['"He said ""x"""', 'stray " mark'],
-    ["5\" disk", "7\" single"]])
+@pytest.mark.parametrize(
+  "texts",
+  [
+    ['"Hello'],
+    ['Hello"'],
+    ['He said "x"', "y"],
+    ['"Fine."', "y"],
+    ['"a" and "b"', "z"],
+    ['"I see.', 'We go."'],
+    ['say ""', "y"],
+    ['"He said ""x"""', 'stray " mark'],
+    ['5" disk', '7" single'],
+  ],
+)
 def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
   (tmp_path / "train.tsv").write_text(
-      "text\tlabel\n" + "".join(f"{text}\t{number}\n" for number, text in enumerate(texts)))
-  assert [text for text, _, _ in rows(make_task(tmp_path), "train")] == texts \
-      if len(texts) > 1 else list(readers.read_rows(str(tmp_path / "train.tsv"), "tsv"))[1][1][0] \
-      == texts[0]
+    "text\tlabel\n" + "".join(f"{text}\t{number}\n" for number, text in enumerate(texts))
+  )
+  assert (
+    [text for text, _, _ in rows(make_task(tmp_path), "train")] == texts
+    if len(texts) > 1
+    else list(readers.read_rows(str(tmp_path / "train.tsv"), "tsv"))[1][1][0] == texts[0]
+  )
 
 
 @pytest.mark.parametrize("label", ["True", "FALSE", "inf", "-inf", "NA", "1e-3"])
@@ -104,14 +135,18 @@ def test_quotation_marks_that_may_be_the_writers_are_logged(tmp_path, caplog):
 @pytest.mark.parametrize("skip_bad_rows", [False, True])
 @pytest.mark.parametrize("mark", ["", '"'])
 @pytest.mark.parametrize("name, separator", [("tsv", "\t"), ("csv", ",")])
-def test_a_lone_carriage_return_is_text_if_line_feeds_end_the_rows(tmp_path, name, separator, mark,
-                                                                    skip_bad_rows):
+def test_a_lone_carriage_return_is_text_if_line_feeds_end_the_rows(
+  tmp_path, name, separator, mark, skip_bad_rows
+):
   """Python's csv module before 3.13 leaves such a cell unquoted, newer ones quote it."""
   lines = ["text,label", '"good,film",1', f"{mark}lone\rcr{mark},0", '"it ""is"" fine",1']
   (tmp_path / f"train.{name}").write_bytes("\n".join(lines).replace(",", separator).encode())
   task = make_task(tmp_path, name, skip_bad_rows)
-  assert rows(task) == [(f"good{separator}film", None, "1"), ("lone\rcr", None, "0"),
-                        ('it "is" fine', None, "1")]
+  assert rows(task) == [
+    (f"good{separator}film", None, "1"),
+    ("lone\rcr", None, "0"),
+    ('it "is" fine', None, "1"),
+  ]
 
 
 def test_rows_that_end_with_a_lone_carriage_return(tmp_path):
@@ -134,28 +169,44 @@ def test_a_single_column_with_line_breaks(tmp_path):
 def test_cells_above_the_limit_of_the_csv_module(tmp_path):
   long = "word " * 40_000
   for name, delimiter in (("csv", ","), ("tsv", "\t")):
-    write_table(tmp_path / f"train.{name}", [["text", "label"], [long + '"', 1], ["b", 0]],
-                delimiter)
+    write_table(
+      tmp_path / f"train.{name}", [["text", "label"], [long + '"', 1], ["b", 0]], delimiter
+    )
     assert rows(make_task(tmp_path, name)) == [(long + '"', None, "1"), ("b", None, "0")]
 
 
 # ---- The number of cells ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, kwargs, text, message", [
+@pytest.mark.parametrize(
+  "name, kwargs, text, message",
+  [
     ("csv", {}, "text,label\ngood,1\nnice, but,0\n", "line 3: 3 columns where the header has 2"),
     ("tsv", {}, "text\tlabel\na\t1\nb\tc\t0\n", "line 3: 3 columns where the header has 2"),
     ("csv", {}, "text,label\nr1,good,1\nr2,bad,0\n", "line 2: 3 columns where the header has 2"),
     ("sst-2", {}, "sentence\tlabel\na\tb\t1\n", "line 2: 3 columns where the header has 2"),
     ("cola", {}, "x\t1\t\tA.\nx\t0\t\tB\t.\n", "line 2: 5 columns where line 1 has 4"),
-    ("csv", {"has_header": False, "text_a_col": "1", "label_col": "0"}, '1,"a, b"\n0,c, d\n',
-     "line 2: 3 columns where line 1 has 2"),
-    ("csv", {"has_header": False, "text_a_col": "1", "label_col": "0"}, "1,a, b\n0,c\n",
-     "line 2: 2 columns where at least 3 are needed"),
+    (
+      "csv",
+      {"has_header": False, "text_a_col": "1", "label_col": "0"},
+      '1,"a, b"\n0,c, d\n',
+      "line 2: 3 columns where line 1 has 2",
+    ),
+    (
+      "csv",
+      {"has_header": False, "text_a_col": "1", "label_col": "0"},
+      "1,a, b\n0,c\n",
+      "line 2: 2 columns where at least 3 are needed",
+    ),
     ("csv", {}, "text,label,text\na,1,b\n", "the header has the column 'text' 2 times"),
     ("tsv", {}, "label\ttext\tlabel\n", "the header has the column 'label' 2 times"),
-    ("csv", {}, "text;label\na, b;1\n", "which has 'text;label'; the columns seem to be separated "
-     "by semicolons: write the file with commas"),
+    (
+      "csv",
+      {},
+      "text;label\na, b;1\n",
+      "which has 'text;label'; the columns seem to be separated "
+      "by semicolons: write the file with commas",
+    ),
     ("csv", {}, "text\tlabel\na\t1\n", "it is a TSV file: --task_name=tsv"),
     ("tsv", {}, "text,label\na,1\n", "it is a CSV file: --task_name=csv"),
     ("csv", {"has_header": False, "text_a_col": "1", "label_col": "0"}, "1;a\n", "by semicolons"),
@@ -164,7 +215,8 @@ def test_cells_above_the_limit_of_the_csv_module(tmp_path):
     ("csv", {}, 'text,label\n"Fine." he said,1\n"b",0\n', "line 2: .* text follows the one that"),
     ("csv", {}, 'text,label\nfine,1\n"open\nend,0\n', "line 3: .* no quotation mark ends it"),
     ("tsv", {}, '"text"\t"label"\n"a \\"b\\""\t1\n', "; the cells seem to be quoted"),
-])
+  ],
+)
 def test_faults_of_tables(tmp_path, name, kwargs, text, message):
   suffix = name if name in classification.FILE_TASKS else "tsv"
   (tmp_path / f"train.{suffix}").write_text(text)
@@ -197,16 +249,29 @@ def test_rows_of_swag_with_too_many_cells(tmp_path):
 
 
 def test_json_values_have_one_spelling_each(tmp_path):
-  values = [(1, "1"), (1.0, "1"), ("1", "1"), (-0.0, "0"), (2.5, "2.5"), (True, "true"),
-            (False, "false"), (10**20, str(10**20)), (1e3, "1000"), ("True", "True")]
-  (tmp_path / "train.jsonl").write_text("".join(
-      json.dumps({"text": value, "label": value}) + "\n" for value, _ in values))
+  values = [
+    (1, "1"),
+    (1.0, "1"),
+    ("1", "1"),
+    (-0.0, "0"),
+    (2.5, "2.5"),
+    (True, "true"),
+    (False, "false"),
+    (10**20, str(10**20)),
+    (1e3, "1000"),
+    ("True", "True"),
+  ]
+  (tmp_path / "train.jsonl").write_text(
+    "".join(json.dumps({"text": value, "label": value}) + "\n" for value, _ in values)
+  )
   assert rows(make_task(tmp_path, "jsonl")) == [(text, None, text) for _, text in values]
   (tmp_path / "test.jsonl").write_text('{"text": null}\n')
   assert rows(make_task(tmp_path, "jsonl"), "test") == [("", None, None)]
 
 
-@pytest.mark.parametrize("line, message", [
+@pytest.mark.parametrize(
+  "line, message",
+  [
     ('{"text": "a", "label": [1]}', "line 2: the value of 'label' is a list"),
     ('{"text": {"a": 1}, "label": 1}', "line 2: the value of 'text' is an object"),
     ('{"text": "a", "label": 1, "label": 2}', "line 2: not valid JSON: the key 'label' is there"),
@@ -215,7 +280,8 @@ def test_json_values_have_one_spelling_each(tmp_path):
     (r'{"text": "a\ud83d", "label": 1}', "line 2: 'text' holds half of a surrogate pair"),
     (r'{"text": "a", "label": "\udc00"}', "line 2: 'label' holds half of a surrogate pair"),
     ('{"text": ' + "[" * 10**5, "line 2: not valid JSON: maximum recursion"),
-])
+  ],
+)
 def test_json_values_that_are_no_scalars(tmp_path, line, message):
   (tmp_path / "train.jsonl").write_text('{"text": "a", "label": 0}\n' + line + "\n")
   with pytest.raises(UserError, match=message):
@@ -244,10 +310,16 @@ def test_labels_that_are_one_number_in_two_spellings(tmp_path, name):
     rows(make_task(tmp_path, name))
 
 
-@pytest.mark.parametrize("labels, message", [
-    (["1", "1 "], "'1' and '1 ' are the same text"), (["pos", " pos"], "' pos' and 'pos' are the"),
-    (["1", "01"], "'01' and '1' are the same number"), (["1", "1.00"], "'1' and '1.00' are the"),
-    (["1e1", "10"], "'10' and '1e1' are the same number")])
+@pytest.mark.parametrize(
+  "labels, message",
+  [
+    (["1", "1 "], "'1' and '1 ' are the same text"),
+    (["pos", " pos"], "' pos' and 'pos' are the"),
+    (["1", "01"], "'01' and '1' are the same number"),
+    (["1", "1.00"], "'1' and '1.00' are the"),
+    (["1e1", "10"], "'10' and '1e1' are the same number"),
+  ],
+)
 def test_labels_of_one_class_in_two_spellings(tmp_path, labels, message):
   (tmp_path / "train.csv").write_text("text,label\nc,0\n" + "".join(f"a,{x}\n" for x in labels))
   with pytest.raises(UserError, match=f"train.csv: the labels {message}"):
@@ -266,8 +338,11 @@ def test_labels_that_differ(tmp_path):
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress])
 @pytest.mark.parametrize("name", ["csv", "tsv", "jsonl"])
 def test_gzip_and_bzip2_are_read(tmp_path, compress, name):
-  text = {"csv": "text,label\na,1\nb,0\n", "tsv": "text\tlabel\na\t1\nb\t0\n",
-          "jsonl": '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n'}[name]
+  text = {
+    "csv": "text,label\na,1\nb,0\n",
+    "tsv": "text\tlabel\na\t1\nb\t0\n",
+    "jsonl": '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n',
+  }[name]
   path = tmp_path / f"train.{name}"
   path.write_bytes(compress(text.encode()))
   assert rows(make_task(tmp_path, name)) == [("a", None, "1"), ("b", None, "0")]
@@ -311,8 +386,9 @@ def tar_of(data):
   return buffer.getvalue()
 
 
-@pytest.mark.parametrize("make, kind", [(lzma.compress, "xz"), (tar_of, "tar"),
-                                        (lambda data: b"PK\3\4" + data, "zip")])
+@pytest.mark.parametrize(
+  "make, kind", [(lzma.compress, "xz"), (tar_of, "tar"), (lambda data: b"PK\3\4" + data, "zip")]
+)
 def test_other_compressed_files_are_named(tmp_path, make, kind):
   (tmp_path / "train.tsv").write_bytes(make(b"text\tlabel\na\t1\n"))
   with pytest.raises(UserError, match=f"train.tsv: a {kind} file; unpack it"):

@@ -9,32 +9,51 @@ import tiny
 from training import config
 
 # Batch size, epochs, learning rate: the authors' recommendations for GLUE.
-GLUE = {"cola": (16, 10, 1e-5), "sst-2": (16, 10, 1e-5), "mrpc": (16, 10, 1e-5),
-        "sts-b": (16, 10, 1e-5), "qqp": (64, 5, 2e-5), "mnli": (64, 3, 1e-5),
-        "qnli": (32, 3, 2e-5), "rte": (16, 10, 1e-5)}
+GLUE = {
+  "cola": (16, 10, 1e-5),
+  "sst-2": (16, 10, 1e-5),
+  "mrpc": (16, 10, 1e-5),
+  "sts-b": (16, 10, 1e-5),
+  "qqp": (64, 5, 2e-5),
+  "mnli": (64, 3, 1e-5),
+  "qnli": (32, 3, 2e-5),
+  "rte": (16, 10, 1e-5),
+}
 # Their commands: batch size, length, learning rate, updates, updates of warm-up.
-COMMANDS = {"cola": (16, 128, 1e-5, 5350, 535), "imdb": (32, 512, 1e-5, 4000, 400),
-            "race": (16, 512, 2e-5, 24000, 2400), "squad": (48, 512, 3e-5, 8000, 1000)}
+COMMANDS = {
+  "cola": (16, 128, 1e-5, 5350, 535),
+  "imdb": (32, 512, 1e-5, 4000, 400),
+  "race": (16, 512, 2e-5, 24000, 2400),
+  "squad": (48, 512, 3e-5, 8000, 1000),
+}
 TRAINING_EXAMPLES = {"imdb": 25000, "race": 87866}
 
 
 @pytest.mark.parametrize("task", GLUE)
 def test_glue(task):
   recipe = config.load_recipe("funnel", "classification", task)
-  assert (recipe["train_batch_size"], recipe["num_train_epochs"],
-          recipe["learning_rate"]) == GLUE[task]
+  assert (recipe["train_batch_size"], recipe["num_train_epochs"], recipe["learning_rate"]) == GLUE[
+    task
+  ]
   assert (recipe["max_seq_length"], recipe["warmup_proportion"]) == (128, 0.1)
 
 
-@pytest.mark.parametrize("job, task", [
-    ("classification", "imdb"), ("race", "race"), ("squad", "squad")])
+@pytest.mark.parametrize(
+  "job, task", [("classification", "imdb"), ("race", "race"), ("squad", "squad")]
+)
 def test_updates(job, task):
   recipe = config.load_recipe("funnel", job, task)
   batch = recipe["train_batch_size"]
   updates = recipe.get("train_steps") or int(
-      TRAINING_EXAMPLES[task] / batch * recipe["num_train_epochs"])
-  assert (batch, recipe["max_seq_length"], recipe["learning_rate"], updates,
-          int(updates * recipe["warmup_proportion"])) == COMMANDS[task]
+    TRAINING_EXAMPLES[task] / batch * recipe["num_train_epochs"]
+  )
+  assert (
+    batch,
+    recipe["max_seq_length"],
+    recipe["learning_rate"],
+    updates,
+    int(updates * recipe["warmup_proportion"]),
+  ) == COMMANDS[task]
 
 
 def test_squad_has_no_layer_wise_decay():
@@ -43,13 +62,18 @@ def test_squad_has_no_layer_wise_decay():
   assert recipe["lr_layer_decay_rate"] == 1.0 and recipe["save_steps"] == 1000
 
 
-@pytest.mark.parametrize("name", ["gpu_cola", "gpu_imdb", "tpu_imdb", "gpu_race", "tpu_race",
-                                  "gpu_squad", "tpu_squad"])
+@pytest.mark.parametrize(
+  "name", ["gpu_cola", "gpu_imdb", "tpu_imdb", "gpu_race", "tpu_race", "gpu_squad", "tpu_squad"]
+)
 def test_wrappers_print_the_published_values(name):
   batch, length, rate, updates, warmup = COMMANDS[name[4:]]
   words = dry_run(name)
-  assert {f"--train_batch_size={batch}", f"--max_seq_length={length}",
-          f"--train_steps={updates}", f"--warmup_steps={warmup}"} <= set(words)
+  assert {
+    f"--train_batch_size={batch}",
+    f"--max_seq_length={length}",
+    f"--train_steps={updates}",
+    f"--warmup_steps={warmup}",
+  } <= set(words)
   (given,) = [word.split("=")[1] for word in words if word.startswith("--learning_rate=")]
   assert float(given) == rate
 
@@ -65,6 +89,10 @@ def test_squad_wrappers_offer_the_decay(name):
 def dry_run(name, **settings):
   """Words of the command that a wrapper prints."""
   result = subprocess.run(
-      ["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), "--dry_run"], text=True,
-      capture_output=True, check=True, env=dict(os.environ, GS_ROOT="gs://b", **settings))
+    ["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), "--dry_run"],
+    text=True,
+    capture_output=True,
+    check=True,
+    env=dict(os.environ, GS_ROOT="gs://b", **settings),
+  )
   return result.stdout.split()

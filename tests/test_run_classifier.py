@@ -16,9 +16,17 @@ from training import config, hooks, runner
 
 def flags_of(folder, name="run", **kwargs):
   """Flags of a small run on the data that `workspace` made."""
-  values = dict(task_name="cola", pretrained=folder / "encoder", data_dir=folder / "CoLA",
-                output_dir=folder / "records", model_dir=folder / name, max_seq_length=24,
-                train_batch_size=8, learning_rate=2e-3, num_train_epochs=4)
+  values = dict(
+    task_name="cola",
+    pretrained=folder / "encoder",
+    data_dir=folder / "CoLA",
+    output_dir=folder / "records",
+    model_dir=folder / name,
+    max_seq_length=24,
+    train_batch_size=8,
+    learning_rate=2e-3,
+    num_train_epochs=4,
+  )
   values.update(kwargs)
   return [f"--{key}={value}" for key, value in values.items()]
 
@@ -50,8 +58,14 @@ def assert_same_weights(a, b, atol=0.0):
 @pytest.fixture(scope="module")
 def trained(workspace):
   """One whole run: train with evaluations on the way, evaluate, predict, submit."""
-  out, err = tiny.run("run_classifier.py", "--do_train", "--do_eval", "--do_predict",
-                      "--do_submit", *flags_of(workspace, eval_every_steps=24, save_steps=12))
+  out, err = tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    "--do_eval",
+    "--do_predict",
+    "--do_submit",
+    *flags_of(workspace, eval_every_steps=24, save_steps=12),
+  )
   return workspace / "run", out, err
 
 
@@ -72,14 +86,27 @@ def test_training_learns_and_everything_is_written(trained):
   lines = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
   train = [line for line in lines if line["kind"] == "train"]
   assert [line["step"] for line in train] == [10, 20, 30, 40, 48]
-  assert {"loss", "learning_rate", "gradient_norm", "examples_per_second",
-          "tokens_per_second"} <= set(train[0])
+  assert {
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "examples_per_second",
+    "tokens_per_second",
+  } <= set(train[0])
   assert [line["step"] for line in lines if line["kind"] == "eval"] == [24, 48]
-  events = [(v.tag, e.step, v.simple_value) for f in tf.io.gfile.glob(str(model_dir / "events.*"))
-            for e in tf.compat.v1.train.summary_iterator(f) for v in e.summary.value]
+  events = [
+    (v.tag, e.step, v.simple_value)
+    for f in tf.io.gfile.glob(str(model_dir / "events.*"))
+    for e in tf.compat.v1.train.summary_iterator(f)
+    for v in e.summary.value
+  ]
   assert {"loss", "learning_rate", "gradient_norm"} <= {tag for tag, _, _ in events}
-  logged = [(name, line["step"], np.float32(value)) for line in train
-            for name, value in line.items() if name not in ("kind", "step")]
+  logged = [
+    (name, line["step"], np.float32(value))
+    for line in train
+    for name, value in line.items()
+    if name not in ("kind", "step")
+  ]
   assert sorted(events) == sorted(logged), "TensorBoard shows what metrics.jsonl holds"
   assert tf.io.gfile.glob(str(model_dir / "eval" / "events.*"))
 
@@ -106,9 +133,10 @@ def test_predictions_and_submission(trained):
 def test_evaluation_alone_gives_the_same_numbers_for_every_checkpoint(trained, workspace):
   model_dir, _, _ = trained
   before = [json.loads(line) for line in open(model_dir / "metrics.jsonl")]
-  out, _ = tiny.run("run_classifier.py", "--do_eval", "--eval_all_ckpt",
-                    *flags_of(workspace, eval_batch_size=7))
-  after = [json.loads(line) for line in open(model_dir / "metrics.jsonl")][len(before):]
+  out, _ = tiny.run(
+    "run_classifier.py", "--do_eval", "--eval_all_ckpt", *flags_of(workspace, eval_batch_size=7)
+  )
+  after = [json.loads(line) for line in open(model_dir / "metrics.jsonl")][len(before) :]
   assert [line["step"] for line in after] == [12, 24, 36, 48]
   for line in before:
     if line["kind"] == "eval":
@@ -121,21 +149,34 @@ def test_evaluation_alone_gives_the_same_numbers_for_every_checkpoint(trained, w
 def test_slim_checkpoint_predicts_from_another_folder(trained, workspace):
   """Without Adam's slots and global_step, and as --init_checkpoint of an empty model_dir."""
   slim = workspace / "slim"
-  tiny.run("convert_checkpoint.py", "--drop_optimizer", f"--input_dir={trained[0] / 'best'}",
-           f"--output_dir={slim}")
+  tiny.run(
+    "convert_checkpoint.py",
+    "--drop_optimizer",
+    f"--input_dir={trained[0] / 'best'}",
+    f"--output_dir={slim}",
+  )
   names = {name for name, _ in tf.train.list_variables(str(slim))}
   assert not any("adam" in name or name == "global_step" for name in names)
   tiny.run("run_classifier.py", "--do_predict", *flags_of(workspace))
-  tiny.run("run_classifier.py", "--do_predict", f"--init_checkpoint={slim}",
-           *flags_of(workspace, "elsewhere"))
+  tiny.run(
+    "run_classifier.py",
+    "--do_predict",
+    f"--init_checkpoint={slim}",
+    *flags_of(workspace, "elsewhere"),
+  )
   assert (workspace / "elsewhere" / "predictions.test.tsv").read_text() == (
-      trained[0] / "predictions.test.tsv").read_text()
+    trained[0] / "predictions.test.tsv"
+  ).read_text()
 
 
 def test_evaluation_on_other_data_leaves_the_best_checkpoint_alone(trained, workspace):
   before = read_json(trained[0] / "best" / "info.json")
-  _, err = tiny.run("run_classifier.py", "--do_eval", "--best_metric=loss",
-                    *flags_of(workspace, max_eval_examples=4))
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_eval",
+    "--best_metric=loss",
+    *flags_of(workspace, max_eval_examples=4),
+  )
   assert "Evaluation at step 48" in err
   assert read_json(trained[0] / "best" / "info.json") == before
   lines = [json.loads(line) for line in open(trained[0] / "metrics.jsonl")]
@@ -144,10 +185,13 @@ def test_evaluation_on_other_data_leaves_the_best_checkpoint_alone(trained, work
 
 def test_settings_that_contradict_are_told_before_any_work(trained, workspace):
   for args, message in (
-      (["--early_stopping_patience=2"], "set --eval_every_steps too"),
-      (["--best_metric=accuracy", "--do_train", "--do_eval"], "--best_metric=accuracy is not "
-       "measured; there are loss, matthews, score"),
-      (["--task_name=sst-2"], "this folder holds a model of task cola, not of sst-2")):
+    (["--early_stopping_patience=2"], "set --eval_every_steps too"),
+    (
+      ["--best_metric=accuracy", "--do_train", "--do_eval"],
+      "--best_metric=accuracy is not measured; there are loss, matthews, score",
+    ),
+    (["--task_name=sst-2"], "this folder holds a model of task cola, not of sst-2"),
+  ):
     _, err = tiny.run("run_classifier.py", *flags_of(workspace), *args, status=1)
     assert message in err and "Traceback" not in err, err
 
@@ -160,7 +204,7 @@ def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
     model = config.Model(pretrained=other, init_checkpoint=init_checkpoint)
     tokenizer = config.Tokenizer()
     runner.find_pretrained(model, tokenizer, str(tmp_path / "run"), True, set(given))
-    folder, = {os.path.dirname(path) for path in (model.model_config, tokenizer.tokenizer_path)}
+    (folder,) = {os.path.dirname(path) for path in (model.model_config, tokenizer.tokenizer_path)}
     return folder, model.init_checkpoint
 
   assert find() == (other, f"{other}/bert_model.ckpt")
@@ -183,8 +227,13 @@ def test_a_folder_keeps_the_vocabulary_it_was_trained_with(trained, workspace):
   assert (trained[0] / "vocab.txt").read_text().split() == tiny.VOCAB
   (workspace / "swapped.txt").write_text("\n".join([*tiny.VOCAB[:-2], "!", ","]) + "\n")
   for job in (["--do_train", "--train_steps=100"], ["--do_predict"]):
-    _, err = tiny.run("run_classifier.py", f"--vocab_file={workspace}/swapped.txt", *job,
-                      *flags_of(workspace), status=1)
+    _, err = tiny.run(
+      "run_classifier.py",
+      f"--vocab_file={workspace}/swapped.txt",
+      *job,
+      *flags_of(workspace),
+      status=1,
+    )
     assert f"{trained[0]}/vocab.txt is another vocabulary than" in err and "Traceback" not in err
 
 
@@ -199,12 +248,18 @@ def test_filler_examples_are_not_scored(trained, workspace, tmp_path):
     filler = tf.train.Example.FromString(serialized[0])
     filler.features.feature["is_real_example"].int64_list.value[:] = [0]
     filler.features.feature["label_ids"].int64_list.value[:] = [
-        1 - filler.features.feature["label_ids"].int64_list.value[0]]
+      1 - filler.features.feature["label_ids"].int64_list.value[0]
+    ]
     for _ in range(20):
       writer.write(filler.SerializeToString())
   (tmp_path / "meta").write_text("{}")
-  tiny.run("run_classifier.py", "--do_eval", f"--eval_data_path={filled}",
-           f"--input_meta_data_path={tmp_path / 'meta'}", *flags_of(workspace))
+  tiny.run(
+    "run_classifier.py",
+    "--do_eval",
+    f"--eval_data_path={filled}",
+    f"--input_meta_data_path={tmp_path / 'meta'}",
+    *flags_of(workspace),
+  )
   lines = [json.loads(line) for line in open(trained[0] / "metrics.jsonl")]
   evaluations = [line for line in lines if line["kind"] == "eval" and line["step"] == 48]
   assert evaluations[-1]["data"] != evaluations[0]["data"]
@@ -234,8 +289,11 @@ def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interruption_is_told_without_a_traceback(workspace, number, status):
   name = f"interrupted_{status}"
-  process = tiny.start("run_classifier.py", "--do_train", *flags_of(
-      workspace, name, train_steps=1_000_000, save_steps=1_000_000))
+  process = tiny.start(
+    "run_classifier.py",
+    "--do_train",
+    *flags_of(workspace, name, train_steps=1_000_000, save_steps=1_000_000),
+  )
   metrics = workspace / name / "metrics.jsonl"
   deadline = time.time() + 100
   while time.time() < deadline and not metrics.exists():
@@ -264,13 +322,23 @@ def test_two_devices_equal_one_with_the_same_global_batch(workspace):
   curves, weights = [], []
   for devices in (1, 2):
     name = f"devices_{devices}"
-    _, err = tiny.run("run_classifier.py", "--do_train", *flags_of(
-        workspace, name, pretrained=workspace / "no_dropout", num_core_per_host=devices,
-        train_steps=20, log_freq=1, learning_rate=1e-3, cls_scope="nodrop"))
+    _, err = tiny.run(
+      "run_classifier.py",
+      "--do_train",
+      *flags_of(
+        workspace,
+        name,
+        pretrained=workspace / "no_dropout",
+        num_core_per_host=devices,
+        train_steps=20,
+        log_freq=1,
+        learning_rate=1e-3,
+        cls_scope="nodrop",
+      ),
+    )
     assert ("2 x virtual CPU" in err) == (devices == 2)
     lines = [json.loads(line) for line in open(workspace / name / "metrics.jsonl")]
-    curves.append([[line["loss"], line["gradient_norm"], line["learning_rate"]]
-                   for line in lines])
+    curves.append([[line["loss"], line["gradient_norm"], line["learning_rate"]] for line in lines])
     weights.append(weights_of(workspace / name, 20))
   assert len(curves[0]) == 20
   np.testing.assert_allclose(curves[0], curves[1], atol=1e-5)
@@ -280,27 +348,43 @@ def test_two_devices_equal_one_with_the_same_global_batch(workspace):
 def test_records_made_beforehand_give_the_same_run(trained, workspace):
   folder = workspace / "made"
   out, _ = tiny.run(
-      "create_finetuning_data.py", "--fine_tuning_task_type=classification",
-      "--classification_task_name=COLA", f"--input_data_dir={workspace / 'CoLA'}",
-      f"--vocab_file={workspace / 'encoder' / 'vocab.txt'}", "--max_seq_length=24",
-      f"--train_data_output_path={folder / 'train.tf_record'}",
-      f"--eval_data_output_path={folder / 'eval.tf_record'}",
-      f"--test_data_output_path={folder / 'test.tf_record'}",
-      f"--meta_data_file_path={folder / 'meta'}")
+    "create_finetuning_data.py",
+    "--fine_tuning_task_type=classification",
+    "--classification_task_name=COLA",
+    f"--input_data_dir={workspace / 'CoLA'}",
+    f"--vocab_file={workspace / 'encoder' / 'vocab.txt'}",
+    "--max_seq_length=24",
+    f"--train_data_output_path={folder / 'train.tf_record'}",
+    f"--eval_data_output_path={folder / 'eval.tf_record'}",
+    f"--test_data_output_path={folder / 'test.tf_record'}",
+    f"--meta_data_file_path={folder / 'meta'}",
+  )
   assert "96 examples" in out
   meta = read_json(folder / "meta")
   assert (meta["processor_type"], meta["task_type"]) == ("COLA", "bert_classification")
   assert (meta["train_data_size"], meta["eval_data_size"], meta["test_data_size"]) == (96, 30, 11)
   assert (meta["num_labels"], meta["label_list"], meta["max_seq_length"]) == (2, ["0", "1"], 24)
-  records = [f"--train_data_path={folder / 'train.tf_record'}",
-             f"--eval_data_path={folder / 'eval.tf_record'}",
-             f"--test_data_path={folder / 'test.tf_record'}",
-             f"--input_meta_data_path={folder / 'meta'}"]
-  tiny.run("run_classifier.py", "--do_train", "--do_predict", *records,
-           *flags_of(workspace, "from_records", data_dir="/nowhere"))
+  records = [
+    f"--train_data_path={folder / 'train.tf_record'}",
+    f"--eval_data_path={folder / 'eval.tf_record'}",
+    f"--test_data_path={folder / 'test.tf_record'}",
+    f"--input_meta_data_path={folder / 'meta'}",
+  ]
+  tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    "--do_predict",
+    *records,
+    *flags_of(workspace, "from_records", data_dir="/nowhere"),
+  )
   assert_same_weights(weights_of(workspace / "from_records", 48), weights_of(trained[0], 48))
-  _, err = tiny.run("run_classifier.py", "--do_train", *records,
-                    *flags_of(workspace, "other", max_seq_length=16, uncased=False), status=1)
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    *records,
+    *flags_of(workspace, "other", max_seq_length=16, uncased=False),
+    status=1,
+  )
   assert "max_seq_length 24 in the records, 16 here (--max_seq_length)" in err
   assert "do_lower_case True in the records, False here (--uncased)" in err
   assert "Traceback" not in err
@@ -311,16 +395,29 @@ def test_records_made_beforehand_give_the_same_run(trained, workspace):
 
 def test_early_stopping_trials_and_the_short_command(workspace):
   """Two trials of a run that cannot improve (learning rate 0) stop after two more evaluations."""
-  out, err = tiny.run("run_classifier.py", *flags_of(
-      workspace, "trials", learning_rate=0.0, eval_every_steps=6, early_stopping_patience=2,
-      num_trials=2, max_train_examples=40, max_eval_examples=12))
+  out, err = tiny.run(
+    "run_classifier.py",
+    *flags_of(
+      workspace,
+      "trials",
+      learning_rate=0.0,
+      eval_every_steps=6,
+      early_stopping_patience=2,
+      num_trials=2,
+      max_train_examples=40,
+      max_eval_examples=12,
+    ),
+  )
   assert "Train on 40 examples" in err and "Stop early" in err
   trials = read_json(workspace / "trials" / "trials.json")
   assert len(trials["matthews"]["values"]) == 2
   assert trials["loss"]["mean"] == pytest.approx(np.mean(trials["loss"]["values"]))
   assert trials["loss"]["std"] == pytest.approx(np.std(trials["loss"]["values"], ddof=1))
   assert trials["loss"]["std"] > 0, "trials must have seeds of their own"
-  steps = [json.loads(line)["step"] for line in open(workspace / "trials/trial_0/metrics.jsonl")
-           if '"eval"' in line]
+  steps = [
+    json.loads(line)["step"]
+    for line in open(workspace / "trials/trial_0/metrics.jsonl")
+    if '"eval"' in line
+  ]
   assert steps == [6, 12, 18]
   assert "standard deviation" in out

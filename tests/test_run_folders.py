@@ -19,8 +19,10 @@ def touch(folder, *names, num_shards=1):
   """Writes the files of checkpoints, all without contents."""
   folder.mkdir(parents=True, exist_ok=True)
   for name in names:
-    for file in ("index", *(f"data-{shard:05d}-of-{num_shards:05d}" for shard in
-                            range(num_shards))):
+    for file in (
+      "index",
+      *(f"data-{shard:05d}-of-{num_shards:05d}" for shard in range(num_shards)),
+    ):
       (folder / f"{name}.{file}").write_text("")
 
 
@@ -37,14 +39,18 @@ def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
   state(tmp_path, tmp_path / "model.ckpt-2", tmp_path / "model.ckpt-10")
   assert checkpoints.latest(str(tmp_path)) == tf.train.latest_checkpoint(str(tmp_path))
   assert checkpoints.latest(str(tmp_path)) == f"{tmp_path}/model.ckpt-10"
-  warning, = (record.getMessage() for record in caplog.records  # once, though read several times
-              if record.name == "training.checkpoints")
+  (warning,) = (
+    record.getMessage()
+    for record in caplog.records  # once, though read several times
+    if record.name == "training.checkpoints"
+  )
   assert "names model.ckpt-10: use it, and not model.ckpt-20, which is newer" in warning
   assert checkpoints.latest(str(tmp_path / "none")) is None
 
 
-@pytest.mark.parametrize("contents", [None, b"", b"model_checkpoint_path: \"model.ckpt-30\"\n",
-                                      b"cut off: \"", b"\xff\xfe"])
+@pytest.mark.parametrize(
+  "contents", [None, b"", b'model_checkpoint_path: "model.ckpt-30"\n', b'cut off: "', b"\xff\xfe"]
+)
 def test_without_a_good_state_file_the_highest_complete_step_counts(tmp_path, contents):
   touch(tmp_path, "model.ckpt-0", "model.ckpt-9", "model.ckpt-10", num_shards=3)
   (tmp_path / "model.ckpt-20.index").write_text("")
@@ -81,13 +87,15 @@ def test_what_tensorflow_restores_and_deletes_is_set_before_training(tmp_path):
   found = tf.train.get_checkpoint_state(str(tmp_path))
   assert found.model_checkpoint_path == f"{tmp_path}/model.ckpt-5"
   assert list(found.all_model_checkpoint_paths) == [f"{tmp_path}/model.ckpt-5"], (
-      "files that no state file lists are the user's: training must not delete them")
+    "files that no state file lists are the user's: training must not delete them"
+  )
   state(tmp_path, "/old/model.ckpt-2", "/old/model.ckpt-3", "/old/model.ckpt-5")
   checkpoints.update_state(str(tmp_path))
   assert str(tmp_path) not in (tmp_path / "checkpoint").read_text()
   found = tf.train.get_checkpoint_state(str(tmp_path))
-  assert list(found.all_model_checkpoint_paths) == [f"{tmp_path}/model.ckpt-{step}"
-                                                    for step in (3, 5)]
+  assert list(found.all_model_checkpoint_paths) == [
+    f"{tmp_path}/model.ckpt-{step}" for step in (3, 5)
+  ]
 
 
 def test_several_checkpoints_without_steps_must_be_named(tmp_path):
@@ -118,17 +126,29 @@ def test_a_copy_names_itself_by_a_relative_path(tmp_path):
   os.rename(tmp_path / "run [1]", tmp_path / "moved")
   best = str(tmp_path / "moved" / "best")
   assert checkpoints.latest(best) == tf.train.latest_checkpoint(best) == f"{best}/model.ckpt-3"
-  assert sorted(os.listdir(best)) == ["checkpoint", *(
-      f"model.ckpt-3.{end}" for end in ("data-00000-of-00002", "data-00001-of-00002", "index"))]
+  assert sorted(os.listdir(best)) == [
+    "checkpoint",
+    *(f"model.ckpt-3.{end}" for end in ("data-00000-of-00002", "data-00001-of-00002", "index")),
+  ]
 
 
 # ---- A whole run, in a folder that looks like a pattern -----------------------------------------
 
 
 def flags_of(folder, model_dir, **kwargs):
-  values = dict(task_name="cola", data_dir=folder / "CoLA", output_dir=folder / "records",
-                model_dir=model_dir, max_seq_length=24, train_batch_size=8, train_steps=12,
-                eval_every_steps=6, save_steps=3, max_save=2, learning_rate=2e-3)
+  values = dict(
+    task_name="cola",
+    data_dir=folder / "CoLA",
+    output_dir=folder / "records",
+    model_dir=model_dir,
+    max_seq_length=24,
+    train_batch_size=8,
+    train_steps=12,
+    eval_every_steps=6,
+    save_steps=3,
+    max_save=2,
+    learning_rate=2e-3,
+  )
   return [f"--{name}={value}" for name, value in {**values, **kwargs}.items()]
 
 
@@ -142,8 +162,9 @@ def trained(tmp_path_factory):
   tiny.write_cola(folder / "CoLA")
   encoder = tiny.write_encoder(folder / "bert*[base]")
   (folder / "bert*[base]" / "checkpoint").unlink()
-  out, err = tiny.run("run_classifier.py", f"--pretrained={encoder}",
-                      *flags_of(folder, folder / "runs" / "lr[1e-3]"))
+  out, err = tiny.run(
+    "run_classifier.py", f"--pretrained={encoder}", *flags_of(folder, folder / "runs" / "lr[1e-3]")
+  )
   return folder, out, err
 
 
@@ -166,15 +187,22 @@ def test_a_lost_state_file_costs_nothing(trained, tmp_path):
   (run / "checkpoint").unlink()
   files = [run / f"model.ckpt-{step}.data-00000-of-00001" for step in (9, 12)]
   before = [path.read_bytes() for path in files]
-  _, err = tiny.run("run_classifier.py", "--do_train", *flags_of(
-      folder, run, train_steps=18, max_save=5, decay_method="constant"))
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    *flags_of(folder, run, train_steps=18, max_save=5, decay_method="constant"),
+  )
   assert f"Go on from {run}/model.ckpt-12" in err, err
   assert steps_in(run) == [9, 12, 15, 18]
   assert [path.read_bytes() for path in files] == before
   reader = checkpoints.open_reader(f"{run}/model.ckpt-15")
   assert reader.get_tensor("global_step") == 15
-  first, later = (checkpoints.open_reader(f"{run}/model.ckpt-{step}").get_tensor(
-      "bert/embeddings/word_embeddings") for step in (12, 15))
+  first, later = (
+    checkpoints.open_reader(f"{run}/model.ckpt-{step}").get_tensor(
+      "bert/embeddings/word_embeddings"
+    )
+    for step in (12, 15)
+  )
   assert 0 < np.abs(first - later).max() < 0.05
 
 
@@ -183,7 +211,7 @@ def test_a_copied_run_predicts_with_its_own_best(trained, tmp_path):
   folder, _, _ = trained
   original, copied = folder / "old", tmp_path / "copied"
   shutil.copytree(folder / "runs" / "lr[1e-3]", original)
-  best, = checkpoints.all_of(str(original / "best"))
+  (best,) = checkpoints.all_of(str(original / "best"))
   state(original / "best", best)
   touch(original / "best", "model.ckpt-99")
   shutil.copytree(original, copied)
@@ -203,7 +231,12 @@ def test_leftovers_stop_the_script(trained, tmp_path):
     if name == "checkpoint" or name.endswith(".index"):
       (run / name).unlink()
   names = sorted(os.listdir(run))
-  _, err = tiny.run("run_classifier.py", "--do_train", f"--pretrained={folder}/bert*[base]",
-                    *flags_of(folder, run, train_steps=18), status=1)
+  _, err = tiny.run(
+    "run_classifier.py",
+    "--do_train",
+    f"--pretrained={folder}/bert*[base]",
+    *flags_of(folder, run, train_steps=18),
+    status=1,
+  )
   assert f"{run}/model.ckpt-12: this checkpoint is incomplete" in err and "Traceback" not in err
   assert sorted(os.listdir(run)) == names

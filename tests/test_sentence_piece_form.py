@@ -13,8 +13,21 @@ from errors import UserError
 from tokenization import SentencePieceTokenizer
 from training import config, records, shard_files
 
-WORDS = ["1999,", "12,", "the", "cat", "sat", "in", "x7,", "1999", "7", "year", "3,4", "don't",
-         '"so"']
+WORDS = [
+  "1999,",
+  "12,",
+  "the",
+  "cat",
+  "sat",
+  "in",
+  "x7,",
+  "1999",
+  "7",
+  "year",
+  "3,4",
+  "don't",
+  '"so"',
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +38,25 @@ def model(tmp_path_factory):
   text = folder / "text.txt"
   text.write_text("\n".join(" ".join(rng.choices(WORDS, k=8)) for _ in range(400)))
   sentencepiece.SentencePieceTrainer.train(
-      input=str(text), model_prefix=str(folder / "model"), vocab_size=60, hard_vocab_limit=False,
-      control_symbols=["<cls>", "<sep>", "<pad>", "<mask>"], minloglevel=2)
+    input=str(text),
+    model_prefix=str(folder / "model"),
+    vocab_size=60,
+    hard_vocab_limit=False,
+    control_symbols=["<cls>", "<sep>", "<pad>", "<mask>"],
+    minloglevel=2,
+  )
   return str(folder / "model.model")
 
 
-@pytest.mark.parametrize(("form", "pieces"), [
+@pytest.mark.parametrize(
+  ("form", "pieces"),
+  [
     # "7," continues a word, so its number is written without "▁"; "3,4" does not end in a comma.
     ("funnel", ["▁in", "▁1999", ",", "▁", "x", "7", ",", "▁3,4", "▁", '"', "s", "o", '"', "'"]),
     ("xlnet", ["▁in", "▁1999", ",", "▁", "x", "7", ",", "▁3,4", "▁", "“", "s", "o", "”’"]),
-    ("plain", ["▁in", "▁1999,", "▁", "x", "7,", "▁3,4", "▁", "“", "s", "o", "”’"])])
+    ("plain", ["▁in", "▁1999,", "▁", "x", "7,", "▁3,4", "▁", "“", "s", "o", "”’"]),
+  ],
+)
 def test_forms(model, form, pieces):
   tokenizer = tokenization.get_tokenizer("sent_piece", model, True, sent_piece_form=form)
   text = "in 1999, x7, 3,4 “so”’"
@@ -42,7 +64,7 @@ def test_forms(model, form, pieces):
   ids, starts, ends = tokenizer.tokenize_with_offsets(text)
   assert ids == tokenizer.convert_text_to_ids(text) == tokenizer.convert_tokens_to_ids(pieces)
   shown = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-  quotes = str.maketrans("“”’", "\"\"'") if form == "funnel" else {}
+  quotes = str.maketrans("“”’", '""\'') if form == "funnel" else {}
   assert [part.translate(quotes) for part in shown] == [piece.strip("▁") for piece in pieces]
 
 
@@ -102,12 +124,24 @@ def test_metadata_of_earlier_versions_mean_plain_pieces(model):
 def test_pretraining_takes_the_form_from_its_records(model, tmp_path):
   (tmp_path / "text.txt").write_text("in 1999, the cat\nsat in 12, the year\n\nthe cat\nsat\n")
   made = str(tmp_path / "records.tfrecord")
-  tiny.run("create_pretraining_data.py", f"--input_file={tmp_path / 'text.txt'}",
-           f"--output_file={made}", f"--vocab_file={model}", "--tokenizer_type=sent_piece",
-           "--sent_piece_form=xlnet", "--max_seq_length=32", "--dupe_factor=1", "--num_workers=1")
+  tiny.run(
+    "create_pretraining_data.py",
+    f"--input_file={tmp_path / 'text.txt'}",
+    f"--output_file={made}",
+    f"--vocab_file={model}",
+    "--tokenizer_type=sent_piece",
+    "--sent_piece_form=xlnet",
+    "--max_seq_length=32",
+    "--dupe_factor=1",
+    "--num_workers=1",
+  )
   assert records.read_json(made + ".meta.json")["sent_piece_form"] == "xlnet"
-  flags = [f"--input_file={made}", f"--tokenizer_path={model}", "--tokenizer_type=sent_piece",
-           f"--model_dir={tmp_path / 'run'}"]
+  flags = [
+    f"--input_file={made}",
+    f"--tokenizer_path={model}",
+    "--tokenizer_type=sent_piece",
+    f"--model_dir={tmp_path / 'run'}",
+  ]
   _, err = tiny.run("run_pretraining.py", *flags, "--sent_piece_form=plain", status=1)
   assert "the records were made with sent_piece_form xlnet, the flags say plain" in err
 

@@ -26,15 +26,18 @@ def tokenizer(tmp_path_factory):
 
 def make_task(cls_segment_id=0, doc_stride=4, skip_bad_rows=False, **changes):
   settings = config.Squad(**{"n_best_size": 20, "max_answer_length": 30, **changes})
-  return squad.SquadTask(config.SquadData(doc_stride=doc_stride), settings, "", cls_segment_id,
-                         skip_bad_rows)
+  return squad.SquadTask(
+    config.SquadData(doc_stride=doc_stride), settings, "", cls_segment_id, skip_bad_rows
+  )
 
 
 def read_records(path):
   for serialized in tf.compat.v1.io.tf_record_iterator(path):
     features = tf.train.Example.FromString(serialized).features.feature
-    yield {name: list(value.int64_list.value) or list(value.float_list.value)
-           for name, value in features.items()}
+    yield {
+      name: list(value.int64_list.value) or list(value.float_list.value)
+      for name, value in features.items()
+    }
 
 
 def perfect_predictions(path):
@@ -43,9 +46,13 @@ def perfect_predictions(path):
   starts = np.array([row["start_positions"] for row in rows])  # [N, 1]
   ends = np.array([row["end_positions"] for row in rows])
   impossible = np.array([row["is_impossible"][0] for row in rows], np.float32)
-  return {"start_scores": -10.0 * impossible[:, None], "start_index": starts,
-          "end_scores": np.zeros([len(rows), 1, 1]), "end_index": ends[:, None],
-          "null_score": 4.0 * impossible - 2.0}
+  return {
+    "start_scores": -10.0 * impossible[:, None],
+    "start_index": starts,
+    "end_scores": np.zeros([len(rows), 1, 1]),
+    "end_index": ends[:, None],
+    "null_score": 4.0 * impossible - 2.0,
+  }
 
 
 def read_side_table(task, file):
@@ -81,7 +88,7 @@ def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id,
 @pytest.mark.parametrize("name", ["dev-v1.1", "dev-v2.0"])
 def test_right_positions_give_right_answers_on_real_data(tmp_path, name):
   real = tokenization.FullTokenizer(os.environ["VOCAB_FILE"])
-  path, = tf.io.gfile.glob(os.path.join(DATA, name + "*.json"))
+  (path,) = tf.io.gfile.glob(os.path.join(DATA, name + "*.json"))
   task = make_task(predict_file=path, doc_stride=64, max_answer_length=60)
   file = str(tmp_path / "dev.tfrecord")
   records.write_split(file, task, "predict", real, 160)
@@ -95,9 +102,28 @@ def test_records_of_a_known_case(tmp_path, tokenizer):
   context = "The film was  very góod. It was a story"
   #          0   1    2     3    4   5 6  7   8 9
   path = tmp_path / "train.json"
-  path.write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": [
-      {"id": "x", "question": "The film ?",
-       "answers": [{"text": "góod", "answer_start": context.index("góod")}]}]}]}]}))
+  path.write_text(
+    json.dumps(
+      {
+        "data": [
+          {
+            "paragraphs": [
+              {
+                "context": context,
+                "qas": [
+                  {
+                    "id": "x",
+                    "question": "The film ?",
+                    "answers": [{"text": "góod", "answer_start": context.index("góod")}],
+                  }
+                ],
+              }
+            ]
+          }
+        ]
+      }
+    )
+  )
   task = make_task(train_file=str(path))
   file = str(tmp_path / "train.tfrecord")
   assert records.write_split(file, task, "train", tokenizer, 12) == 2
@@ -105,8 +131,9 @@ def test_records_of_a_known_case(tmp_path, tokenizer):
   words = [[tokenizer.convert_ids_to_tokens([i])[0] for i in row["input_ids"]] for row in rows]
   head = ["[CLS]", "the", "film", "[UNK]", "[SEP]"]
   assert words == [
-      [*head, "the", "film", "was", "very", "good", ".", "[SEP]"],
-      [*head, "good", ".", "it", "was", "a", "story", "[SEP]"]]
+    [*head, "the", "film", "was", "very", "good", ".", "[SEP]"],
+    [*head, "good", ".", "it", "was", "a", "story", "[SEP]"],
+  ]
   assert [row["unique_ids"] for row in rows] == [[1_000_000_000], [1_000_000_001]]
   names = ("start_positions", "end_positions", "is_impossible")
   assert [[row[name][0] for name in names] for row in rows] == [[9, 9, 0], [5, 5, 0]]
@@ -114,9 +141,26 @@ def test_records_of_a_known_case(tmp_path, tokenizer):
 
 def train_file(tmp_path, text, start, context="The film was góod \u00ad ."):
   path = tmp_path / "train.json"
-  path.write_text(json.dumps({"data": [{"title": "T", "paragraphs": [{"context": context, "qas": [
-      {"id": "fine", "question": "?", "answers": [{"text": "film", "answer_start": 4}]},
-      {"id": "x", "question": "?", "answers": [{"text": text, "answer_start": start}]}]}]}]}))
+  path.write_text(
+    json.dumps(
+      {
+        "data": [
+          {
+            "title": "T",
+            "paragraphs": [
+              {
+                "context": context,
+                "qas": [
+                  {"id": "fine", "question": "?", "answers": [{"text": "film", "answer_start": 4}]},
+                  {"id": "x", "question": "?", "answers": [{"text": text, "answer_start": start}]},
+                ],
+              }
+            ],
+          }
+        ]
+      }
+    )
+  )
   return str(path)
 
 
@@ -125,10 +169,11 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
   file = str(tmp_path / "train.tfrecord")
   caplog.set_level("INFO")
   for text, start, skip, count, message in (
-      ("fil", 4, False, 2, "0 left out, 1 hold a part of a token only"),
-      ("\u00ad", 18, False, 1, "Left out of training: x, as the tokenizer leaves nothing of the"),
-      ("good", 13, True, 1, "Left out of training: x, as the answer is not where answer_start"),
-      ("film ", 4, False, 2, "0 left out, 0 hold")):
+    ("fil", 4, False, 2, "0 left out, 1 hold a part of a token only"),
+    ("\u00ad", 18, False, 1, "Left out of training: x, as the tokenizer leaves nothing of the"),
+    ("good", 13, True, 1, "Left out of training: x, as the answer is not where answer_start"),
+    ("film ", 4, False, 2, "0 left out, 0 hold"),
+  ):
     caplog.clear()
     task = make_task(train_file=train_file(tmp_path, text, start), skip_bad_rows=skip)
     assert records.write_split(file, task, "train", tokenizer, 24) == count, text
@@ -144,29 +189,66 @@ def test_bad_questions(tmp_path, tokenizer):
       records.write_split(file, make_task(**changes), split, tokenizer, length)
 
   misplaced = train_file(tmp_path, "good", 13)
-  fails(r"train.json: article 1 \(T\), paragraph 1, question x: answer_start 13 points at 'góod', "
-        r"the answer is 'good'; mend the file, or pass --skip_bad_rows", train_file=misplaced)
-  fails(r"question fine: the 1 tokens of the question leave no room .* --max_seq_length \(4\)",
-        train_file=misplaced, length=4)
+  fails(
+    r"train.json: article 1 \(T\), paragraph 1, question x: answer_start 13 points at 'góod', "
+    r"the answer is 'good'; mend the file, or pass --skip_bad_rows",
+    train_file=misplaced,
+  )
+  fails(
+    r"question fine: the 1 tokens of the question leave no room .* --max_seq_length \(4\)",
+    train_file=misplaced,
+    length=4,
+  )
   unanswered = tiny_squad.write(tmp_path / "v2.json", 9, 1, unanswerable=True)
-  fails(r"v2.json: article 1 \(Films\), paragraph 1, question q0-story: a question without an "
-        r"answer", train_file=unanswered, train_version="v1")
+  fails(
+    r"v2.json: article 1 \(Films\), paragraph 1, question q0-story: a question without an "
+    r"answer",
+    train_file=unanswered,
+    train_version="v1",
+  )
   no_start = tmp_path / "no_start.json"
-  no_start.write_text(json.dumps({"data": [{"paragraphs": [{"context": "good film", "qas": [
-      {"id": "q", "question": "?", "answers": [{"text": "film"}]}]}]}]}))
+  no_start.write_text(
+    json.dumps(
+      {
+        "data": [
+          {
+            "paragraphs": [
+              {
+                "context": "good film",
+                "qas": [{"id": "q", "question": "?", "answers": [{"text": "film"}]}],
+              }
+            ]
+          }
+        ]
+      }
+    )
+  )
   fails(r"question q, answer 1: no key 'answer_start', which training", train_file=str(no_start))
-  assert records.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer,
-                             24) == 1, "to compare with, the text is enough"
-  fails(r"no key 'answers', which training needs",
-        train_file=tiny_squad.write(tmp_path / "test.json", 3, 1, answers=False))
+  assert (
+    records.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer, 24) == 1
+  ), "to compare with, the text is enough"
+  fails(
+    r"no key 'answers', which training needs",
+    train_file=tiny_squad.write(tmp_path / "test.json", 3, 1, answers=False),
+  )
   fails(r"absent.json: no such file \(--predict_file\)", "predict", predict_file="absent.json")
   fails(r"train-v1.1.json or train-v2.0.json: no such file")
   invisible = tmp_path / "invisible.json"
-  invisible.write_text(json.dumps({"data": [{"paragraphs": [{"context": "\u00ad", "qas": []}]},
-                                            {"paragraphs": [{"context": "a", "qas": [
-                                                {"id": 1, "question": "?"}]}]}]}))
-  fails(r"article 1, paragraph 1: the tokenizer leaves nothing of the context", "predict",
-        predict_file=str(invisible))
+  invisible.write_text(
+    json.dumps(
+      {
+        "data": [
+          {"paragraphs": [{"context": "\u00ad", "qas": []}]},
+          {"paragraphs": [{"context": "a", "qas": [{"id": 1, "question": "?"}]}]},
+        ]
+      }
+    )
+  )
+  fails(
+    r"article 1, paragraph 1: the tokenizer leaves nothing of the context",
+    "predict",
+    predict_file=str(invisible),
+  )
 
 
 def test_default_files(tmp_path):
@@ -183,17 +265,25 @@ def test_default_files(tmp_path):
 
 def scores_of_nothing(count):
   """Every place is masked out, as far as the scores tell."""
-  return {"start_scores": np.full([count, 2], -1e30), "start_index": np.zeros([count, 2], int),
-          "end_scores": np.full([count, 1, 2], -1e30), "end_index": np.zeros([count, 1, 2], int),
-          "null_score": np.zeros(count)}
+  return {
+    "start_scores": np.full([count, 2], -1e30),
+    "start_index": np.zeros([count, 2], int),
+    "end_scores": np.full([count, 1, 2], -1e30),
+    "end_index": np.zeros([count, 1, 2], int),
+    "null_score": np.zeros(count),
+  }
 
 
 @pytest.mark.parametrize("unanswerable", [False, True])
 @pytest.mark.parametrize("cls_segment_id, use_answer_class", [(0, True), (2, True), (2, False)])
 def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id, use_answer_class):
   path = tiny_squad.write(tmp_path / "dev.json", 5, 3, unanswerable)
-  task = make_task(predict_file=path, cls_segment_id=cls_segment_id,
-                   search_threshold=unanswerable, use_answer_class=use_answer_class)
+  task = make_task(
+    predict_file=path,
+    cls_segment_id=cls_segment_id,
+    search_threshold=unanswerable,
+    use_answer_class=use_answer_class,
+  )
   file = str(tmp_path / "dev.tfrecord")
   count = records.write_split(file, task, "predict", tokenizer, 24)
   read_side_table(task, file)
@@ -201,8 +291,7 @@ def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id,
   assert set(answers.texts().values()) == {""}
   metrics = task.measure(answers)
   golds = tiny_squad.golds(path).values()
-  assert metrics["exact_match"] == pytest.approx(
-      100 * sum(not gold for gold in golds) / len(golds))
+  assert metrics["exact_match"] == pytest.approx(100 * sum(not gold for gold in golds) / len(golds))
 
 
 def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
@@ -337,8 +426,7 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
     """As the outer process looks for the third part of the side table, the inner one is quicker."""
     if name.endswith("00002-of-00005" + records.SIDE_TABLE) and not state["is_inner"]:
       state["is_inner"] = True
-      assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2,
-                               proc_id=0) == count
+      assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
     return exists(name)
 
   monkeypatch.setattr(tf.io.gfile, "exists", join_in_between)
@@ -376,8 +464,10 @@ def test_probabilities():
 def test_a_model_of_questions_without_answers_predicts_none(tmp_path, tokenizer):
   """A file that has no answers does not say which rules count; the training file did."""
   for unanswerable in (False, True):
-    task = make_task(train_file=tiny_squad.write(tmp_path / "t.json", 9, 1, unanswerable),
-                     predict_file=tiny_squad.write(tmp_path / "p.json", 9, 2, answers=False))
+    task = make_task(
+      train_file=tiny_squad.write(tmp_path / "t.json", 9, 1, unanswerable),
+      predict_file=tiny_squad.write(tmp_path / "p.json", 9, 2, answers=False),
+    )
     files = {split: str(tmp_path / split) for split in ("train", "predict")}
     for split, file in files.items():
       records.write_split(file, task, split, tokenizer, 24)

@@ -22,12 +22,55 @@ SPIECE = os.environ.get("SENTENCEPIECE_MODEL", "")
 # characters, marks, quotes, spaces and line ends of all kinds, invisible characters, final sigma,
 # characters that become two or none.
 SPECIALS = [
-    "Éa", "e\u0301", "ǟ", "中", "国", "👩\u200d👩\u200d👧", "🏴\U000e0067\U000e007f", "☝\ufe0f",
-    "\r\n", "  ", "\t", "\u00a0", "\u2028", "\u00ad", "\u200b", "ΟΔΟΣ", "Σ", "İ", "한국", "ﬁ", "½",
-    "``", "''", "'", '"', "“", "”", ".", "…", "¨", "\u0300\u0316", "\u302e\u0301", "\ufffd", "\x0c",
-    "\u1fef", "`", "\u0f71\u0f74", "\u1100\u1161\u11a8", "क्षि", "ไทย",
-    "\u05b0\u05b9", "\u202bعر\u202c",
-    "\u0344", "<", "##", "\U0001d15e", "2,000", "$5"]
+  "Éa",
+  "e\u0301",
+  "ǟ",
+  "中",
+  "国",
+  "👩\u200d👩\u200d👧",
+  "🏴\U000e0067\U000e007f",
+  "☝\ufe0f",
+  "\r\n",
+  "  ",
+  "\t",
+  "\u00a0",
+  "\u2028",
+  "\u00ad",
+  "\u200b",
+  "ΟΔΟΣ",
+  "Σ",
+  "İ",
+  "한국",
+  "ﬁ",
+  "½",
+  "``",
+  "''",
+  "'",
+  '"',
+  "“",
+  "”",
+  ".",
+  "…",
+  "¨",
+  "\u0300\u0316",
+  "\u302e\u0301",
+  "\ufffd",
+  "\x0c",
+  "\u1fef",
+  "`",
+  "\u0f71\u0f74",
+  "\u1100\u1161\u11a8",
+  "क्षि",
+  "ไทย",
+  "\u05b0\u05b9",
+  "\u202bعر\u202c",
+  "\u0344",
+  "<",
+  "##",
+  "\U0001d15e",
+  "2,000",
+  "$5",
+]
 WORDS = ["film", "Story", "the", "bad", "s", "goods", " ", " ", " "]
 
 
@@ -41,18 +84,27 @@ def random_text(rng):
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory):
   folder = tmp_path_factory.mktemp("tokenizers")
-  pieces = [*tiny.VOCAB, *"abcdefghijklmnopqrstuvwxyzÉİΣσς中ᄀ", *("##" + c for c in "abcdefgoσςᅡᆨ"),
-            "stor", "##y", "Stor"]
+  pieces = [
+    *tiny.VOCAB,
+    *"abcdefghijklmnopqrstuvwxyzÉİΣσς中ᄀ",
+    *("##" + c for c in "abcdefgoσςᅡᆨ"),
+    "stor",
+    "##y",
+    "Stor",
+  ]
   vocab = folder / "vocab.txt"
   vocab.write_text("\n".join(dict.fromkeys(pieces)))
-  found = {"uncased": tokenization.FullTokenizer(vocab),
-           "cased": tokenization.FullTokenizer(vocab, do_lower_case=False),
-           "never_split": tokenization.FullTokenizer(vocab, never_split=("the", "##"))}
+  found = {
+    "uncased": tokenization.FullTokenizer(vocab),
+    "cased": tokenization.FullTokenizer(vocab, do_lower_case=False),
+    "never_split": tokenization.FullTokenizer(vocab, never_split=("the", "##")),
+  }
   model = SPIECE or train_sentencepiece(folder)
   for lower in (False, True):
     for accents in (False, True):
       found[f"sentencepiece {lower} {accents}"] = tokenization.SentencePieceTokenizer(
-          model, lower, accents)
+        model, lower, accents
+      )
   return found
 
 
@@ -63,9 +115,15 @@ def train_sentencepiece(folder):
     for text, _ in tiny.sentences(300, 1):
       writer.write(f"{text} {rng.choice(['Story', 'films', 'café', '½ of it', '中国'])}\n")
   sentencepiece.SentencePieceTrainer.train(
-      input=str(folder / "text.txt"), model_prefix=str(folder / "model"), vocab_size=80,
-      user_defined_symbols=["<cls>", "<sep>", "<pad>", "<mask>"], pad_id=-1, minloglevel=2,
-      hard_vocab_limit=False, character_coverage=1.0)
+    input=str(folder / "text.txt"),
+    model_prefix=str(folder / "model"),
+    vocab_size=80,
+    user_defined_symbols=["<cls>", "<sep>", "<pad>", "<mask>"],
+    pad_id=-1,
+    minloglevel=2,
+    hard_vocab_limit=False,
+    character_coverage=1.0,
+  )
   return str(folder / "model.model")
 
 
@@ -90,7 +148,17 @@ def test_offsets_of_known_texts(tokenizers):
     return [text[start:end] for start, end in zip(starts, ends, strict=True)]
 
   assert slices("A  stóryd's\r\nfilm, 中国.") == [
-      "A", "stóry", "d", "'", "s", "film", ",", "中", "国", "."]
+    "A",
+    "stóry",
+    "d",
+    "'",
+    "s",
+    "film",
+    ",",
+    "中",
+    "国",
+    ".",
+  ]
   assert slices("sto\u0301ry\u0301d\u0301 a") == ["sto\u0301ry\u0301", "d\u0301", "a"]
   assert slices("unknown\u00ad  \u200bwords \u00ad") == ["unknown\u00ad", "\u200bwords"]
   assert slices("\u202bgood\u202c ☝\ufe0f") == ["\u202bgood\u202c", "☝\ufe0f"]
@@ -102,7 +170,8 @@ def test_offsets_of_known_texts(tokenizers):
 # nothing to BERT; SentencePiece makes spaces of invisible characters, which then go with a piece.
 AMBIGUOUS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 AMBIGUOUS_TO_SENTENCEPIECE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00a8\u00ad\u200b-\u200f\u202a-\u202e\ufeff\ufffd]")
+  "[\x00-\x1f\x7f-\x9f\u00a8\u00ad\u200b-\u200f\u202a-\u202e\ufeff\ufffd]"
+)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -114,7 +183,8 @@ def test_text_to_tokens_to_span_to_text_is_the_identity(tokenizers, seed):
     words = [word.span() for word in re.finditer(r"\S+", context)]
     for name, tokenizer in tokenizers.items():
       if AMBIGUOUS.search(context) or (
-          "sentencepiece" in name and AMBIGUOUS_TO_SENTENCEPIECE.search(context)):
+        "sentencepiece" in name and AMBIGUOUS_TO_SENTENCEPIECE.search(context)
+      ):
         continue
       passage = squad_data.Passage(context, *tokenizer.tokenize_with_offsets(context))
       if not words:
@@ -126,8 +196,8 @@ def test_text_to_tokens_to_span_to_text_is_the_identity(tokenizers, seed):
       if span is None:  # nothing of these words is left
         assert not tokenizer.tokenize(context[start:end]) or "sentencepiece" in name
         continue
-      kept = [w for w in words[first:last + 1] if passage.pieces_of(*w)]
-      assert passage.text_of(*span) == context[kept[0][0]:kept[-1][1]], (name, context)
+      kept = [w for w in words[first : last + 1] if passage.pieces_of(*w)]
+      assert passage.text_of(*span) == context[kept[0][0] : kept[-1][1]], (name, context)
       # Whatever the characters of a span, its pieces' text holds all of them that are in a piece,
       # and begins and ends with pieces that hold one of them.
       a, b = sorted(rng.choices(range(len(context) + 1), k=2))
@@ -162,7 +232,8 @@ def test_every_answer_of_real_data_is_found(name):
       continue
     for paragraph in squad_data.read_squad(os.path.join(DATA, file)):
       passage = squad_data.Passage(
-          paragraph.context, *tokenizer.tokenize_with_offsets(paragraph.context))
+        paragraph.context, *tokenizer.tokenize_with_offsets(paragraph.context)
+      )
       assert passage.ids == tokenizer.convert_text_to_ids(paragraph.context)
       for question in paragraph.questions:
         if question.answers:
@@ -208,7 +279,10 @@ def test_windows_cover_the_passage_and_own_each_piece_once():
 def test_windows_of_a_known_case():
   windows = squad_data.cut_windows(13, 8, 4)
   assert [(w.start, w.end, w.own_start, w.own_end) for w in windows] == [
-      (0, 8, 0, 6), (4, 12, 6, 10), (8, 13, 10, 13)]
+    (0, 8, 0, 6),
+    (4, 12, 6, 10),
+    (8, 13, 10, 13),
+  ]
   assert len(squad_data.cut_windows(8, 8, 4)) == 1
 
 
@@ -221,15 +295,26 @@ def test_features_of_both_families():
   window = squad_data.Window(1, 4, 1, 4)
   bert = squad_data.window_features(squad_data.BERT_LAYOUT, Ids, [7, 8], passage, window, (2, 3))
   assert bert == {
-      "input_ids": [101, 7, 8, 102, 2, 3, 4, 102], "input_mask": [1] * 8,
-      "segment_ids": [0, 0, 0, 0, 1, 1, 1, 1],
-      "start_positions": 5, "end_positions": 6, "is_impossible": 0}
+    "input_ids": [101, 7, 8, 102, 2, 3, 4, 102],
+    "input_mask": [1] * 8,
+    "segment_ids": [0, 0, 0, 0, 1, 1, 1, 1],
+    "start_positions": 5,
+    "end_positions": 6,
+    "is_impossible": 0,
+  }
   funnel = squad_data.window_features(
-      squad_data.FUNNEL_LAYOUT, Ids, [7, 8], passage, window, (0, 1))
+    squad_data.FUNNEL_LAYOUT, Ids, [7, 8], passage, window, (0, 1)
+  )
   assert funnel == {
-      "input_ids": bert["input_ids"], "input_mask": [1] * 8,
-      "segment_ids": [2, 1, 1, 1, 0, 0, 0, 0], "cls_index": 0, "p_mask": [0, 1, 1, 1, 0, 0, 0, 1],
-      "start_positions": 0, "end_positions": 0, "is_impossible": 1}, "the answer is cut off"
+    "input_ids": bert["input_ids"],
+    "input_mask": [1] * 8,
+    "segment_ids": [2, 1, 1, 1, 0, 0, 0, 0],
+    "cls_index": 0,
+    "p_mask": [0, 1, 1, 1, 0, 0, 0, 1],
+    "start_positions": 0,
+    "end_positions": 0,
+    "is_impossible": 1,
+  }, "the answer is cut off"
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -247,13 +332,19 @@ def test_find_answer():
 
 
 def qa(question_id="q1", **values):
-  return {"id": question_id, "question": "what ?",
-          "answers": [{"text": "film", "answer_start": 2}], **values}
+  return {
+    "id": question_id,
+    "question": "what ?",
+    "answers": [{"text": "film", "answer_start": 2}],
+    **values,
+  }
 
 
 def squad(*qas, context="a film", **paragraph):
-  return {"version": "1.1", "data": [{"title": "T", "paragraphs": [
-      {"context": context, "qas": list(qas), **paragraph}]}]}
+  return {
+    "version": "1.1",
+    "data": [{"title": "T", "paragraphs": [{"context": context, "qas": list(qas), **paragraph}]}],
+  }
 
 
 def test_reading(tmp_path):
@@ -261,39 +352,53 @@ def test_reading(tmp_path):
   impossible = qa("q2", is_impossible=True, answers=[], plausible_answers=[])
   unanswered = {"id": 3, "question": "?"}
   path.write_text("\ufeff" + json.dumps(squad(qa(), impossible, unanswered)))
-  paragraph, = squad_data.read_squad(str(path))
+  (paragraph,) = squad_data.read_squad(str(path))
   assert paragraph.context == "a film"
   assert [(q.id, q.answers, q.answer_start) for q in paragraph.questions] == [
-      ("q1", ["film"], 2), ("q2", [], None), ("3", None, None)]
+    ("q1", ["film"], 2),
+    ("q2", [], None),
+    ("3", None, None),
+  ]
 
 
-@pytest.mark.parametrize("content, message", [
+@pytest.mark.parametrize(
+  "content, message",
+  [
     ("[1]", r"bad.json: not SQuAD: a JSON object with the key 'data' is expected, here is a list"),
     ("{", r"bad.json: not valid JSON"),
     ("{}", r"bad.json: not SQuAD: no key 'data'; the keys are none"),
     ({"data": []}, r"bad.json: no questions in it"),
     ({"data": [{"title": "T"}]}, r"article 1 \(T\): not SQuAD: no key 'paragraphs'; the keys are"),
-    ({"data": [{"paragraphs": [{"qas": []}]}]},
-     r"article 1, paragraph 1: not SQuAD: no key 'context'"),
+    (
+      {"data": [{"paragraphs": [{"qas": []}]}]},
+      r"article 1, paragraph 1: not SQuAD: no key 'context'",
+    ),
     ({"data": [{"paragraphs": [{"context": "a"}]}]}, r"paragraph 1: not SQuAD: no key 'qas'"),
     (squad(qa(), context=" \n"), r"article 1 \(T\), paragraph 1: the context is blank"),
     (squad({"question": "?"}), r"paragraph 1, question 1: not SQuAD: no key 'id'"),
     (squad({"id": "x"}), r"paragraph 1, question x: not SQuAD: no key 'question'"),
     (squad(qa(answers={})), r"question q1: not SQuAD: 'answers' is a dict"),
     (squad(qa(answers=[{"answer_start": 1}])), r"question q1, answer 1: not SQuAD: no key 'text'"),
-    (squad(qa(answers=[{"text": "film", "answer_start": "2"}])),
-     r"answer 1: not SQuAD: 'answer_start' is a str"),
+    (
+      squad(qa(answers=[{"text": "film", "answer_start": "2"}])),
+      r"answer 1: not SQuAD: 'answer_start' is a str",
+    ),
     (squad(qa(is_impossible="false")), r"question q1: not SQuAD: 'is_impossible' is a str"),
-    ({"data": [{"title": "\ud83d", "paragraphs": []}]},
-     r"article 1: 'title' holds half of a surrogate pair"),
+    (
+      {"data": [{"title": "\ud83d", "paragraphs": []}]},
+      r"article 1: 'title' holds half of a surrogate pair",
+    ),
     (squad(qa(True)), r"question 1: not SQuAD: 'id' is a bool"),
-    (squad(qa(answers=[{"text": "film", "answer_start": False}])),
-     r"answer 1: not SQuAD: 'answer_start' is a bool"),
+    (
+      squad(qa(answers=[{"text": "film", "answer_start": False}])),
+      r"answer 1: not SQuAD: 'answer_start' is a bool",
+    ),
     ("[" * 10**5, r"not valid JSON: maximum recursion"),
     (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
     (squad(qa(), qa()), r"paragraph 1, question 2: its id 'q1' is also that of .*question 1; ids"),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
-])
+  ],
+)
 def test_bad_files(tmp_path, content, message):
   path = tmp_path / "bad.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -314,7 +419,7 @@ def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
   path.write_text(json.dumps(squad(qa(), qa(), qa("q2"))))
   settings = config.Squad(train_file=str(path), predict_file=str(path))
   task = squad_task.SquadTask(config.SquadData(), settings)
-  paragraph, = task.read_examples("train")
+  (paragraph,) = task.read_examples("train")
   assert [question.id for question in paragraph.questions] == ["q1", "q1", "q2"]
   assert "question 2: its id 'q1' is also that of" in caplog.text
   assert "(1 ids are those of several questions); training uses all of them" in caplog.text
@@ -325,5 +430,5 @@ def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
 def test_compressed_files(tmp_path):
   path = tmp_path / "train.json.gz"
   path.write_bytes(gzip.compress(json.dumps(squad(qa())).encode()))
-  paragraph, = squad_data.read_squad(str(path))
+  (paragraph,) = squad_data.read_squad(str(path))
   assert paragraph.context == "a film"

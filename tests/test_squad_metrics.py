@@ -42,8 +42,12 @@ def naive_best(passage, windows, n_best, max_answer_length):
 def words_passage(count):
   words = [f"w{i % 7}" for i in range(count)]  # words repeat, so texts repeat
   starts = list(itertools.accumulate([0, *(len(word) + 1 for word in words[:-1])]))
-  return Passage(" ".join(words), [], starts,
-                 [start + len(word) for start, word in zip(starts, words, strict=True)])
+  return Passage(
+    " ".join(words),
+    [],
+    starts,
+    [start + len(word) for start, word in zip(starts, words, strict=True)],
+  )
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -54,9 +58,18 @@ def test_best_answers_equal_the_naive_ones(conditional):
     windows = []
     for window in (Window(0, 12, 0, 9), Window(6, 18, 9, 15), Window(12, 20, 15, 20)):
       shape = (4, 3) if conditional else (1, 6)
-      windows.append((window, 5, squad_metrics.Scores(
-          rng.normal(size=4), rng.integers(0, 20, 4), rng.normal(size=shape),
-          rng.integers(0, 20, shape))))
+      windows.append(
+        (
+          window,
+          5,
+          squad_metrics.Scores(
+            rng.normal(size=4),
+            rng.integers(0, 20, 4),
+            rng.normal(size=shape),
+            rng.integers(0, 20, shape),
+          ),
+        )
+      )
     n_best, longest = int(rng.integers(1, 8)), int(rng.integers(1, 8))
     found = squad_metrics.best_answers(passage, windows, n_best, longest)
     assert [c.text for c in found] == naive_best(passage, windows, n_best, longest)
@@ -64,8 +77,9 @@ def test_best_answers_equal_the_naive_ones(conditional):
 
 
 def test_places_that_are_masked_out_are_no_answers():
-  scores = squad_metrics.Scores(np.array([1.0, -1e30]), np.array([5, 6]),
-                                np.array([[2.0, -1e30]]), np.array([[5, 6]]))
+  scores = squad_metrics.Scores(
+    np.array([1.0, -1e30]), np.array([5, 6]), np.array([[2.0, -1e30]]), np.array([[5, 6]])
+  )
   found = squad_metrics.best_answers(words_passage(9), [(Window(0, 9, 0, 9), 5, scores)], 5, 9)
   assert [(c.text, c.start_score, c.end_score) for c in found] == [("w0", 1.0, 2.0)]
 
@@ -73,9 +87,18 @@ def test_places_that_are_masked_out_are_no_answers():
 # ---- The metric ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, normal", [
-    ("The  Cat, sat!", "cat sat"), ("a an the", ""), ("Theory of a-an", "theory of aan"),
-    ("U.S.", "us"), ("«The» End", "« » end"), ("\tÉa\u00a0b", "éa b"), ("", "")])
+@pytest.mark.parametrize(
+  "text, normal",
+  [
+    ("The  Cat, sat!", "cat sat"),
+    ("a an the", ""),
+    ("Theory of a-an", "theory of aan"),
+    ("U.S.", "us"),
+    ("«The» End", "« » end"),
+    ("\tÉa\u00a0b", "éa b"),
+    ("", ""),
+  ],
+)
 def test_normalize_answer(text, normal):
   assert squad_metrics.normalize_answer(text) == normal
 
@@ -99,9 +122,17 @@ def test_evaluation_by_hand():
   metrics = squad_metrics.evaluate(answers, golds, True, odds)
   # All "": 2 of 4 right. Up to odds -3 the cat is right too: 3 of 4; then 4 costs one.
   assert metrics == {
-      "exact_match": 50.0, "f1": 50.0, "HasAns_exact": 50.0, "HasAns_f1": 50.0,
-      "NoAns_exact": 50.0, "NoAns_f1": 50.0, "best_exact": 75.0, "best_exact_thresh": -3.0,
-      "best_f1": 75.0, "best_f1_thresh": -3.0}
+    "exact_match": 50.0,
+    "f1": 50.0,
+    "HasAns_exact": 50.0,
+    "HasAns_f1": 50.0,
+    "NoAns_exact": 50.0,
+    "NoAns_f1": 50.0,
+    "best_exact": 75.0,
+    "best_exact_thresh": -3.0,
+    "best_f1": 75.0,
+    "best_f1_thresh": -3.0,
+  }
 
 
 def naive_best_threshold(answers, golds, odds):
@@ -109,8 +140,9 @@ def naive_best_threshold(answers, golds, odds):
   best = (-1.0, 0.0)
   for threshold in [-np.inf, *sorted(odds.values())]:
     taken = {key: "" if odds[key] > threshold else answers[key] for key in golds}
-    score = 100 * np.mean([squad_metrics.question_scores(taken[key], gold, True)[1]
-                           for key, gold in golds.items()])
+    score = 100 * np.mean(
+      [squad_metrics.question_scores(taken[key], gold, True)[1] for key, gold in golds.items()]
+    )
     if score > best[0] + 1e-9:
       best = (score, threshold)
   return best
@@ -120,8 +152,9 @@ def random_case(rng):
   words = ["the", "cat", "Dog.", "a", "red", "fish", "!", "No"]
   text = lambda: " ".join(rng.choice(words) for _ in range(rng.randint(1, 3)))
   golds = {str(i): [text() for _ in range(rng.randint(0, 3))] for i in range(12)}
-  answers = {key: rng.choice([text(), text(), "", (gold or [""])[0]])
-             for key, gold in golds.items()}
+  answers = {
+    key: rng.choice([text(), text(), "", (gold or [""])[0]]) for key, gold in golds.items()
+  }
   return golds, answers, {key: rng.gauss(0, 2) for key in golds}
 
 
@@ -174,22 +207,48 @@ def test_metrics_equal_the_official_scripts():
     golds, answers, odds = random_case(rng)
     # The scripts on the file of the odds call no answer what has odds above 1.
     odds = {key: value / 10 for key, value in odds.items()}
-    data = [{"paragraphs": [{"qas": [{"id": key, "answers": [{"text": text} for text in gold]}
-                                     for key, gold in golds.items()]}]}]
+    data = [
+      {
+        "paragraphs": [
+          {
+            "qas": [
+              {"id": key, "answers": [{"text": text} for text in gold]}
+              for key, gold in golds.items()
+            ]
+          }
+        ]
+      }
+    ]
     theirs = v2.evaluate(data, answers, odds)
     ours = squad_metrics.evaluate(answers, golds, True, odds)
-    names = {"exact_match": "exact", "f1": "f1", "best_exact": "final_exact",
-             "best_exact_thresh": "final_exact_thresh", "best_f1": "final_f1",
-             "best_f1_thresh": "final_f1_thresh"}
+    names = {
+      "exact_match": "exact",
+      "f1": "f1",
+      "best_exact": "final_exact",
+      "best_exact_thresh": "final_exact_thresh",
+      "best_f1": "final_f1",
+      "best_f1_thresh": "final_f1_thresh",
+    }
     for name, value in ours.items():
       assert value == pytest.approx(theirs[names.get(name, name)], abs=1e-9), name
     golds = {key: gold for key, gold in golds.items() if gold}
-    data = [{"paragraphs": [{"qas": [{"id": key, "answers": [{"text": text} for text in gold]}
-                                     for key, gold in golds.items()]}]}]
+    data = [
+      {
+        "paragraphs": [
+          {
+            "qas": [
+              {"id": key, "answers": [{"text": text} for text in gold]}
+              for key, gold in golds.items()
+            ]
+          }
+        ]
+      }
+    ]
     theirs = v1.evaluate(data, answers)
     assert squad_metrics.evaluate(answers, golds, False) == {
-        "exact_match": pytest.approx(100 * theirs["exact_match"]),
-        "f1": pytest.approx(100 * theirs["final_f1"])}
+      "exact_match": pytest.approx(100 * theirs["exact_match"]),
+      "f1": pytest.approx(100 * theirs["final_f1"]),
+    }
 
 
 # ---- Ensembles and thresholds -------------------------------------------------------------------
@@ -197,18 +256,33 @@ def test_metrics_equal_the_official_scripts():
 
 def test_texts_follow_the_threshold_and_never_fail():
   entries = [{"text": "", "probability": 0.6}, {"text": "cat", "probability": 0.4}]
-  answers = squad.Answers({"a": entries, "b": entries[1:], "c": [{"text": "", "probability": 1.0}]},
-                          {"a": 0.5, "b": -0.5, "c": squad.NO_CANDIDATE_ODDS}, {}, 0.0)
+  answers = squad.Answers(
+    {"a": entries, "b": entries[1:], "c": [{"text": "", "probability": 1.0}]},
+    {"a": 0.5, "b": -0.5, "c": squad.NO_CANDIDATE_ODDS},
+    {},
+    0.0,
+  )
   assert answers.texts() == {"a": "", "b": "cat", "c": ""}
   assert answers.texts(1.0) == {"a": "cat", "b": "cat", "c": ""}
   assert answers.texts(np.inf)["c"] == "", "every candidate is null"
 
 
 def test_ensemble_adds_probabilities_and_averages_odds():
-  first = squad.Answers({"a": [{"text": "cat", "probability": 0.6, "start_logit": 1.0},
-                               {"text": "dog", "probability": 0.4}]}, {"a": 1.0}, {"a": ["dog"]})
-  second = squad.Answers({"a": [{"text": "dog", "probability": 0.7},
-                                {"text": "fish", "probability": 0.3}]}, {"a": -2.0}, {"a": ["dog"]})
+  first = squad.Answers(
+    {
+      "a": [
+        {"text": "cat", "probability": 0.6, "start_logit": 1.0},
+        {"text": "dog", "probability": 0.4},
+      ]
+    },
+    {"a": 1.0},
+    {"a": ["dog"]},
+  )
+  second = squad.Answers(
+    {"a": [{"text": "dog", "probability": 0.7}, {"text": "fish", "probability": 0.3}]},
+    {"a": -2.0},
+    {"a": ["dog"]},
+  )
   joined = squad.join_answers([first, second])
   assert [entry["text"] for entry in joined.n_best["a"]] == ["dog", "cat", "fish"]
   assert [entry["probability"] for entry in joined.n_best["a"]] == pytest.approx([0.55, 0.3, 0.15])

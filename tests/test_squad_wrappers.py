@@ -10,16 +10,34 @@ import tiny_squad
 
 
 def wrapper(name, *args, **settings):
-  environment = dict(os.environ, PYTHON=sys.executable, TF_CPP_MIN_LOG_LEVEL="3",
-                     **{key: str(value) for key, value in settings.items()})
-  return subprocess.run(["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), *args],
-                        capture_output=True, text=True, env=environment, timeout=600)
+  environment = dict(
+    os.environ,
+    PYTHON=sys.executable,
+    TF_CPP_MIN_LOG_LEVEL="3",
+    **{key: str(value) for key, value in settings.items()},
+  )
+  return subprocess.run(
+    ["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), *args],
+    capture_output=True,
+    text=True,
+    env=environment,
+    timeout=600,
+  )
 
 
 @pytest.mark.parametrize("name, count", [("gpu_squad", 1), ("tpu_squad", 1), ("prepro_squad", 2)])
 def test_dry_run_prints_the_commands_and_passes_arguments_through(tmp_path, name, count):
-  result = wrapper(name, "--dry_run", "--doc_stride=64", MODEL_DIR="/m", LEARNING_RATE="2e-5",
-                   VERSION="v1.1", DATA_DIR=tmp_path, GS_ROOT="gs://b", TPU_NAME="t")
+  result = wrapper(
+    name,
+    "--dry_run",
+    "--doc_stride=64",
+    MODEL_DIR="/m",
+    LEARNING_RATE="2e-5",
+    VERSION="v1.1",
+    DATA_DIR=tmp_path,
+    GS_ROOT="gs://b",
+    TPU_NAME="t",
+  )
   assert result.returncode == 0, result.stderr
   lines = [line for line in result.stdout.splitlines() if "run_squad.py" in line]
   assert len(lines) == count
@@ -38,16 +56,28 @@ def test_preprocessing_downloads_what_is_missing_and_training_uses_it(tmp_path):
   for split, seed in (("train", 1), ("dev", 2)):
     tiny_squad.write(tmp_path / "mirror" / f"{split}-v2.0.json", 12, seed, unanswerable=True)
   tiny.write_funnel(tmp_path / "model", block_size="1_1")
-  settings = dict(DATA_DIR=tmp_path / "squad", MODEL_DIR=tmp_path / "model", MAX_SEQ_LENGTH=24,
-                  OUTPUT_DIR=tmp_path / "records", NUM_PROC=1)
+  settings = dict(
+    DATA_DIR=tmp_path / "squad",
+    MODEL_DIR=tmp_path / "model",
+    MAX_SEQ_LENGTH=24,
+    OUTPUT_DIR=tmp_path / "records",
+    NUM_PROC=1,
+  )
   failed = wrapper("prepro_squad", SQUAD_URL=f"file://{tmp_path}/nowhere", **settings)
   assert failed.returncode == 1 and "prepro_squad.sh: error: cannot get" in failed.stderr
   made = wrapper("prepro_squad", SQUAD_URL=f"file://{tmp_path}/mirror", **settings)
   assert made.returncode == 0, made.stderr[-3000:]
   assert made.stdout.count("windows of") == 2
   assert sorted(os.listdir(tmp_path / "squad")) == ["dev-v2.0.json", "train-v2.0.json"]
-  result = wrapper("gpu_squad", EXP_DIR=tmp_path / "exp", TRAIN_BATCH_SIZE=8, TRAIN_STEPS=2,
-                   WARMUP_STEPS=1, SAVE_STEPS=2, **settings)
+  result = wrapper(
+    "gpu_squad",
+    EXP_DIR=tmp_path / "exp",
+    TRAIN_BATCH_SIZE=8,
+    TRAIN_STEPS=2,
+    WARMUP_STEPS=1,
+    SAVE_STEPS=2,
+    **settings,
+  )
   assert result.returncode == 0, result.stderr[-3000:]
   assert "squad dev: " in result.stdout and "records:" not in result.stderr
   for name in ("predictions.json", "nbest_predictions.json", "null_odds.json"):
@@ -56,8 +86,12 @@ def test_preprocessing_downloads_what_is_missing_and_training_uses_it(tmp_path):
 
 def test_tpu_wrapper_without_a_tpu(tmp_path):
   tiny.write_funnel(tmp_path / "model", block_size="1_1")
-  result = wrapper("tpu_squad", MODEL_DIR=tmp_path / "model", GS_ROOT=tmp_path / "gs",
-                   INIT_CHECKPOINT=tmp_path / "model")
+  result = wrapper(
+    "tpu_squad",
+    MODEL_DIR=tmp_path / "model",
+    GS_ROOT=tmp_path / "gs",
+    INIT_CHECKPOINT=tmp_path / "model",
+  )
   assert result.returncode == 1
   assert "leave --use_tpu out to run on CPU or GPU" in result.stderr
   assert "Traceback" not in result.stderr

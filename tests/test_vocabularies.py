@@ -25,11 +25,15 @@ def test_repeated_tokens_and_blank_lines(tmp_path, caplog):
   assert tokenizer.convert_ids_to_tokens(range(11)) == lines[:11]
   assert tokenizer.convert_text_to_ids("a b c") == [8, 7, 10]  # as in BERT, the last "a" counts
   assert tokenizer.tokenize_with_offsets("a b c")[0] == [8, 7, 10]
-  assert tokenization.load_vocab(path) == tokenizer.vocab == {
-      **{token: i for i, token in enumerate(BERT_SYMBOLS)}, "b": 7, "a": 8, "": 9, "c": 10}
+  assert (
+    tokenization.load_vocab(path)
+    == tokenizer.vocab
+    == {**{token: i for i, token in enumerate(BERT_SYMBOLS)}, "b": 7, "a": 8, "": 9, "c": 10}
+  )
   (message,) = [record.getMessage() for record in caplog.records]
-  assert message == (f"{path}: 2 repeated tokens, whose last line counts: 'a' (lines 6 and 9), "
-                     f"'' (lines 7 and 10)")
+  assert message == (
+    f"{path}: 2 repeated tokens, whose last line counts: 'a' (lines 6 and 9), '' (lines 7 and 10)"
+  )
 
 
 def test_many_repeated_tokens(tmp_path, caplog):
@@ -40,8 +44,9 @@ def test_many_repeated_tokens(tmp_path, caplog):
 
 
 def test_masked_tokens_are_replaced_with_ids_that_text_has(tmp_path):
-  encoder = make_encoder("word_piece", write_vocab(
-      tmp_path, ["[MASK]", *BERT_SYMBOLS, "a", "b", "a"]), True)
+  encoder = make_encoder(
+    "word_piece", write_vocab(tmp_path, ["[MASK]", *BERT_SYMBOLS, "a", "b", "a"]), True
+  )
   assert isinstance(encoder, Encoder) and len(encoder.is_start) == 9
   assert encoder.ordinary_ids == [7, 8]  # neither the first [MASK] nor the first "a"
 
@@ -54,9 +59,17 @@ def test_script_runs_with_a_repeated_token(tmp_path):
     writer.write("\n".join(vocab) + "\n")
   tiny.write_cola(tmp_path / "data", 16, 8, 4)
   out, err = tiny.run(
-      "run_classifier.py", "--task_name=cola", f"--data_dir={tmp_path / 'data'}", "--do_eval",
-      f"--pretrained={folder}", f"--output_dir={tmp_path / 'out'}", "--max_seq_length=16",
-      "--do_train", "--train_steps=1", "--train_batch_size=8")
+    "run_classifier.py",
+    "--task_name=cola",
+    f"--data_dir={tmp_path / 'data'}",
+    "--do_eval",
+    f"--pretrained={folder}",
+    f"--output_dir={tmp_path / 'out'}",
+    "--max_seq_length=16",
+    "--do_train",
+    "--train_steps=1",
+    "--train_batch_size=8",
+  )
   assert err.count("vocab.txt: 1 repeated tokens, whose last line counts: 'very' (lines ") == 1
 
 
@@ -64,11 +77,20 @@ CASED = [*BERT_SYMBOLS, "Mary", "in", "Paris", "##ry", "par", "ma", "."]
 UNCASED = [*BERT_SYMBOLS, "mary", "in", "paris", "##ry", "par", "ma", "."]
 
 
-@pytest.mark.parametrize(("vocab", "casing"), [
-    (CASED, "cased"), (UNCASED, "uncased"), (tiny.VOCAB, "uncased"), (BERT_SYMBOLS, None),
+@pytest.mark.parametrize(
+  ("vocab", "casing"),
+  [
+    (CASED, "cased"),
+    (UNCASED, "uncased"),
+    (tiny.VOCAB, "uncased"),
+    (BERT_SYMBOLS, None),
     ([*BERT_SYMBOLS, "東", "##京", "1", "[unused1]", "カ"], None),
-    (["<unk>", "[CLS]", "▁the", "▁", "s"], "uncased"), (["<unk>", "▁The", "▁the", "s"], "cased"),
-    (["A", "C", "D", "X"], "cased"), (["ABC", *(f"##x{i}" for i in range(100))], None)])
+    (["<unk>", "[CLS]", "▁the", "▁", "s"], "uncased"),
+    (["<unk>", "▁The", "▁the", "s"], "cased"),
+    (["A", "C", "D", "X"], "cased"),
+    (["ABC", *(f"##x{i}" for i in range(100))], None),
+  ],
+)
 def test_vocab_casing(vocab, casing):
   assert vocab_casing(vocab) == vocab_casing({token: 0 for token in vocab}) == casing
 
@@ -80,8 +102,10 @@ def warnings(caplog, *args, **kwargs):
 
 
 def test_casing_that_contradicts_the_vocabulary_is_logged_once(tmp_path, caplog):
-  cased, uncased = (write_vocab(tmp_path, vocab, f"{len(vocab)}{name}.txt") for name, vocab in (
-      ("cased", CASED), ("uncased", UNCASED)))
+  cased, uncased = (
+    write_vocab(tmp_path, vocab, f"{len(vocab)}{name}.txt")
+    for name, vocab in (("cased", CASED), ("uncased", UNCASED))
+  )
   assert warnings(caplog, cased, False) == warnings(caplog, uncased, True) == []
   (message,) = warnings(caplog, cased, True)
   assert f"{cased}: the vocabulary is cased, but the text is lower-cased" in message
@@ -105,16 +129,22 @@ def test_accents_that_are_stripped_are_logged(tmp_path, caplog):
 def test_script_warns_of_casing_once_with_many_workers(tmp_path):
   (tmp_path / "text.txt").write_text("Mary in Paris.\nMary\n\nin Paris\nParis\n")
   _, err = tiny.run(
-      "create_pretraining_data.py", f"--input_file={tmp_path / 'text.txt'}", "--dupe_factor=1",
-      f"--output_file={tmp_path / 'a'},{tmp_path / 'b'}", "--max_seq_length=32",
-      f"--vocab_file={write_vocab(tmp_path, CASED)}", "--num_workers=2", "--do_lower_case")
+    "create_pretraining_data.py",
+    f"--input_file={tmp_path / 'text.txt'}",
+    "--dupe_factor=1",
+    f"--output_file={tmp_path / 'a'},{tmp_path / 'b'}",
+    "--max_seq_length=32",
+    f"--vocab_file={write_vocab(tmp_path, CASED)}",
+    "--num_workers=2",
+    "--do_lower_case",
+  )
   assert err.count("the vocabulary is cased, but the text is lower-cased") == 1
 
 
 @pytest.mark.parametrize("has_symbol", [True, False])
 def test_end_of_paragraph(tmp_path, has_symbol):
   """It is one id, or left out with a warning; never "<", "e", "##op", ">"."""
-  tokens = [*BERT_SYMBOLS, "a", "b", "<", ">", "e", "##op", "<eop>"][:None if has_symbol else -1]
+  tokens = [*BERT_SYMBOLS, "a", "b", "<", ">", "e", "##op", "<eop>"][: None if has_symbol else -1]
   vocab = write_vocab(tmp_path, tokens)
   encode = make_encoder("word_piece", vocab, True)
   eop = [11] if has_symbol else []
@@ -125,8 +155,14 @@ def test_end_of_paragraph(tmp_path, has_symbol):
   files = corpus.list_files(str(path), "input_file")
   assert corpus.find_text(files, "<eop>").path == str(path)
   assert corpus.find_text(files, "c") is None
-  _, err = tiny.run("create_pretraining_data.py", f"--input_file={path}", f"--vocab_file={vocab}",
-                    f"--output_file={tmp_path / 'out'}", "--max_seq_length=32", "--num_workers=1")
+  _, err = tiny.run(
+    "create_pretraining_data.py",
+    f"--input_file={path}",
+    f"--vocab_file={vocab}",
+    f"--output_file={tmp_path / 'out'}",
+    "--max_seq_length=32",
+    "--num_workers=1",
+  )
   message = f"{path}: the text holds <eop>, which {vocab} lacks: it is left out"
   assert (message in err) == (not has_symbol)
   if not has_symbol:

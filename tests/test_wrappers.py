@@ -16,10 +16,19 @@ WRAPPERS = ("gpu_cola", "gpu_glue", "tpu_glue", "gpu_imdb", "tpu_imdb")
 
 
 def wrapper(name, *args, **settings):
-  environment = dict(os.environ, PYTHON=sys.executable, TF_CPP_MIN_LOG_LEVEL="3",
-                     **{key: str(value) for key, value in settings.items()})
-  return subprocess.run(["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), *args],
-                        capture_output=True, text=True, env=environment, timeout=300)
+  environment = dict(
+    os.environ,
+    PYTHON=sys.executable,
+    TF_CPP_MIN_LOG_LEVEL="3",
+    **{key: str(value) for key, value in settings.items()},
+  )
+  return subprocess.run(
+    ["bash", os.path.join(tiny.ROOT, "scripts", name + ".sh"), *args],
+    capture_output=True,
+    text=True,
+    env=environment,
+    timeout=300,
+  )
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +46,16 @@ def workspace(tmp_path_factory):
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_dry_run_prints_the_command_and_passes_arguments_through(name):
-  result = wrapper(name, "--dry_run", "--seed=7", MODEL_DIR="/m", LEARNING_RATE="3e-5",
-                   TASKS="RTE", GS_ROOT="gs://b", TPU_NAME="t")
+  result = wrapper(
+    name,
+    "--dry_run",
+    "--seed=7",
+    MODEL_DIR="/m",
+    LEARNING_RATE="3e-5",
+    TASKS="RTE",
+    GS_ROOT="gs://b",
+    TPU_NAME="t",
+  )
   assert result.returncode == 0, result.stderr
   assert result.stdout.count("run_classifier.py") == 1
   assert "--pretrained=/m" in result.stdout and result.stdout.rstrip().endswith("--seed=7")
@@ -49,15 +66,26 @@ def test_dry_run_prints_the_command_and_passes_arguments_through(name):
   assert "eproduce" in head or "published recipe" in head
 
 
-@pytest.mark.parametrize("name, results", [
-    ("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("gpu_glue", "exp/CoLA")])
+@pytest.mark.parametrize(
+  "name, results", [("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("gpu_glue", "exp/CoLA")]
+)
 def test_gpu_wrappers_run(workspace, name, results):
   steps = ["--train_steps=2"] if name == "gpu_glue" else []
   result = wrapper(
-      name, "--max_seq_length=24", *steps, MODEL_DIR=workspace / "model", TASKS="CoLA",
-      GLUE_DIR=workspace / "glue", IMDB_DIR=workspace / "aclImdb", TRAIN_BATCH_SIZE=8,
-      OUTPUT_DIR=workspace / name / "records", EXP_DIR=workspace / name / "exp", TRAIN_STEPS=2,
-      WARMUP_STEPS=1, SAVE_STEPS=1)
+    name,
+    "--max_seq_length=24",
+    *steps,
+    MODEL_DIR=workspace / "model",
+    TASKS="CoLA",
+    GLUE_DIR=workspace / "glue",
+    IMDB_DIR=workspace / "aclImdb",
+    TRAIN_BATCH_SIZE=8,
+    OUTPUT_DIR=workspace / name / "records",
+    EXP_DIR=workspace / name / "exp",
+    TRAIN_STEPS=2,
+    WARMUP_STEPS=1,
+    SAVE_STEPS=1,
+  )
   assert result.returncode == 0, result.stderr[-3000:]
   assert " dev: " in result.stdout
   assert (workspace / name / results / "eval_results.json").exists()
@@ -88,18 +116,34 @@ def test_pretraining_wrappers_run(workspace):
   text.write_text("\n\n".join(text for text, _ in tiny.sentences(300, 5)))
   tiny.write_encoder(workspace / "bert", max_positions=512)
   for family, vocab in (("bert", "bert/vocab.txt"), ("funnel", "model/vocab.uncased.txt")):
-    made = wrapper("prepro_pretrain", FAMILY=family, INPUT=text, VOCAB=workspace / vocab,
-                   OUTPUT_DIR=workspace / family / "records", NUM_SHARDS=2, PASSES=0)
+    made = wrapper(
+      "prepro_pretrain",
+      FAMILY=family,
+      INPUT=text,
+      VOCAB=workspace / vocab,
+      OUTPUT_DIR=workspace / family / "records",
+      NUM_SHARDS=2,
+      PASSES=0,
+    )
     assert made.returncode == 0, made.stderr[-3000:]
   settings = dict(TRAIN_STEPS=20, WARMUP_STEPS=10, TRAIN_BATCH_SIZE=4)
-  result = wrapper("gpu_pretrain", f"--bert_config_file={workspace}/bert/bert_config.json",
-                   MODEL="bert_base", RECORDS=workspace / "bert" / "records",
-                   EXP_DIR=workspace / "bert" / "exp", **settings)
+  result = wrapper(
+    "gpu_pretrain",
+    f"--bert_config_file={workspace}/bert/bert_config.json",
+    MODEL="bert_base",
+    RECORDS=workspace / "bert" / "records",
+    EXP_DIR=workspace / "bert" / "exp",
+    **settings,
+  )
   assert result.returncode == 0, result.stderr[-3000:]
   assert (workspace / "bert" / "exp" / "seq_512" / "model.ckpt-2.index").exists()
-  result = wrapper("gpu_pretrain", f"--model_config={workspace}/model/net_config.json",
-                   RECORDS=workspace / "funnel" / "records", EXP_DIR=workspace / "funnel" / "exp",
-                   **dict(settings, TRAIN_STEPS=2))
+  result = wrapper(
+    "gpu_pretrain",
+    f"--model_config={workspace}/model/net_config.json",
+    RECORDS=workspace / "funnel" / "records",
+    EXP_DIR=workspace / "funnel" / "exp",
+    **dict(settings, TRAIN_STEPS=2),
+  )
   assert result.returncode == 0, result.stderr[-3000:]
   assert (workspace / "funnel" / "exp" / "model.ckpt-2.index").exists()
 
@@ -107,15 +151,29 @@ def test_pretraining_wrappers_run(workspace):
 def test_the_published_imdb_command(workspace):
   """The released command with its paths, steps and model made small; then without the TPU."""
   published = [
-      "--do_train=True", "--do_eval=True", "--eval_all_ckpt=True", "--task_name=imdb",
-      "--num_hosts=1", "--num_core_per_host=1", f"--data_dir={workspace}/aclImdb",
-      f"--output_dir={workspace}/imdb/records", f"--model_dir={workspace}/imdb/exp",
-      "--uncased=True", "--tokenizer_type=word_piece",
-      f"--tokenizer_path={workspace}/model/vocab.uncased.txt",
-      f"--model_config_path={workspace}/model/net_config.json",
-      f"--init_checkpoint={workspace}/model/model.ckpt", "--max_seq_length=32",
-      "--train_batch_size=8", "--eval_batch_size=8", "--learning_rate=1e-5", "--train_steps=4",
-      "--warmup_steps=1", "--save_steps=2", "--iterations=2"]
+    "--do_train=True",
+    "--do_eval=True",
+    "--eval_all_ckpt=True",
+    "--task_name=imdb",
+    "--num_hosts=1",
+    "--num_core_per_host=1",
+    f"--data_dir={workspace}/aclImdb",
+    f"--output_dir={workspace}/imdb/records",
+    f"--model_dir={workspace}/imdb/exp",
+    "--uncased=True",
+    "--tokenizer_type=word_piece",
+    f"--tokenizer_path={workspace}/model/vocab.uncased.txt",
+    f"--model_config_path={workspace}/model/net_config.json",
+    f"--init_checkpoint={workspace}/model/model.ckpt",
+    "--max_seq_length=32",
+    "--train_batch_size=8",
+    "--eval_batch_size=8",
+    "--learning_rate=1e-5",
+    "--train_steps=4",
+    "--warmup_steps=1",
+    "--save_steps=2",
+    "--iterations=2",
+  ]
   _, err = tiny.run("run_classifier.py", "--use_tpu=True", "--tpu=none", *published, status=1)
   assert "leave --use_tpu out to run on CPU or GPU" in err and "Traceback" not in err
   out, _ = tiny.run("run_classifier.py", *published)
@@ -126,8 +184,14 @@ def test_the_published_imdb_command(workspace):
 
 
 def test_tpu_wrapper_without_a_tpu(workspace):
-  result = wrapper("tpu_glue", MODEL_DIR=workspace / "model", GS_ROOT=workspace / "gs",
-                   INIT_CHECKPOINT=workspace / "model", GLUE_DIR=workspace / "glue", TASKS="CoLA")
+  result = wrapper(
+    "tpu_glue",
+    MODEL_DIR=workspace / "model",
+    GS_ROOT=workspace / "gs",
+    INIT_CHECKPOINT=workspace / "model",
+    GLUE_DIR=workspace / "glue",
+    TASKS="CoLA",
+  )
   assert result.returncode == 1
   assert "leave --use_tpu out to run on CPU or GPU" in result.stderr
   assert "Traceback" not in result.stderr
@@ -137,17 +201,41 @@ def test_flops_of_the_released_models_are_the_papers():
   for name, (standard, paper) in flops.PAPER.items():
     for length in (128, 512):
       ratio = flops.encoder_flops(modeling.released_funnel(name), length) / flops.encoder_flops(
-          flops.STANDARD[standard], length)
+        flops.STANDARD[standard], length
+      )
       assert abs(ratio - paper) < 0.02, (name, length, ratio)
 
 
 @pytest.mark.parametrize("length", [16, 13])
-@pytest.mark.parametrize("config", [
+@pytest.mark.parametrize(
+  "config",
+  [
     modeling.BertConfig(40, 16, 3, 2, 32, max_position_embeddings=24, type_vocab_size=2),
-    modeling.ModelConfig(40, "2_1x2_2", d_model=16, d_embed=16, n_head=2, d_head=8, d_inner=32,
-                         rel_attn_type="null", decoder_size="1"),
-    modeling.ModelConfig(40, "1_2", d_model=16, d_embed=8, n_head=2, d_head=8, d_inner=32,
-                         rel_attn_type="null", pool_q_only=False, decoder_size="1")])
+    modeling.ModelConfig(
+      40,
+      "2_1x2_2",
+      d_model=16,
+      d_embed=16,
+      n_head=2,
+      d_head=8,
+      d_inner=32,
+      rel_attn_type="null",
+      decoder_size="1",
+    ),
+    modeling.ModelConfig(
+      40,
+      "1_2",
+      d_model=16,
+      d_embed=8,
+      n_head=2,
+      d_head=8,
+      d_inner=32,
+      rel_attn_type="null",
+      pool_q_only=False,
+      decoder_size="1",
+    ),
+  ],
+)
 def test_flops_equal_the_matrix_products_of_the_graph(config, length):
   """Without relative attention every matrix product of the graph is in the formula."""
   with tf.Graph().as_default() as graph:
@@ -170,8 +258,11 @@ def products(op):
   left = op.inputs[0].shape.as_list()
   if op.type == "Einsum":
     terms = op.get_attr("equation").decode().split("->")
-    sizes = {letter: size for term, tensor in zip(terms[0].split(","), op.inputs, strict=True)
-             for letter, size in zip(term, tensor.shape.as_list(), strict=True)}
+    sizes = {
+      letter: size
+      for term, tensor in zip(terms[0].split(","), op.inputs, strict=True)
+      for letter, size in zip(term, tensor.shape.as_list(), strict=True)
+    }
     total = 2
     for size in sizes.values():
       total *= size

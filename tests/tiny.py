@@ -23,10 +23,17 @@ def write_encoder(folder, num_layers=2, hidden_size=16, dropout=0.1, max_positio
   folder = str(folder)
   os.makedirs(folder, exist_ok=True)
   config = modeling.BertConfig(
-      vocab_size=len(VOCAB), hidden_size=hidden_size, num_hidden_layers=num_layers,
-      num_attention_heads=2, intermediate_size=2 * hidden_size, hidden_dropout_prob=dropout,
-      attention_probs_dropout_prob=dropout, max_position_embeddings=max_positions,
-      type_vocab_size=2, initializer_range=0.1)
+    vocab_size=len(VOCAB),
+    hidden_size=hidden_size,
+    num_hidden_layers=num_layers,
+    num_attention_heads=2,
+    intermediate_size=2 * hidden_size,
+    hidden_dropout_prob=dropout,
+    attention_probs_dropout_prob=dropout,
+    max_position_embeddings=max_positions,
+    type_vocab_size=2,
+    initializer_range=0.1,
+  )
   with open(os.path.join(folder, "bert_config.json"), "w") as writer:
     writer.write(config.to_json_string())
   with open(os.path.join(folder, "vocab.txt"), "w") as writer:
@@ -35,8 +42,7 @@ def write_encoder(folder, num_layers=2, hidden_size=16, dropout=0.1, max_positio
     v1.set_random_seed(seed)
     modeling.BertModel(config, False, tf.ones([1, 4], tf.int32))
     session.run(v1.global_variables_initializer())
-    v1.train.Saver().save(session, os.path.join(folder, "bert_model.ckpt"),
-                          write_meta_graph=False)
+    v1.train.Saver().save(session, os.path.join(folder, "bert_model.ckpt"), write_meta_graph=False)
   return folder
 
 
@@ -45,9 +51,24 @@ def write_funnel(folder, dropout=0.1, **kwargs):
   folder = str(folder)
   os.makedirs(folder, exist_ok=True)
   vocab = [word.lower().replace("[", "<").replace("]", ">") for word in VOCAB]
-  config = modeling.ModelConfig(**{**dict(
-      vocab_size=len(vocab), block_size="1_1_1", d_model=16, d_embed=16, n_head=2, d_head=8,
-      d_inner=32, dropout=dropout, dropatt=dropout, decoder_size="1", init_std=0.1), **kwargs})
+  config = modeling.ModelConfig(
+    **{
+      **dict(
+        vocab_size=len(vocab),
+        block_size="1_1_1",
+        d_model=16,
+        d_embed=16,
+        n_head=2,
+        d_head=8,
+        d_inner=32,
+        dropout=dropout,
+        dropatt=dropout,
+        decoder_size="1",
+        init_std=0.1,
+      ),
+      **kwargs,
+    }
+  )
   config.to_json(os.path.join(folder, "net_config.json"))
   with open(os.path.join(folder, "vocab.uncased.txt"), "w") as writer:
     writer.write("\n".join(vocab) + "\n")
@@ -86,8 +107,14 @@ def start(script, *args):
   """Starts a script of the repository as a user would."""
   environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
   return subprocess.Popen(
-      [sys.executable, os.path.join(ROOT, script), *map(str, args)], cwd=ROOT, text=True,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment)
+    [sys.executable, os.path.join(ROOT, script), *map(str, args)],
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    stdin=subprocess.DEVNULL,
+    env=environment,
+  )
 
 
 def run(script, *args, status=0):

@@ -18,13 +18,25 @@ def paragraph(rng, number, unanswerable):
     context += rng.choice(["", "  ", "\r\n"]) if context else ""
     context += f"The {noun} was "
     answer = " ".join(rng.sample(ADJECTIVES, rng.randint(1, 2)))
-    qas.append({"id": f"q{number}-{noun}", "question": f"The {noun} was?",
-                "answers": [{"text": answer, "answer_start": len(context)}] * 2})
+    qas.append(
+      {
+        "id": f"q{number}-{noun}",
+        "question": f"The {noun} was?",
+        "answers": [{"text": answer, "answer_start": len(context)}] * 2,
+      }
+    )
     context += answer + rng.choice([". ", "! "])
   for noun in set(NOUNS) - set(said):
     if unanswerable:
-      qas.append({"id": f"q{number}-{noun}", "question": f"The {noun} was?", "answers": [],
-                  "is_impossible": True, "plausible_answers": []})
+      qas.append(
+        {
+          "id": f"q{number}-{noun}",
+          "question": f"The {noun} was?",
+          "answers": [],
+          "is_impossible": True,
+          "plausible_answers": [],
+        }
+      )
   return {"context": context, "qas": qas}
 
 
@@ -36,8 +48,10 @@ def write(path, count, seed, unanswerable=False, answers=True):
     for values in paragraphs:
       for qa in values["qas"]:
         del qa["answers"]
-  data = {"version": "v2.0" if unanswerable else "1.1",
-          "data": [{"title": "Films", "paragraphs": paragraphs}]}
+  data = {
+    "version": "v2.0" if unanswerable else "1.1",
+    "data": [{"title": "Films", "paragraphs": paragraphs}],
+  }
   os.makedirs(os.path.dirname(path), exist_ok=True)
   with open(path, "w") as writer:
     json.dump(data, writer)
@@ -48,5 +62,9 @@ def golds(path):
   """Question id -> list of gold answers of a file."""
   with open(path) as reader:
     data = json.load(reader)["data"]
-  return {qa["id"]: [answer["text"] for answer in qa["answers"]] for article in data
-          for values in article["paragraphs"] for qa in values["qas"]}
+  return {
+    qa["id"]: [answer["text"] for answer in qa["answers"]]
+    for article in data
+    for values in article["paragraphs"]
+    for qa in values["qas"]
+  }

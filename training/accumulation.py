@@ -16,9 +16,11 @@ v1 = tf.compat.v1
 Gradients = list[tuple[tf.Tensor | None, tf.Variable]]
 
 
-def accumulate(compute: Callable[[dict[str, tf.Tensor]], tuple[dict[str, tf.Tensor], Gradients]],
-               features: dict[str, tf.Tensor],
-               steps: int) -> tuple[dict[str, tf.Tensor], Gradients]:
+def accumulate(
+  compute: Callable[[dict[str, tf.Tensor]], tuple[dict[str, tf.Tensor], Gradients]],
+  features: dict[str, tf.Tensor],
+  steps: int,
+) -> tuple[dict[str, tf.Tensor], Gradients]:
   """Means over `steps` micro-batches of what `compute` gives for each.
 
   Example: 16 questions with steps 4 are computed 4 at a time, questions 0 to 3 first.
@@ -44,17 +46,24 @@ def accumulate(compute: Callable[[dict[str, tf.Tensor]], tuple[dict[str, tf.Tens
     with contextlib.ExitStack() as stack:
       stack.enter_context(v1.name_scope(f"micro_{index}"))
       # None inherits: under MirroredStrategy the later replicas reuse variables already.
-      stack.enter_context(v1.variable_scope(
-          v1.get_variable_scope(), reuse=True if index else None, auxiliary_name_scope=False))
+      stack.enter_context(
+        v1.variable_scope(
+          v1.get_variable_scope(), reuse=True if index else None, auxiliary_name_scope=False
+        )
+      )
       if index:
         stack.enter_context(tf.control_dependencies([tf.group(*filter(_is_there, gradients))]))
       scalars, pairs = compute({name: part[index] for name, part in parts.items()})
       totals = {name: totals.get(name, 0.0) + value for name, value in scalars.items()}
-      gradients = [_add(total, gradient) for total, (gradient, _) in zip(
-          gradients or [None] * len(pairs), pairs, strict=True)]
+      gradients = [
+        _add(total, gradient)
+        for total, (gradient, _) in zip(gradients or [None] * len(pairs), pairs, strict=True)
+      ]
   means = [total / steps if _is_there(total) else None for total in gradients]
-  return ({name: total / steps for name, total in totals.items()},
-          [(mean, variable) for mean, (_, variable) in zip(means, pairs, strict=True)])
+  return (
+    {name: total / steps for name, total in totals.items()},
+    [(mean, variable) for mean, (_, variable) in zip(means, pairs, strict=True)],
+  )
 
 
 def _is_there(gradient):

@@ -20,8 +20,10 @@ try:
   import apache_beam as beam
   from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError:
-  raise UserError("--runner needs Apache Beam: pip install -r requirements-beam.txt (without "
-                  "--runner this machine's cores do the work)") from None
+  raise UserError(
+    "--runner needs Apache Beam: pip install -r requirements-beam.txt (without "
+    "--runner this machine's cores do the work)"
+  ) from None
 
 
 def _error_file(shard: shards.Shard) -> str:
@@ -46,8 +48,9 @@ class _MakeShard(beam.DoFn):
       shards.write_json(_error_file(shard), {"error": str(error)})
 
 
-def make_with_beam(job: shards.Job, missing: list[shards.Shard], runner: str, options: str,
-                   num_workers: int) -> None:
+def make_with_beam(
+  job: shards.Job, missing: list[shards.Shard], runner: str, options: str, num_workers: int
+) -> None:
   """Makes shards and waits until all are there.
 
   Args:
@@ -63,12 +66,15 @@ def make_with_beam(job: shards.Job, missing: list[shards.Shard], runner: str, op
   logging.getLogger("apache_beam").setLevel(logging.WARNING)
   arguments = ["--default_sdk_harness_log_level=ERROR", *shlex.split(options)]
   if runner == "DirectRunner":
-    arguments = [f"--direct_num_workers={num_workers}",
-                 f"--direct_running_mode={'multi_processing' if num_workers > 1 else 'in_memory'}",
-                 *arguments]
+    arguments = [
+      f"--direct_num_workers={num_workers}",
+      f"--direct_running_mode={'multi_processing' if num_workers > 1 else 'in_memory'}",
+      *arguments,
+    ]
   # Worker processes of the DirectRunner are started with this environment.
   os.environ["PYTHONPATH"] = os.pathsep.join(
-      filter(None, (_REPOSITORY, os.environ.get("PYTHONPATH"))))
+    filter(None, (_REPOSITORY, os.environ.get("PYTHONPATH")))
+  )
   try:
     with beam.Pipeline(runner, PipelineOptions(arguments)) as pipeline:
       _ = pipeline | beam.Create(missing) | beam.Reshuffle() | beam.ParDo(_MakeShard(job))

@@ -30,20 +30,26 @@ _STEP = re.compile(r"-(\d+)$")
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
 # The word embedding table: BERT's, Funnel's, and the one of Hugging Face's models.
-_WORD_TABLES = ("bert/embeddings/word_embeddings", "model/input/word_embedding/lookup_table",
-                "embeddings.word_embeddings.weight")
+_WORD_TABLES = (
+  "bert/embeddings/word_embeddings",
+  "model/input/word_embedding/lookup_table",
+  "embeddings.word_embeddings.weight",
+)
 _POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
 # A weight of ELECTRA's generator -> what it is called where it learned masked words on its own.
-_MASKED_WORDS = ((r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
-                 (r"^generator_predictions/", "cls/predictions/transform/"),
-                 (r"^generator/", "bert/"), (r"^generator/", "model/"))
+_MASKED_WORDS = (
+  (r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
+  (r"^generator_predictions/", "cls/predictions/transform/"),
+  (r"^generator/", "bert/"),
+  (r"^generator/", "model/"),
+)
 
 
 def _is_complete(suffixes: set[str]) -> bool:
   counts = {int(suffix[-5:]) for suffix in suffixes if suffix.startswith("data-")}
   return "index" in suffixes and any(
-      suffixes >= {f"data-{shard:05d}-of-{count:05d}" for shard in range(count)}
-      for count in counts)
+    suffixes >= {f"data-{shard:05d}-of-{count:05d}" for shard in range(count)} for count in counts
+  )
 
 
 def _list(folder: str) -> dict[str, bool]:
@@ -52,8 +58,10 @@ def _list(folder: str) -> dict[str, bool]:
   for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
     if match := _FILE.fullmatch(name):
       suffixes[match[1]].add(match[2])
-  return {name: _is_complete(suffixes[name])
-          for name in sorted(suffixes, key=lambda name: (step_of(name), name))}
+  return {
+    name: _is_complete(suffixes[name])
+    for name in sorted(suffixes, key=lambda name: (step_of(name), name))
+  }
 
 
 def _read_state(folder: str) -> list[str]:
@@ -68,8 +76,10 @@ def _read_state(folder: str) -> list[str]:
   if state is None:
     return []
   current = os.path.basename(state.model_checkpoint_path)
-  return [*(name for name in map(os.path.basename, state.all_model_checkpoint_paths)
-            if name != current), current]
+  return [
+    *(name for name in map(os.path.basename, state.all_model_checkpoint_paths) if name != current),
+    current,
+  ]
 
 
 def write_state(folder: str, names: list[str]) -> None:
@@ -99,13 +109,17 @@ def latest(folder: str) -> str | None:
   newest = next((name for name in reversed(numbered) if found[name]), None)
   if found.get(stated):
     if newest and step_of(newest) > step_of(stated):
-      _warn(f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
-            f"newer; training will overwrite that")
+      _warn(
+        f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
+        f"newer; training will overwrite that"
+      )
     return os.path.join(folder, stated)
   use = f"use {newest}" if newest else "there is no other"
   if stated:
-    _warn(f"{os.path.join(folder, _STATE)} names {stated}, which is not completely in this folder: "
-          f"{use}")
+    _warn(
+      f"{os.path.join(folder, _STATE)} names {stated}, which is not completely in this folder: "
+      f"{use}"
+    )
   elif numbered and newest != numbered[-1]:
     _warn(f"{os.path.join(folder, numbered[-1])} is incomplete: {use}")
   return newest and os.path.join(folder, newest)
@@ -124,8 +138,11 @@ def step_of(prefix: str) -> int:
 
 def all_of(folder: str) -> list[str]:
   """Prefixes of all complete checkpoints model.ckpt-STEP of a folder, by step."""
-  return [os.path.join(folder, name) for name, is_complete in _list(folder).items()
-          if is_complete and name.startswith("model.ckpt-")]
+  return [
+    os.path.join(folder, name)
+    for name, is_complete in _list(folder).items()
+    if is_complete and name.startswith("model.ckpt-")
+  ]
 
 
 def check_restorable(folder: str) -> None:
@@ -135,15 +152,19 @@ def check_restorable(folder: str) -> None:
   """
   left = [name for name in _list(folder) if name.startswith("model.ckpt-") and step_of(name)]
   if left and latest(folder) is None:
-    raise UserError(f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete, and the "
-                    f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
-                    f"remove the files model.ckpt-* to begin at step 0, or choose another "
-                    f"--model_dir")
+    raise UserError(
+      f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete, and the "
+      f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
+      f"remove the files model.ckpt-* to begin at step 0, or choose another "
+      f"--model_dir"
+    )
   best = os.path.join(folder, "best")
   if latest(folder) is None and latest(best):
-    raise UserError(f"{best}: this folder holds the only checkpoint left of a run, which training "
-                    f"at step 0 would replace; move it away and name it with --init_checkpoint, or "
-                    f"choose another --model_dir")
+    raise UserError(
+      f"{best}: this folder holds the only checkpoint left of a run, which training "
+      f"at step 0 would replace; move it away and name it with --init_checkpoint, or "
+      f"choose another --model_dir"
+    )
 
 
 def update_state(folder: str) -> None:
@@ -155,16 +176,27 @@ def update_state(folder: str) -> None:
   found, newest = _list(folder), latest(folder)
   if newest:
     current = os.path.basename(newest)
-    write_state(folder, [*(name for name in _read_state(folder)[:-1]
-                           if found.get(name) and step_of(name) < step_of(current)), current])
+    write_state(
+      folder,
+      [
+        *(
+          name
+          for name in _read_state(folder)[:-1]
+          if found.get(name) and step_of(name) < step_of(current)
+        ),
+        current,
+      ],
+    )
 
 
 def files_of(prefix: str) -> list[str]:
   """Paths of the files of a checkpoint. The index, which makes it one, is the last."""
   folder, name = os.path.split(prefix)
   matches = filter(None, map(_FILE.fullmatch, tf.io.gfile.listdir(folder or ".")))
-  return sorted((os.path.join(folder, match[0]) for match in matches if match[1] == name),
-                key=lambda path: (path.endswith(".index"), path))
+  return sorted(
+    (os.path.join(folder, match[0]) for match in matches if match[1] == name),
+    key=lambda path: (path.endswith(".index"), path),
+  )
 
 
 def resolve(path: str) -> str:
@@ -186,8 +218,10 @@ def resolve(path: str) -> str:
       return found
     names = [name for name, is_complete in _list(path).items() if is_complete]
     if len(names) > 1:
-      raise UserError(f"{path}: several checkpoints, and no file {_STATE} that names the newest: "
-                      f"{', '.join(names)}. Name one of them")
+      raise UserError(
+        f"{path}: several checkpoints, and no file {_STATE} that names the newest: "
+        f"{', '.join(names)}. Name one of them"
+      )
     if names:
       return os.path.join(path, names[0])
     raise UserError(f"{path}: no checkpoint (*.index and its *.data-*) in this folder")
@@ -206,16 +240,20 @@ def check(prefix: str) -> None:
   for variable in v1.trainable_variables():
     name, shape = optimization.variable_name(variable), variable.shape.as_list()
     if shapes.get(name) != shape:
-      wrong.append(f"{name} (the model needs {shape}, the checkpoint has "
-                   f"{shapes.get(name, 'none')})")
+      wrong.append(
+        f"{name} (the model needs {shape}, the checkpoint has {shapes.get(name, 'none')})"
+      )
   if wrong:
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-    raise UserError(f"{prefix}: not a checkpoint of this model and task: {', '.join(wrong[:3])}"
-                    f"{more}; name the right --model_dir or --model_config")
+    raise UserError(
+      f"{prefix}: not a checkpoint of this model and task: {', '.join(wrong[:3])}"
+      f"{more}; name the right --model_dir or --model_config"
+    )
 
 
-def fit_config(model_config: modeling.Config, shapes: Mapping[str, Sequence[int]], source: str,
-               config_file: str) -> modeling.Config:
+def fit_config(
+  model_config: modeling.Config, shapes: Mapping[str, Sequence[int]], source: str, config_file: str
+) -> modeling.Config:
   """Returns a model's configuration with as many words as its checkpoint's embedding table.
 
   The two differ in models whose table was padded to a multiple of 8, 64 or 128 rows, and the
@@ -232,15 +270,22 @@ def fit_config(model_config: modeling.Config, shapes: Mapping[str, Sequence[int]
       before this is known.
   """
   if model_config.num_stored_layers > len(shapes):
-    raise UserError(f"{config_file}: the model has {model_config.num_stored_layers} layers, but "
-                    f"{source} only {len(shapes)} tensors; give the configuration that belongs to "
-                    f"it")
+    raise UserError(
+      f"{config_file}: the model has {model_config.num_stored_layers} layers, but "
+      f"{source} only {len(shapes)} tensors; give the configuration that belongs to "
+      f"it"
+    )
   rows = next((shapes[name][0] for name in _WORD_TABLES if shapes.get(name)), None)
   if rows is None or not tokenization.is_padded(*sorted((rows, model_config.vocab_size))):
     return model_config
   logging.getLogger(__name__).info(
-      "%s: vocab_size is %d, but %s has %d embeddings: one of the two is padded; use %d",
-      config_file, model_config.vocab_size, source, rows, rows)
+    "%s: vocab_size is %d, but %s has %d embeddings: one of the two is padded; use %d",
+    config_file,
+    model_config.vocab_size,
+    source,
+    rows,
+    rows,
+  )
   return dataclasses.replace(model_config, vocab_size=rows)
 
 
@@ -281,17 +326,25 @@ def initialize(model: config.Model) -> None:
       parts.append("missing: " + ", ".join(missing))
     if different:
       parts.append("of another shape: " + "; ".join(different))
-    hint = ("is it the checkpoint of this model configuration?" if len(missing) > 2 or different
-            or not all(map(_POOLER.match, missing)) else "pass --noinit_pooler to draw a new one")
+    hint = (
+      "is it the checkpoint of this model configuration?"
+      if len(missing) > 2 or different or not all(map(_POOLER.match, missing))
+      else "pass --noinit_pooler to draw a new one"
+    )
     raise UserError(f"{prefix}: variables {'; variables '.join(parts)}. {hint}")
   if model.init_global_vars:
-    own = {optimization.variable_name(variable): variable for variable in v1.global_variables()
-           if variable not in v1.trainable_variables()}
+    own = {
+      optimization.variable_name(variable): variable
+      for variable in v1.global_variables()
+      if variable not in v1.trainable_variables()
+    }
     absent = sorted(set(own) - set(shapes))
     if absent:
-      raise UserError(f"--init_global_vars: {prefix} has no {absent[0]}"
-                      + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
-                      + "; it is no full checkpoint of this run's optimizer, leave the flag out")
+      raise UserError(
+        f"--init_global_vars: {prefix} has no {absent[0]}"
+        + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
+        + "; it is no full checkpoint of this run's optimizer, leave the flag out"
+      )
     mapping.update(own)
   source = paths.checkpoint_without_wildcards(prefix)
   v1.train.init_from_checkpoint(source, mapping)

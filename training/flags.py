@@ -13,8 +13,12 @@ from training import config
 
 FLAGS = flags.FLAGS
 
-_DEFINERS = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
-             str: flags.DEFINE_string}
+_DEFINERS = {
+  bool: flags.DEFINE_bool,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  str: flags.DEFINE_string,
+}
 
 
 def define(*sections: type) -> None:

@@ -24,8 +24,10 @@ def _shard_names(index: str) -> list[str]:
   names = sorted(set(map(str, weight_map.values())))
   for name in names:
     if not re.fullmatch(r"[^/\\]+\.safetensors", name):
-      raise UserError(f"{index}: {name!r} is not the name of a safetensors file in this folder; "
-                      f"files elsewhere are not read")
+      raise UserError(
+        f"{index}: {name!r} is not the name of a safetensors file in this folder; "
+        f"files elsewhere are not read"
+      )
   return names
 
 
@@ -60,11 +62,14 @@ class HFTensors:
     if os.path.exists(index):
       return index, [os.path.join(folder, name) for name in _shard_names(index)]
     if glob.glob(os.path.join(glob.escape(folder), "pytorch_model*.bin")):
-      raise UserError(f"{folder}: has only pytorch_model.bin, a format that can run any code when "
-                      f"it is read. Save the model as safetensors: in that folder, with PyTorch, "
-                      f"run {_FROM_PICKLE}")
-    raise UserError(f"{folder}: no model.safetensors in it; --input_dir is the folder of a "
-                    f"Hugging Face model")
+      raise UserError(
+        f"{folder}: has only pytorch_model.bin, a format that can run any code when "
+        f"it is read. Save the model as safetensors: in that folder, with PyTorch, "
+        f"run {_FROM_PICKLE}"
+      )
+    raise UserError(
+      f"{folder}: no model.safetensors in it; --input_dir is the folder of a Hugging Face model"
+    )
 
   def names(self) -> list[str]:
     return list(self._stored)
@@ -76,8 +81,9 @@ class HFTensors:
     """A tensor as float32; UserError when it is neither F32 nor of half precision."""
     path, dtype, _ = self._stored[name]
     if dtype not in ("F32", "F16", "BF16"):
-      raise UserError(f"{path}: tensor {name} is of type {dtype}; only F32, F16 and BF16 can be "
-                      f"converted")
+      raise UserError(
+        f"{path}: tensor {name} is of type {dtype}; only F32, F16 and BF16 can be converted"
+      )
     # Opened anew for each: the whole file would stay mapped and count as the script's memory.
     with safetensors.safe_open(path, framework="np") as opened:
       return opened.get_tensor(name).astype(np.float32, copy=False)
@@ -95,8 +101,10 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
   pattern = re.compile(rf"((?:.*?\.)??)(?:{re.escape(family.prefix)})?embeddings\.")
   wrappers = {found[1] for found in map(pattern.match, tensors.names()) if found}
   if len(wrappers) > 1:
-    raise UserError(f"{tensors.source}: the tensors of several encoders, with the prefixes "
-                    f"{', '.join(map(repr, sorted(wrappers)))}; keep those of one")
+    raise UserError(
+      f"{tensors.source}: the tensors of several encoders, with the prefixes "
+      f"{', '.join(map(repr, sorted(wrappers)))}; keep those of one"
+    )
   wrapper = next(iter(wrappers), "")
   actual = {}
   for name in tensors.names():
@@ -104,8 +112,10 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
     for pattern, replacement in family.aliases:
       canonical = re.sub(pattern, replacement, canonical)
     if canonical in actual:
-      raise UserError(f"{tensors.source}: {actual[canonical]} and {name} are names of the same "
-                      f"tensor; remove one of them")
+      raise UserError(
+        f"{tensors.source}: {actual[canonical]} and {name} are names of the same "
+        f"tensor; remove one of them"
+      )
     if canonical not in family.ignored:
       actual[canonical] = name
   for copy, original in family.tied.items():
@@ -114,6 +124,8 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
       if original not in actual:  # a file may hold it under either name
         actual[original] = copy_name
       elif not np.array_equal(tensors.read(copy_name), tensors.read(actual[original])):
-        raise UserError(f"{tensors.source}: {copy_name} differs from {actual[original]}; a model "
-                        f"that does not share them cannot be represented here")
+        raise UserError(
+          f"{tensors.source}: {copy_name} differs from {actual[original]}; a model "
+          f"that does not share them cannot be represented here"
+        )
   return actual

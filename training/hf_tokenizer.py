@@ -9,14 +9,18 @@ from errors import UserError
 from training import records
 
 # Setting here -> its key in tokenizer_config.json, and in the normalizer of tokenizer.json.
-SETTINGS = {"uncased": ("do_lower_case", "lowercase"),
-            "strip_accents": ("strip_accents", "strip_accents"),
-            "tokenize_chinese_chars": ("tokenize_chinese_chars", "handle_chinese_chars")}
+SETTINGS = {
+  "uncased": ("do_lower_case", "lowercase"),
+  "strip_accents": ("strip_accents", "strip_accents"),
+  "tokenize_chinese_chars": ("tokenize_chinese_chars", "handle_chinese_chars"),
+}
 # Files of the settings.
 FILE_NAMES = ("tokenizer_config.json", "tokenizer.json")
 # Classes that cut text as BERT's tokenizer does.
-_CLASSES = re.compile(r"((Bert|Funnel|Electra|DistilBert|PreTrained)Tokenizer(Fast)?"
-                      r"|TokenizersBackend)$")
+_CLASSES = re.compile(
+  r"((Bert|Funnel|Electra|DistilBert|PreTrained)Tokenizer(Fast)?"
+  r"|TokenizersBackend)$"
+)
 
 
 def _read(folder: str, name: str) -> dict[str, Any]:
@@ -40,8 +44,10 @@ def _word_pieces(path: str) -> dict[int, str]:
   kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
   prefix = model.get("continuing_subword_prefix", "##")
   if kind != "WordPiece" or prefix != "##":
-    raise UserError(f"{path}: a model of type {kind}, prefix {prefix!r}; only WordPiece "
-                    f"vocabularies with the prefix '##' can be converted")
+    raise UserError(
+      f"{path}: a model of type {kind}, prefix {prefix!r}; only WordPiece "
+      f"vocabularies with the prefix '##' can be converted"
+    )
   return {number: token for token, number in model["vocab"].items()}
 
 
@@ -49,8 +55,10 @@ def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
   """Lines of a vocabulary file for tokens with the ids `first`, first + 1, ..."""
   missing = sorted(set(range(first, first + len(tokens))) - tokens.keys())
   if missing:
-    raise UserError(f"{path}: no token has the id {missing[0]}, but the ids go up to "
-                    f"{max(tokens)}; a vocabulary file has a token for each id")
+    raise UserError(
+      f"{path}: no token has the id {missing[0]}, but the ids go up to "
+      f"{max(tokens)}; a vocabulary file has a token for each id"
+    )
   bad = next((token for token in tokens.values() if re.search(r"\n|\r$|^$", token)), None)
   if bad is not None:
     raise UserError(f"{path}: the token {bad!r} cannot be a line of a vocabulary file")
@@ -81,8 +89,10 @@ def vocab_lines(folder: str, num_rows: int) -> bytes:
     return data.rstrip(b"\r\n") + b"\n" + _to_lines(new, size, own) if new else data
   if os.path.exists(other):
     return _to_lines(added | _word_pieces(other), 0, other)
-  raise UserError(f"{own}: no such file, and no tokenizer.json either; copy one of them there from "
-                  f"the model that this one started from")
+  raise UserError(
+    f"{own}: no such file, and no tokenizer.json either; copy one of them there from "
+    f"the model that this one started from"
+  )
 
 
 def read_settings(folder: str) -> dict[str, bool]:
@@ -94,15 +104,15 @@ def read_settings(folder: str) -> dict[str, bool]:
   normalizer = _read(folder, "tokenizer.json").get("normalizer") or {}
   if normalizer.get("type") != "BertNormalizer":
     normalizer = {}
-  found = {name: config.get(key, normalizer.get(other))
-           for name, (key, other) in SETTINGS.items()}
+  found = {name: config.get(key, normalizer.get(other)) for name, (key, other) in SETTINGS.items()}
   return {name: value for name, value in found.items() if value is not None}
 
 
 def to_config(settings: dict[str, Any]) -> dict[str, bool]:
   """Returns the keys of tokenizer_config.json for the settings of a model folder."""
-  return {key: settings[name] for name, (key, _) in SETTINGS.items()
-          if settings.get(name) is not None}
+  return {
+    key: settings[name] for name, (key, _) in SETTINGS.items() if settings.get(name) is not None
+  }
 
 
 def deviations(folder: str) -> list[str]:

@@ -62,14 +62,21 @@ def raise_if_signalled() -> None:
     sys.exit(128 + _signals[-1])
 
 
-def progress_bar(iterable=None, total: int | None = None, unit: str = "it", desc: str = "",
-                 initial: int = 0, bar_format: str | None = None) -> tqdm.tqdm:
+def progress_bar(
+  iterable=None,
+  total: int | None = None,
+  unit: str = "it",
+  desc: str = "",
+  initial: int = 0,
+  bar_format: str | None = None,
+) -> tqdm.tqdm:
   """A progress bar on a terminal; where standard error is none, a plain line now and then."""
   settings = dict(total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format)
   if sys.stderr.isatty():
     return tqdm.tqdm(iterable, dynamic_ncols=True, **settings)
-  return tqdm.tqdm(iterable, ncols=110, mininterval=20, maxinterval=60, ascii=True, file=_Lines(),
-                   **settings)
+  return tqdm.tqdm(
+    iterable, ncols=110, mininterval=20, maxinterval=60, ascii=True, file=_Lines(), **settings
+  )
 
 
 class _Lines:
@@ -106,20 +113,24 @@ class MetricsLog:
   def write_summaries(self, folder: str, step: int, values: dict[str, float]) -> None:
     """Writes TensorBoard scalars to a folder below model_dir, or to model_dir if it is ""."""
     writer = self._event_writer(folder)
-    writer.add_summary(v1.Summary(value=[v1.Summary.Value(tag=name, simple_value=value)
-                                         for name, value in values.items()]), step)
+    writer.add_summary(
+      v1.Summary(
+        value=[v1.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+      ),
+      step,
+    )
     writer.flush()
 
   def start_summaries(self, step: int) -> None:
     """Makes TensorBoard drop what a run that was stopped wrote to model_dir after `step`."""
-    self._event_writer("").add_session_log(
-        v1.SessionLog(status=v1.SessionLog.START), step + 1)
+    self._event_writer("").add_session_log(v1.SessionLog(status=v1.SessionLog.START), step + 1)
 
   def _event_writer(self, folder):
     with tf.Graph().as_default():  # FileWriter refuses to work where eager execution is on
       # The cache is the Estimator's, which writes to model_dir as well: one file for both.
-      return v1.summary.FileWriterCache.get(os.path.join(self.model_dir, folder) if folder
-                                            else self.model_dir)
+      return v1.summary.FileWriterCache.get(
+        os.path.join(self.model_dir, folder) if folder else self.model_dir
+      )
 
   def read(self, kind: str, **wanted) -> dict[int, dict[str, float]]:
     """Lines of a kind that hold the `wanted` values, by step; of several of one step the last.
@@ -160,15 +171,25 @@ class ProgressHook(v1.train.SessionRunHook):
   without the first call of each session, which builds and warms up.
   """
 
-  def __init__(self, metrics_log: MetricsLog, start_step: int, num_train_steps: int,
-               batch_size: int, log_freq: int):
+  def __init__(
+    self,
+    metrics_log: MetricsLog,
+    start_step: int,
+    num_train_steps: int,
+    batch_size: int,
+    log_freq: int,
+  ):
     self._log = metrics_log
     self._batch_size = batch_size
     self._log_freq = log_freq
     self._seconds = self._timed_steps = 0
     self._bar = progress_bar(
-        total=num_train_steps, initial=start_step, desc="train", bar_format="{desc}: {percentage:3"
-        ".0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed} elapsed, {remaining} left{postfix}]")
+      total=num_train_steps,
+      initial=start_step,
+      desc="train",
+      bar_format="{desc}: {percentage:3"
+      ".0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed} elapsed, {remaining} left{postfix}]",
+    )
 
   def begin(self):
     self._monitors = dict(v1.get_collection(MONITORS))
@@ -196,16 +217,21 @@ class ProgressHook(v1.train.SessionRunHook):
     values = {name: float(value) for name, value in run_values.results.items()}
     if self._timed_steps:
       values["milliseconds_per_step"] = round(1000 * self._seconds / self._timed_steps, 2)
-      values["examples_per_second"] = round(
-          self._batch_size * self._timed_steps / self._seconds, 2)
+      values["examples_per_second"] = round(self._batch_size * self._timed_steps / self._seconds, 2)
       if "tokens_per_example" in values:
         values["tokens_per_second"] = round(
-            values["tokens_per_example"] * values["examples_per_second"], 1)
-    self._bar.set_postfix({
-        "loss": f"{values['loss']:.4f}", "lr": f"{values.get('learning_rate', 0):.2e}",
+          values["tokens_per_example"] * values["examples_per_second"], 1
+        )
+    self._bar.set_postfix(
+      {
+        "loss": f"{values['loss']:.4f}",
+        "lr": f"{values.get('learning_rate', 0):.2e}",
         "ms/step": f"{values.get('milliseconds_per_step', 0):.0f}",
         "ex/s": f"{values.get('examples_per_second', 0):.1f}",
-        "tokens/s": f"{values.get('tokens_per_second', 0):.0f}"}, refresh=False)
+        "tokens/s": f"{values.get('tokens_per_second', 0):.0f}",
+      },
+      refresh=False,
+    )
     self._bar.update(self._step - self._bar.n)
     if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
       self._log.write("train", self._step, values)

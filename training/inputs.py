@@ -78,10 +78,14 @@ class RecordSource:
     files = tf.data.Dataset.from_tensor_slices(self.paths)
     files = files.shuffle(len(self.paths), seed=seed, reshuffle_each_iteration=False)
     stream = files.interleave(
-        lambda path: tf.data.TFRecordDataset(path, self._compression), cycle_length=INTERLEAVED,
-        num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return stream.shuffle(min(self.num_examples, SHUFFLE_WINDOW), seed=seed,
-                           reshuffle_each_iteration=False)
+      lambda path: tf.data.TFRecordDataset(path, self._compression),
+      cycle_length=INTERLEAVED,
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    return stream.shuffle(
+      min(self.num_examples, SHUFFLE_WINDOW), seed=seed, reshuffle_each_iteration=False
+    )
 
   def parse(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Features of serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32.
@@ -96,14 +100,23 @@ class RecordSource:
       if spec.length == 0:
         parsed[spec.name] = tf.io.RaggedFeature(dtype)
       else:
-        shape = (self._sequence_shape() if spec.is_sequence
-                 else [] if spec.length is None else [spec.length])
+        shape = (
+          self._sequence_shape()
+          if spec.is_sequence
+          else []
+          if spec.length is None
+          else [spec.length]
+        )
         parsed[spec.name] = tf.io.FixedLenFeature(shape, dtype, spec.default)
     features = tf.io.parse_example(serialized, parsed)
-    features = {name: value.to_tensor(-1) if isinstance(value, tf.RaggedTensor) else value
-                for name, value in features.items()}
-    features = {name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
-                for name, value in features.items()}
+    features = {
+      name: value.to_tensor(-1) if isinstance(value, tf.RaggedTensor) else value
+      for name, value in features.items()
+    }
+    features = {
+      name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
+      for name, value in features.items()
+    }
     if self.invert_input_mask:
       features["input_mask"] = 1 - features["input_mask"]
     return self.task.prepare(features, seed)
@@ -116,8 +129,10 @@ class RecordSource:
     """Cuts the sequences of a batch to its longest, rounded up by LENGTH_MULTIPLE."""
     longest = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1))
     length = self.padded_length(longest, LENGTH_MULTIPLE)
-    return {name: value[..., :length] if name in self.task.sequence_features else value
-            for name, value in features.items()}
+    return {
+      name: value[..., :length] if name in self.task.sequence_features else value
+      for name, value in features.items()
+    }
 
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
     """int64 [B]: number of real tokens of serialized examples, of each one's longest sequence."""
@@ -136,9 +151,11 @@ def _batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
   first_epoch = start // source.num_examples
   # A seed of 0 would be random.
   stream = tf.data.Dataset.range(first_epoch, 2**62).flat_map(
-      lambda epoch: source.read_shuffled(1 + seed * 100_003 + epoch))
-  return stream.skip(start - first_epoch * source.num_examples).batch(batch_size,
-                                                                      drop_remainder=True)
+    lambda epoch: source.read_shuffled(1 + seed * 100_003 + epoch)
+  )
+  return stream.skip(start - first_epoch * source.num_examples).batch(
+    batch_size, drop_remainder=True
+  )
 
 
 def _grouped_batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
@@ -154,8 +171,9 @@ def _grouped_batches(source: RecordSource, batch_size, seed, step) -> tf.data.Da
     return tf.gather(batches, order)
 
   windows = _batches(source, batch_size * group, seed, first_window).enumerate(start=first_window)
-  batches = windows.map(lambda index, serialized: sort_and_shuffle(
-      tf.cast(index, tf.int32), serialized)).unbatch()
+  batches = windows.map(
+    lambda index, serialized: sort_and_shuffle(tf.cast(index, tf.int32), serialized)
+  ).unbatch()
   return batches.skip(step - first_window * group)
 
 
@@ -167,8 +185,14 @@ def _options(dataset: tf.data.Dataset) -> tf.data.Dataset:
   return dataset.with_options(options)
 
 
-def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, num_replicas: int,
-                   static_shapes: bool) -> Callable[..., tf.data.Dataset]:
+def train_input_fn(
+  source: RecordSource,
+  batch_size: int,
+  seed: int,
+  step: int,
+  num_replicas: int,
+  static_shapes: bool,
+) -> Callable[..., tf.data.Dataset]:
   """Endless training batches from batch number `step` on.
 
   Args:
@@ -193,15 +217,20 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
     for name, weight in source.task.loss_weights(features).items():
       features[MEAN_WEIGHT + name] = tf.fill([batch_size], tf.reduce_mean(weight))
     if num_replicas > 1:  # [batch_size, ...] -> [num_replicas, batch_size / num_replicas, ...]
-      features = {name: tf.reshape(value, tf.concat(
-          [[num_replicas, batch_size // num_replicas], tf.shape(value)[1:]], 0))
-                  for name, value in features.items()}
+      features = {
+        name: tf.reshape(
+          value, tf.concat([[num_replicas, batch_size // num_replicas], tf.shape(value)[1:]], 0)
+        )
+        for name, value in features.items()
+      }
     return features
 
   def input_fn(params=None):
     if params and params.get("batch_size", batch_size) != batch_size:
-      raise UserError(f"each host would be fed {params['batch_size']} of {batch_size} examples: "
-                      f"training on several TPU hosts is not supported, use --num_hosts=1")
+      raise UserError(
+        f"each host would be fed {params['batch_size']} of {batch_size} examples: "
+        f"training on several TPU hosts is not supported, use --num_hosts=1"
+      )
     batches = _grouped_batches if source.task.is_grouped else _batches
     dataset = batches(source, batch_size, seed, step).enumerate(start=step)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
@@ -212,8 +241,9 @@ def train_input_fn(source: RecordSource, batch_size: int, seed: int, step: int, 
   return input_fn
 
 
-def predict_input_fn(source: RecordSource, batch_size: int,
-                     static_shapes: bool) -> Callable[..., tf.data.Dataset]:
+def predict_input_fn(
+  source: RecordSource, batch_size: int, static_shapes: bool
+) -> Callable[..., tf.data.Dataset]:
   """Every example exactly once, of each PREDICT_WINDOW the shortest first.
 
   Adds the feature `example_index`: its place in the file, -1 for the copies that fill the last
@@ -223,8 +253,9 @@ def predict_input_fn(source: RecordSource, batch_size: int,
 
   def input_fn(params=None):
     del params
-    dataset = tf.data.Dataset.zip((tf.data.Dataset.range(num_examples, output_type=tf.int32),
-                                   source.read()))
+    dataset = tf.data.Dataset.zip(
+      (tf.data.Dataset.range(num_examples, output_type=tf.int32), source.read())
+    )
     if static_shapes:
       filler = source.read().take(1).repeat(-num_examples % batch_size)
       dataset = dataset.concatenate(filler.map(lambda serialized: (-1, serialized)))

@@ -31,8 +31,9 @@ SETTINGS_NAME = "model_settings.json"
 LABELS_NAME = "labels.json"
 SETTINGS_NAMES = (SETTINGS_NAME, LABELS_NAME)
 # Names of the settings that belong to the vocabulary, and to an encoder without heads.
-TOKENIZER_SETTINGS = tuple(field.name for field in dataclasses.fields(config.Tokenizer)
-                           if field.metadata["stored"])
+TOKENIZER_SETTINGS = tuple(
+  field.name for field in dataclasses.fields(config.Tokenizer) if field.metadata["stored"]
+)
 ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
 
 
@@ -75,8 +76,13 @@ def write_settings(folder: str, settings: dict[str, Any]) -> None:
 
 def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
   """The settings of a run that its model folder stores: name -> value."""
-  return {"job": job, **{name: getattr(section, name) for name, section
-                         in config.stored_fields(experiment, job).items()}}
+  return {
+    "job": job,
+    **{
+      name: getattr(section, name)
+      for name, section in config.stored_fields(experiment, job).items()
+    },
+  }
 
 
 def trained_folder(experiment: config.Experiment) -> str | None:
@@ -121,13 +127,17 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
   fields = config.stored_fields(experiment, job)
   if settings.get("job", job) != job:
     if folder != start_folder(experiment.model):
-      raise UserError(f"{folder}: this folder holds a model of another job ({settings['job']}); "
-                      f"use another --model_dir")
+      raise UserError(
+        f"{folder}: this folder holds a model of another job ({settings['job']}); "
+        f"use another --model_dir"
+      )
     fields = {name: fields[name] for name in TOKENIZER_SETTINGS}
   if experiment.tokenizer.is_sent_piece and folder and "sent_piece_form" not in settings:
     settings = {**settings, "sent_piece_form": "plain"}  # the only form of earlier versions
-  trained = dataclasses.replace(experiment.tokenizer, **{
-      name: settings[name] for name in TOKENIZER_SETTINGS if name in settings})
+  trained = dataclasses.replace(
+    experiment.tokenizer,
+    **{name: settings[name] for name in TOKENIZER_SETTINGS if name in settings},
+  )
   taken = {}
   for name in sorted(fields.keys() & settings.keys()):
     section, stored = fields[name], settings[name]
@@ -136,21 +146,27 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
       given.add(name)
       taken[name] = stored
     elif getattr(section, name) != stored and name != "task_name":
-      difference = f"--{name}={getattr(section, name)}, but the model in {folder} was trained " \
-                   f"with {stored}"
+      difference = (
+        f"--{name}={getattr(section, name)}, but the model in {folder} was trained with {stored}"
+      )
       if section is not experiment.tokenizer:
         log.warning(difference)
       elif not _is_equal(trained, dataclasses.replace(trained, **{name: getattr(section, name)})):
         raise UserError(f"{difference}; leave --{name} out")
   if taken:
-    log.info("Settings of the model in %s: %s", folder,
-             ", ".join(f"{name}={value}" for name, value in taken.items()))
+    log.info(
+      "Settings of the model in %s: %s",
+      folder,
+      ", ".join(f"{name}={value}" for name, value in taken.items()),
+    )
 
 
 def _is_equal(one, other):
   """Returns whether two tokenizer settings give the same tokens, however they are spelled."""
-  return all(getattr(one, name) == getattr(other, name) for name in ("is_sent_piece", "uncased")) \
-      and one.metadata() == other.metadata()
+  return (
+    all(getattr(one, name) == getattr(other, name) for name in ("is_sent_piece", "uncased"))
+    and one.metadata() == other.metadata()
+  )
 
 
 def fill_tokenizer(tokenizer: config.Tokenizer, folders: Sequence[str], given: Set[str]) -> None:
@@ -176,8 +192,12 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folders: Sequence[str], given: S
   for name, value in found.items():
     if name not in given and getattr(tokenizer, name) != value:
       setattr(tokenizer, name, value)
-      log.info("%s=%s, taken from the folder of %s", name, value,
-               " or ".join([tokenizer.tokenizer_path, *folders[1:]]))
+      log.info(
+        "%s=%s, taken from the folder of %s",
+        name,
+        value,
+        " or ".join([tokenizer.tokenizer_path, *folders[1:]]),
+      )
 
 
 def tokenizer_inputs(vocab_path: str) -> list[str]:

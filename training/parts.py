@@ -23,8 +23,16 @@ class Unfinished(Exception):
   """Shards of other processes are missing; this one's are made."""
 
 
-def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_length: int,
-                progress: Any = None, num_proc: int = 1, proc_id: int = -1) -> int:
+def write_split(
+  path: str,
+  task: RawDataTask,
+  split: str,
+  tokenizer,
+  max_seq_length: int,
+  progress: Any = None,
+  num_proc: int = 1,
+  proc_id: int = -1,
+) -> int:
   """As records.write_split, by num_proc processes.
 
   Args:
@@ -50,15 +58,29 @@ def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_len
   with hooks.progress_bar(total=len(examples), unit="example", desc=f"{split} records") as bar:
     bar.update(_num_made(shards))
     if num_proc == 1 or proc_id >= 0:
-      _write(shards[max(proc_id, 0)::num_proc], examples, task, split, tokenizer, max_seq_length,
-             bar.update)
+      _write(
+        shards[max(proc_id, 0) :: num_proc],
+        examples,
+        task,
+        split,
+        tokenizer,
+        max_seq_length,
+        bar.update,
+      )
     else:
-      processes.run(_make_worker, (task, split, tokenizer, max_seq_length), shards, num_proc,
-                    lambda: bar.update(_num_made(shards) - bar.n))
+      processes.run(
+        _make_worker,
+        (task, split, tokenizer, max_seq_length),
+        shards,
+        num_proc,
+        lambda: bar.update(_num_made(shards) - bar.n),
+      )
   missing = sum(not tf.io.gfile.exists(name) for name, _, _ in shards)
   if missing:
-    raise Unfinished(f"{path}: part {proc_id} of {num_proc} is made; {missing} of {len(shards)} "
-                     f"shards are still missing, the last process joins them")
+    raise Unfinished(
+      f"{path}: part {proc_id} of {num_proc} is made; {missing} of {len(shards)} "
+      f"shards are still missing, the last process joins them"
+    )
   try:
     return _join(path, [name for name, _, _ in shards], task.input_files(split)[0])
   except tf.errors.NotFoundError:
@@ -71,8 +93,10 @@ def _cut(path, num_examples):
   """(file, first example, number of examples) of each shard."""
   count = max(1, min(MAX_SHARDS, num_examples // MIN_EXAMPLES))
   bounds = [index * num_examples // count for index in range(count + 1)]
-  return [(f"{path}.shard-{index:05d}-of-{count:05d}", first, end - first)
-          for index, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False))]
+  return [
+    (f"{path}.shard-{index:05d}-of-{count:05d}", first, end - first)
+    for index, (first, end) in enumerate(zip(bounds, bounds[1:], strict=False))
+  ]
 
 
 def _num_made(shards):
@@ -84,8 +108,9 @@ def _write(shards, examples, task, split, tokenizer, max_seq_length, update=lamb
   """Makes those of the shards that are not there."""
   for name, first, size in shards:
     if not tf.io.gfile.exists(name):
-      records.write_split(name, task, split, tokenizer, max_seq_length,
-                          examples=examples[first:first + size])
+      records.write_split(
+        name, task, split, tokenizer, max_seq_length, examples=examples[first : first + size]
+      )
       update(size)
 
 

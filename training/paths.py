@@ -39,8 +39,10 @@ def without_wildcards(folder: str) -> str:
   if not _WILDCARDS.search(folder):
     return folder
   if "://" in folder:
-    raise UserError(f"{folder}: TensorFlow takes * ? [ and \\ in the path of a remote folder for a "
-                    f"pattern; choose a name without them")
+    raise UserError(
+      f"{folder}: TensorFlow takes * ? [ and \\ in the path of a remote folder for a "
+      f"pattern; choose a name without them"
+    )
   return _link(folder)
 
 
@@ -48,8 +50,10 @@ def checkpoint_without_wildcards(prefix: str) -> str:
   """Prefix of the same checkpoint, see without_wildcards; UserError if the name has such."""
   folder, name = os.path.split(prefix)
   if _WILDCARDS.search(name):
-    raise UserError(f"{prefix}: TensorFlow takes * ? [ and \\ in the name of a checkpoint for a "
-                    f"pattern; rename its files")
+    raise UserError(
+      f"{prefix}: TensorFlow takes * ? [ and \\ in the name of a checkpoint for a "
+      f"pattern; rename its files"
+    )
   return os.path.join(without_wildcards(folder), name)
 
 
@@ -80,8 +84,11 @@ def check_outputs(inputs: Iterable[str], outputs: Iterable[str]) -> None:
   Raises:
     UserError: an output is an input or another output.
   """
-  taken = {key: (path, "is read by this command: it would be lost")
-           for path in inputs for key in _identities(path)}
+  taken = {
+    key: (path, "is read by this command: it would be lost")
+    for path in inputs
+    for key in _identities(path)
+  }
   for output in outputs:
     keys = _identities(output)
     for key in keys & taken.keys():

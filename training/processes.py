@@ -40,8 +40,13 @@ def _work(item):
   _worker(item)
 
 
-def run(make_worker: Callable[..., Callable[[Any], None]], arguments: tuple, items: Iterable[Any],
-        num_processes: int, watch: Callable[[], None]) -> None:
+def run(
+  make_worker: Callable[..., Callable[[Any], None]],
+  arguments: tuple,
+  items: Iterable[Any],
+  num_processes: int,
+  watch: Callable[[], None],
+) -> None:
   """Calls make_worker(*arguments) once in each process, and what it returns with each item.
 
   Args:
@@ -55,12 +60,12 @@ def run(make_worker: Callable[..., Callable[[Any], None]], arguments: tuple, ite
     UserError: from the first item that failed, or when a process was killed.
   """
   with concurrent.futures.ProcessPoolExecutor(
-      num_processes, CONTEXT, _start, (make_worker, arguments)) as executor:
+    num_processes, CONTEXT, _start, (make_worker, arguments)
+  ) as executor:
     try:
       futures = {executor.submit(_work, item) for item in items}
       while futures:
-        done, futures = concurrent.futures.wait(
-            futures, 0.5, concurrent.futures.FIRST_COMPLETED)
+        done, futures = concurrent.futures.wait(futures, 0.5, concurrent.futures.FIRST_COMPLETED)
         watch()
         for future in done:
           future.result()
@@ -69,7 +74,9 @@ def run(make_worker: Callable[..., Callable[[Any], None]], arguments: tuple, ite
       for process in multiprocessing.active_children():
         process.terminate()
       if isinstance(error, concurrent.futures.process.BrokenProcessPool):
-        raise UserError("a worker process was killed, perhaps for want of memory. Complete record "
-                        "files are kept: the same command goes on (with fewer processes it needs "
-                        "less memory)") from None
+        raise UserError(
+          "a worker process was killed, perhaps for want of memory. Complete record "
+          "files are kept: the same command goes on (with fewer processes it needs "
+          "less memory)"
+        ) from None
       raise

@@ -19,8 +19,9 @@ from errors import UserError
 from tasks.base import FeatureSpec, RawDataTask
 
 
-def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_length: int,
-               pad_id: int) -> bytes:
+def to_example(
+  features: dict[str, Any], specs: list[FeatureSpec], max_seq_length: int, pad_id: int
+) -> bytes:
   """Serialized tf.train.Example of the features, sequences padded to max_seq_length.
 
   Several sequences of an example follow one another, each padded: [1, 2], [3] with max_seq_length 3
@@ -35,8 +36,11 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
     if spec.is_sequence:
       pad_value = pad_id if spec.pad_value is None else spec.pad_value
       sequences = values if values and isinstance(values[0], list) else [values]
-      values = [item for sequence in sequences
-                for item in sequence + [pad_value] * (max_seq_length - len(sequence))]
+      values = [
+        item
+        for sequence in sequences
+        for item in sequence + [pad_value] * (max_seq_length - len(sequence))
+      ]
     if spec.dtype == "float32":
       encoded[spec.name] = tf.train.Feature(float_list=tf.train.FloatList(value=values))
     else:
@@ -48,8 +52,15 @@ def to_example(features: dict[str, Any], specs: list[FeatureSpec], max_seq_lengt
 SIDE_TABLE = ".side.jsonl"  # added to a record file's name; see Task.featurize_all
 
 
-def write_split(path: str, task: RawDataTask, split: str, tokenizer, max_seq_length: int,
-                progress=lambda items: items, examples: Iterable[Any] | None = None) -> int:
+def write_split(
+  path: str,
+  task: RawDataTask,
+  split: str,
+  tokenizer,
+  max_seq_length: int,
+  progress=lambda items: items,
+  examples: Iterable[Any] | None = None,
+) -> int:
   """Writes all examples of a split to the record file `path`; returns the number of records.
 
   What the task keeps beside its records goes into `path` + SIDE_TABLE, a JSON value per line.
@@ -121,8 +132,9 @@ def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
       writer.write("")
     tf.io.gfile.remove(probe)
   except tf.errors.OpError as error:
-    raise UserError(f"{path}: cannot write into this folder ({error.message}); "
-                    f"choose another with {flags}") from None
+    raise UserError(
+      f"{path}: cannot write into this folder ({error.message}); choose another with {flags}"
+    ) from None
 
 
 def fingerprint(files: Iterable[str]) -> str:
@@ -136,14 +148,19 @@ def fingerprint(files: Iterable[str]) -> str:
   return digest.hexdigest()
 
 
-def settings(task: RawDataTask, tokenizer, tokenizer_settings,
-             max_seq_length: int) -> dict[str, Any]:
+def settings(
+  task: RawDataTask, tokenizer, tokenizer_settings, max_seq_length: int
+) -> dict[str, Any]:
   """What shapes the records of a task besides its raw files; becomes part of their metadata."""
-  return {**task.metadata(), "max_seq_length": max_seq_length,
-          "do_lower_case": tokenizer_settings.uncased, **tokenizer_settings.metadata(),
-          "vocab_size": tokenizer.vocab_size,
-          "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
-          "cls_segment_id": task.cls_segment_id}
+  return {
+    **task.metadata(),
+    "max_seq_length": max_seq_length,
+    "do_lower_case": tokenizer_settings.uncased,
+    **tokenizer_settings.metadata(),
+    "vocab_size": tokenizer.vocab_size,
+    "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
+    "cls_segment_id": task.cls_segment_id,
+  }
 
 
 def raw_files(task: RawDataTask) -> list[str]:
@@ -155,8 +172,16 @@ def raw_files(task: RawDataTask) -> list[str]:
   return found
 
 
-def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: dict[str, Any],
-                 overwrite: bool, progress, write=write_split) -> tuple[str, int]:
+def cached_split(
+  folder: str,
+  task: RawDataTask,
+  split: str,
+  tokenizer,
+  wanted: dict[str, Any],
+  overwrite: bool,
+  progress,
+  write=write_split,
+) -> tuple[str, int]:
   """Record file of a split of raw data in `folder`, made unless it is there.
 
   Its name carries a hash of everything that shapes it (`wanted`, the code's columns, the raw
@@ -166,8 +191,12 @@ def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: 
   Returns:
     Path and number of examples.
   """
-  source = {**wanted, "split": split, "source_sha256": fingerprint(task.input_files(split)),
-            "columns": task.source_key(split)}
+  source = {
+    **wanted,
+    "split": split,
+    "source_sha256": fingerprint(task.input_files(split)),
+    "columns": task.source_key(split),
+  }
   key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:10]
   path = os.path.join(folder, f"{task.name}.len-{wanted['max_seq_length']}.{split}.{key}.tfrecord")
   meta_path = path + ".meta.json"
@@ -186,9 +215,11 @@ def cached_split(folder: str, task: RawDataTask, split: str, tokenizer, wanted: 
 def read_meta(path: str) -> dict[str, Any]:
   """Metadata of record files; UserError when it is missing or malformed."""
   if not tf.io.gfile.exists(path):
-    raise UserError(f"{path}: no such file. It is written last, when the records are complete: "
-                    f"without it they are not to be trusted. Make them with "
-                    f"create_finetuning_data.py, or name the file with --input_meta_data_path")
+    raise UserError(
+      f"{path}: no such file. It is written last, when the records are complete: "
+      f"without it they are not to be trusted. Make them with "
+      f"create_finetuning_data.py, or name the file with --input_meta_data_path"
+    )
   return read_json(path)
 
 
@@ -209,18 +240,28 @@ def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
   if "vocab_sha256" not in meta:
     return meta
   strips = meta.get("do_lower_case", meta.get("uncased"))
-  return {"strip_accents": strips, "tokenize_chinese_chars": True, "sent_piece_form": "plain",
-          **meta}
+  return {
+    "strip_accents": strips,
+    "tokenize_chinese_chars": True,
+    "sent_piece_form": "plain",
+    **meta,
+  }
 
 
 # How a setting is called on the command line.
-_FLAG_OF = {"max_seq_length": "--max_seq_length", "do_lower_case": "--uncased",
-            "keep_accents": "--keep_accents", "sent_piece_form": "--sent_piece_form",
-            "strip_accents": "--strip_accents",
-            "tokenize_chinese_chars": "--tokenize_chinese_chars",
-            "processor_type": "--task_name", "vocab_size": "--tokenizer_path",
-            "vocab_sha256": "--tokenizer_path", "doc_stride": "--doc_stride",
-            "max_query_length": "--max_query_length"}
+_FLAG_OF = {
+  "max_seq_length": "--max_seq_length",
+  "do_lower_case": "--uncased",
+  "keep_accents": "--keep_accents",
+  "sent_piece_form": "--sent_piece_form",
+  "strip_accents": "--strip_accents",
+  "tokenize_chinese_chars": "--tokenize_chinese_chars",
+  "processor_type": "--task_name",
+  "vocab_size": "--tokenizer_path",
+  "vocab_sha256": "--tokenizer_path",
+  "doc_stride": "--doc_stride",
+  "max_query_length": "--max_query_length",
+}
 
 
 def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -233,11 +274,15 @@ def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> 
   for name, value in wanted.items():
     if name in meta and meta[name] != value:
       flag = _FLAG_OF.get(name, "")
-      different.append(f"{name} {meta[name]!r} in the records, {value!r} here"
-                       + (f" ({flag})" if flag else ""))
+      different.append(
+        f"{name} {meta[name]!r} in the records, {value!r} here" + (f" ({flag})" if flag else "")
+      )
   if different:
-    raise UserError(f"{meta_path}: the records were written with other settings: "
-                    + "; ".join(different) + ". Change the flags or make the records anew")
+    raise UserError(
+      f"{meta_path}: the records were written with other settings: "
+      + "; ".join(different)
+      + ". Change the flags or make the records anew"
+    )
 
 
 @dataclasses.dataclass
@@ -266,8 +311,9 @@ def count_records(path: str) -> int:
     try:
       return sum(1 for _ in tf.data.TFRecordDataset(path, compression(path)))
     except tf.errors.DataLossError as error:
-      raise UserError(f"{path}: the compressed file is damaged ({error.message}), "
-                      f"make it anew") from None
+      raise UserError(
+        f"{path}: the compressed file is damaged ({error.message}), make it anew"
+      ) from None
   size = tf.io.gfile.stat(path).length
   count = position = 0
   with tf.io.gfile.GFile(path, "rb") as reader:
@@ -277,8 +323,10 @@ def count_records(path: str) -> int:
       if len(header) == 8:
         position += 12 + struct.unpack("<Q", header)[0] + 4
       if len(header) < 8 or position > size:
-        raise UserError(f"{path}: the file ends in the middle of record {count}; it was cut off "
-                        f"while it was written or copied, make it anew")
+        raise UserError(
+          f"{path}: the file ends in the middle of record {count}; it was cut off "
+          f"while it was written or copied, make it anew"
+        )
       count += 1
   return count
 
@@ -290,8 +338,10 @@ def check_size(path: str, expected: int, count: int | None = None) -> None:
   """
   count = count_records(path) if count is None else count
   if count != expected:
-    raise UserError(f"{path}: {count} records where its metadata say {expected}; one of the two "
-                    f"belongs to other data, make them anew together")
+    raise UserError(
+      f"{path}: {count} records where its metadata say {expected}; one of the two "
+      f"belongs to other data, make them anew together"
+    )
 
 
 def check_num_bytes(path: str, expected: int) -> None:
@@ -299,8 +349,10 @@ def check_num_bytes(path: str, expected: int) -> None:
   found = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
   if found != expected:
     what = "no such file" if found is None else f"{found} bytes"
-    raise UserError(f"{path}: {what}, but {expected} bytes in its metadata: it was lost, cut off "
-                    f"or replaced. create_pretraining_data.py --overwrite_data makes all anew")
+    raise UserError(
+      f"{path}: {what}, but {expected} bytes in its metadata: it was lost, cut off "
+      f"or replaced. create_pretraining_data.py --overwrite_data makes all anew"
+    )
 
 
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
@@ -315,14 +367,19 @@ def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> N
   for spec in specs:
     if spec.name not in features:
       if spec.default is None:
-        raise UserError(f"{path}: the records have no feature {spec.name!r}; "
-                        f"they have {', '.join(sorted(features))}")
+        raise UserError(
+          f"{path}: the records have no feature {spec.name!r}; "
+          f"they have {', '.join(sorted(features))}"
+        )
       continue
     kind = "float_list" if spec.dtype == "float32" else "int64_list"
     length = len(getattr(features[spec.name], kind).value)
     expected = max_seq_length if spec.is_sequence else 1 if spec.length is None else spec.length
     if expected and length != expected:
-      flag = ("--max_predictions_per_seq (or --pack_sequences)" if spec.length else
-              "--max_seq_length")
-      raise UserError(f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
-                      f"{expected} are expected; is {flag} the records' own?")
+      flag = (
+        "--max_predictions_per_seq (or --pack_sequences)" if spec.length else "--max_seq_length"
+      )
+      raise UserError(
+        f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
+        f"{expected} are expected; is {flag} the records' own?"
+      )

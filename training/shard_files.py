@@ -22,31 +22,42 @@ _ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another pla
 def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
   """UserError unless the settings in a JSON file of an earlier run are those of this one."""
   found = records.complete_meta(found)
-  different = [f"{name} {found.get(name)!r} there, {value!r} now"
-               for name, value in settings.items() if found.get(name) != value]
+  different = [
+    f"{name} {found.get(name)!r} there, {value!r} now"
+    for name, value in settings.items()
+    if found.get(name) != value
+  ]
   if different:
-    raise UserError(f"{path}: records of other settings are here: {'; '.join(different)}. Give the "
-                    f"same settings to go on with them, {_ANOTHER_PLACE}")
+    raise UserError(
+      f"{path}: records of other settings are here: {'; '.join(different)}. Give the "
+      f"same settings to go on with them, {_ANOTHER_PLACE}"
+    )
 
 
 def _names(planned: list[Shard], meta_path: str) -> list[str]:
   """Names of the record files as the metadata have them: seen from its own folder."""
   folder = os.path.dirname(meta_path)
-  return [os.path.relpath(shard.path, folder or ".")
-          if ("://" in shard.path) == ("://" in folder) else shard.path for shard in planned]
+  return [
+    os.path.relpath(shard.path, folder or ".")
+    if ("://" in shard.path) == ("://" in folder)
+    else shard.path
+    for shard in planned
+  ]
 
 
 def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
   """Whether a shard is there. UserError if one of other settings, or another file, is there."""
   if not tf.io.gfile.exists(shard.marker):
     if tf.io.gfile.exists(shard.path):
-      raise UserError(f"{shard.path}: a file that this command did not make is here; "
-                      f"{_ANOTHER_PLACE}")
+      raise UserError(
+        f"{shard.path}: a file that this command did not make is here; {_ANOTHER_PLACE}"
+      )
     return False
   marker = records.read_json(shard.marker)
   _check_settings(shard.marker, marker, settings)
-  return (tf.io.gfile.exists(shard.path)
-          and tf.io.gfile.stat(shard.path).length == marker.get("num_bytes"))
+  return tf.io.gfile.exists(shard.path) and tf.io.gfile.stat(shard.path).length == marker.get(
+    "num_bytes"
+  )
 
 
 def _is_own(path: str) -> bool:
@@ -63,8 +74,10 @@ def _check_own(removed: list[str]) -> None:
   """UserError if a file whose name merely looks like that of a record file would be removed."""
   for path in removed:
     if _SHARD_NAME.search(path) and tf.io.gfile.exists(path) and not _is_own(path):
-      raise UserError(f"{path}: --overwrite_data would remove this file, which holds no records; "
-                      f"move it away, or choose another place for the output")
+      raise UserError(
+        f"{path}: --overwrite_data would remove this file, which holds no records; "
+        f"move it away, or choose another place for the output"
+      )
 
 
 def _remove(path: str) -> None:
@@ -75,7 +88,8 @@ def _remove(path: str) -> None:
 def _outputs(planned: list[Shard], meta_path: str) -> list[str]:
   """Paths of all files that are written."""
   return [path for shard in planned for path in (shard.path, shard.marker)] + (
-      [meta_path] if meta_path else [])
+    [meta_path] if meta_path else []
+  )
 
 
 def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> list[str]:
@@ -97,17 +111,22 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
     for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
       if path.startswith(unfinished):
         leftovers.append(path)
-      elif (_SHARD_NAME.search(path) and _SHARD_NAME.sub("", path) in names
-            and _SHARD_NAME.sub(r"\2", path) not in sets):
+      elif (
+        _SHARD_NAME.search(path)
+        and _SHARD_NAME.sub("", path) in names
+        and _SHARD_NAME.sub(r"\2", path) not in sets
+      ):
         if not overwrite:
-          raise UserError(f"{path}: record files of another number of shards are here; "
-                          f"{_ANOTHER_PLACE}")
+          raise UserError(
+            f"{path}: record files of another number of shards are here; {_ANOTHER_PLACE}"
+          )
         leftovers.append(path)
   return leftovers
 
 
-def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, overwrite: bool,
-            inputs: list[str]) -> list[Shard]:
+def prepare(
+  planned: list[Shard], settings: dict[str, Any], meta_path: str, overwrite: bool, inputs: list[str]
+) -> list[Shard]:
   """Makes the folders, removes what a killed run left unfinished, finds what is to be done.
 
   Args:
@@ -130,8 +149,9 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, over
     meta = records.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
     if "num_bytes" not in meta:
-      raise UserError(f"{meta_path}: it does not tell the sizes of the record files; "
-                      f"{_ANOTHER_PLACE}")
+      raise UserError(
+        f"{meta_path}: it does not tell the sizes of the record files; {_ANOTHER_PLACE}"
+      )
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
       records.check_num_bytes(shard.path, num_bytes)
     return []
@@ -148,8 +168,9 @@ def prepare(planned: list[Shard], settings: dict[str, Any], meta_path: str, over
   return missing
 
 
-def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str,
-           is_part: bool = False) -> int:
+def finish(
+  planned: list[Shard], settings: dict[str, Any], meta_path: str, is_part: bool = False
+) -> int:
   """Writes the metadata of all shards, which are there, and removes their markers.
 
   Args:
@@ -172,19 +193,34 @@ def finish(planned: list[Shard], settings: dict[str, Any], meta_path: str,
     for shard in planned:
       tf.io.gfile.remove(shard.marker)
       tf.io.gfile.remove(shard.path)
-    raise UserError("no document in the input: one sentence a line is expected"
-                    + (", at least --min_doc_len tokens a document" if not meta_path else ""))
+    raise UserError(
+      "no document in the input: one sentence a line is expected"
+      + (", at least --min_doc_len tokens a document" if not meta_path else "")
+    )
   if not all(counts):
-    log.warning("%d of the %d record files are empty: there are fewer documents than files",
-                counts.count(0), len(counts))
+    log.warning(
+      "%d of the %d record files are empty: there are fewer documents than files",
+      counts.count(0),
+      len(counts),
+    )
   alone = sum(marker.get("num_documents_without_others", 0) for marker in markers)
   if alone:
-    log.warning("%d documents (or parts of large ones) had no other document beside them to take "
-                "random next sentences from: their pairs are real ones only", alone)
+    log.warning(
+      "%d documents (or parts of large ones) had no other document beside them to take "
+      "random next sentences from: their pairs are real ones only",
+      alone,
+    )
   if meta_path:
-    records.write_json(meta_path, {
-        **settings, "filenames": _names(planned, meta_path), "num_example": counts,
-        "num_bytes": [marker["num_bytes"] for marker in markers], "train_data_size": sum(counts)})
+    records.write_json(
+      meta_path,
+      {
+        **settings,
+        "filenames": _names(planned, meta_path),
+        "num_example": counts,
+        "num_bytes": [marker["num_bytes"] for marker in markers],
+        "train_data_size": sum(counts),
+      },
+    )
     for shard in planned:
       tf.io.gfile.remove(shard.marker)
   return sum(counts)

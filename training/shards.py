@@ -27,10 +27,13 @@ class BertForm:
   input_file: str = config.option("", "text files: comma-separated names or globs")
   output_file: str = config.option("", "record files to write: comma-separated names")
   num_shards: int = config.option(
-      1, "write each output file as so many, NAME-00000-of-0000N, ...; the unit of parallel work",
-      lower=1)
+    1,
+    "write each output file as so many, NAME-00000-of-0000N, ...; the unit of parallel work",
+    lower=1,
+  )
   meta_data_file_path: str = config.option(
-      "", "metadata JSON to write, last; default: the first output file's name + .meta.json")
+    "", "metadata JSON to write, last; default: the first output file's name + .meta.json"
+  )
   max_seq_length: int = config.option(128, "tokens of an example, specials included", lower=5)
   max_predictions_per_seq: int = config.option(20, "most masked tokens of an example", lower=1)
   masked_lm_prob: float = config.option(0.15, "fraction of the tokens to mask")
@@ -41,9 +44,11 @@ class BertForm:
   cls_segment_id: int = config.option(0, "segment id of [CLS]: 0 for BERT, 2 for Funnel", lower=0)
   gzip_compress: bool = config.option(False, "write gzip-compressed record files")
   pack_sequences: bool = config.option(
-      False, "put several short examples into a row; each attends to itself alone")
+    False, "put several short examples into a row; each attends to itself alone"
+  )
   use_v2_feature_names: bool = config.option(
-      False, "name the features input_word_ids, input_type_ids for input_ids, segment_ids")
+    False, "name the features input_word_ids, input_type_ids for input_ids, segment_ids"
+  )
 
 
 @dataclasses.dataclass
@@ -54,8 +59,9 @@ class FunnelForm:
   save_dir: str = config.option("", "folder of the record files to write")
   seq_len: int = config.option(512, "tokens of an example, specials included", lower=5)
   split: str = config.option("train", "part of the files' names", ("train", "dev", "test"))
-  pass_id: int = config.option(0, "part of the files' names; each pass is shuffled and cut anew",
-                               lower=0)
+  pass_id: int = config.option(
+    0, "part of the files' names; each pass is shuffled and cut anew", lower=0
+  )
   num_task: int = config.option(1, "number of record files; the unit of parallel work", lower=1)
   task: int = config.option(-1, "make the record file of this number only; -1 for all", lower=-1)
   min_doc_len: int = config.option(1, "leave out documents with fewer tokens", lower=1)
@@ -134,15 +140,23 @@ class Worker:
     job, form = self._job, self._job.form
     seed = f"{job.random_seed}/{shard.index}"
     if isinstance(form, FunnelForm):
-      return pretraining_data.FunnelExamples(self._encoder, f"{seed}/{form.pass_id}",
-                                             seq_len=form.seq_len)
+      return pretraining_data.FunnelExamples(
+        self._encoder, f"{seed}/{form.pass_id}", seq_len=form.seq_len
+      )
     return pretraining_data.BertExamples(
-        self._encoder, seed, max_seq_length=form.max_seq_length,
-        max_predictions_per_seq=form.max_predictions_per_seq, masked_lm_prob=form.masked_lm_prob,
-        short_seq_prob=form.short_seq_prob, dupe_factor=form.dupe_factor,
-        whole_word=form.do_whole_word_mask, max_ngram_size=form.max_ngram_size,
-        cls_segment_id=form.cls_segment_id, use_v2_feature_names=form.use_v2_feature_names,
-        pack_sequences=form.pack_sequences)
+      self._encoder,
+      seed,
+      max_seq_length=form.max_seq_length,
+      max_predictions_per_seq=form.max_predictions_per_seq,
+      masked_lm_prob=form.masked_lm_prob,
+      short_seq_prob=form.short_seq_prob,
+      dupe_factor=form.dupe_factor,
+      whole_word=form.do_whole_word_mask,
+      max_ngram_size=form.max_ngram_size,
+      cls_segment_id=form.cls_segment_id,
+      use_v2_feature_names=form.use_v2_feature_names,
+      pack_sequences=form.pack_sequences,
+    )
 
   def make(self, shard: Shard, report: Callable[[int, int, int], None] = lambda *_: None) -> None:
     """Writes a shard and its marker.
@@ -157,8 +171,11 @@ class Worker:
     job, form = self._job, self._job.form
     examples = self._examples(shard)
     windows = corpus.read_windows(
-        corpus.read_sentences(shard.pieces, job.errors), self._encoder, report,
-        getattr(form, "min_doc_len", 1))
+      corpus.read_sentences(shard.pieces, job.errors),
+      self._encoder,
+      report,
+      getattr(form, "min_doc_len", 1),
+    )
     temporary = temporary_name(shard.path)
     try:
       with corpus.open_file(temporary, "wb") as file:
@@ -173,8 +190,16 @@ class Worker:
           count += 1
         writer.close()
         size = file.tell()
-      write_json(shard.marker, {**job.settings, "filenames": [os.path.basename(shard.path)],
-                                "num_example": count, "num_bytes": size, **examples.notes()})
+      write_json(
+        shard.marker,
+        {
+          **job.settings,
+          "filenames": [os.path.basename(shard.path)],
+          "num_example": count,
+          "num_bytes": size,
+          **examples.notes(),
+        },
+      )
       rename(temporary, shard.path)
     except corpus.io_errors(shard.path) as error:
       reason = getattr(error, "strerror", None) or error

@@ -105,9 +105,16 @@ class Writer:
   def write(self, record: bytes) -> None:
     """Appends a record of at least four bytes."""
     length = struct.pack("<Q", len(record))
-    (self._gzip or self._file).write(b"".join((
-        length, struct.pack("<I", masked_crc(length)), record,
-        struct.pack("<I", masked_crc(record)))))
+    (self._gzip or self._file).write(
+      b"".join(
+        (
+          length,
+          struct.pack("<I", masked_crc(length)),
+          record,
+          struct.pack("<I", masked_crc(record)),
+        )
+      )
+    )
 
   def close(self) -> None:
     """Ends the compressed stream; the file itself is the caller's to close."""
