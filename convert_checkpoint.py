@@ -54,20 +54,14 @@ from absl import flags
 
 import modeling
 import tokenization
+from conversion import families, huggingface
+from conversion.families import FAMILIES, Entry, Family, expand
 from errors import UserError
 from models import config_keys
 from models.bert import read_json
-from training import (
-  checkpoints,
-  conversion,
-  hf_tensors,
-  hf_tokenizer,
-  model_folder,
-  paths,
-  records,
-  runner,
-)
-from training.conversion import FAMILIES, Entry, Family, expand
+from preprocessing import record_files
+from training import checkpoints, hf_tokenizer, model_folder, runner
+from utils import paths
 
 v1 = tf.compat.v1
 
@@ -195,7 +189,7 @@ def to_hf_config(
     "hidden_act": activation,
   }
   if "classifier" in groups:  # the only place where the library looks for the number of labels
-    values |= conversion.id2label(labels, len(arrays[family.label_bias]), source)
+    values |= families.id2label(labels, len(arrays[family.label_bias]), source)
   return values
 
 
@@ -233,10 +227,10 @@ class TFTensors:
         f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
         f"which has no variable names; only name-based ones can be converted"
       )
-    self.dropped = sorted(filter(conversion.OPTIMIZER.search, shapes))
+    self.dropped = sorted(filter(families.OPTIMIZER.search, shapes))
     self._stored = {}  # name -> name in the file
     for stored in sorted(shapes.keys() - set(self.dropped)):
-      name = conversion.released_name(stored)
+      name = families.released_name(stored)
       if name in self._stored:
         raise UserError(
           f"{self.source}: {self._stored[name]} and {stored} are names of the same variable"
@@ -351,7 +345,7 @@ def staged(output_dir: str, names: list[str]) -> Iterator[str]:
 
   When the block fails, nothing moves. The temporary folder is removed in any case.
   """
-  records.make_dirs(output_dir)
+  record_files.make_dirs(output_dir)
   folder = os.path.join(output_dir, f".tmp-{os.getpid()}")
   tf.io.gfile.makedirs(folder)
   try:
@@ -398,8 +392,8 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
   family, config = from_hf_config(config_file)
   name = family.checkpoint_name
   vocab = hf_tokenizer.vocab_lines(input_dir, config.vocab_size)
-  tensors = hf_tensors.HFTensors(input_dir)
-  actual = hf_tensors.canonical_names(family, tensors)
+  tensors = huggingface.HFTensors(input_dir)
+  actual = huggingface.canonical_names(family, tensors)
   shapes = {canonical: tensors.shape(stored) for canonical, stored in actual.items()}
   config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
   found = match(
@@ -411,18 +405,16 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
     config_file,
     actual,
   )
-  if conversion.labels_tokens(read_json(config_file)):
+  if families.labels_tokens(read_json(config_file)):
     found = [entry for entry in found if entry.group != "classifier"]
     print("Left out: the classifier, which labels tokens; the one here labels whole sequences")
   groups = {entry.group for entry in found}
   settings = hf_tokenizer.read_settings(input_dir)
   if "classifier" in groups and (
-    labels := conversion.label_list(
-      read_json(config_file), shapes[family.label_bias][0], config_file
-    )
+    labels := families.label_list(read_json(config_file), shapes[family.label_bias][0], config_file)
   ):
     settings["label_list"] = labels
-  if "classifier" in groups and family is conversion.FUNNEL:
+  if "classifier" in groups and family is families.FUNNEL:
     settings["cls_scope"] = cls_scope or "cls"
   if not getattr(config, "truncate_seq", True):
     settings["truncate_seq"] = False  # net_config.json does not hold it
@@ -433,7 +425,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
     entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf") for entry in found
   }
   with staged(output_dir, names) as folder:
-    records.write_json(os.path.join(folder, config.file_name), config.to_dict())
+    record_files.write_json(os.path.join(folder, config.file_name), config.to_dict())
     with tf.io.gfile.GFile(os.path.join(folder, "vocab.txt"), "wb") as writer:
       writer.write(vocab)
     if settings:
@@ -481,7 +473,7 @@ def tf_to_hf(
   config_file = _find(input_dir, model_folder.CONFIG_NAMES)
   config = modeling.load_config(config_file)
   family = FAMILIES[config.family]
-  if family is conversion.FUNNEL:
+  if family is families.FUNNEL:
     stored = model_folder.read_settings(input_dir).get("truncate_seq", True)
     config = dataclasses.replace(
       config, truncate_seq=stored if truncate_seq is None else truncate_seq
@@ -505,7 +497,7 @@ def tf_to_hf(
     if not name.startswith(family.not_converted)
   }
   config = checkpoints.fit_config(config, shapes, tensors.source, config_file)
-  scopes = [found[1] for found in map(conversion.CLASSIFIER.search, shapes) if found]
+  scopes = [found[1] for found in map(families.CLASSIFIER.search, shapes) if found]
   found = match(
     family,
     expand(family, config, cls_scope or (scopes or ["cls"])[0]),
@@ -530,9 +522,9 @@ def tf_to_hf(
       for entry in found
     }
   with staged(output_dir, names) as folder:
-    records.write_json(os.path.join(folder, "config.json"), hf_config)
+    record_files.write_json(os.path.join(folder, "config.json"), hf_config)
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
-    records.write_json(
+    record_files.write_json(
       os.path.join(folder, "tokenizer_config.json"),
       {
         "tokenizer_class": family.tokenizer_class,
@@ -591,7 +583,7 @@ def strip(
   check_new([input_dir, os.path.dirname(tensors.source) or "."], output_dir, names, overwrite)
   check_settings(output_dir, names)
   size_before = tensors.size()
-  kept = [name for name in tensors.shapes if not core_only or conversion.CORE.search(name)]
+  kept = [name for name in tensors.shapes if not core_only or families.CORE.search(name)]
   if not kept:
     raise UserError(
       f"{tensors.source}: no variable model/input, model/encoder, model/decoder or "

@@ -19,10 +19,13 @@ import os
 
 import tensorflow as tf
 
+import config
 import tokenization
 from errors import UserError
+from preprocessing import record_files
 from tasks import base, classification, squad
-from training import config, flags, hooks, model_folder, paths, records, runner
+from training import flags, hooks, model_folder, runner
+from utils import paths
 
 
 @dataclasses.dataclass
@@ -108,16 +111,19 @@ def main() -> None:
     )
   task = make_task(experiment, settings)
   paths.check_outputs(
-    [*records.raw_files(task), *model_folder.tokenizer_inputs(experiment.tokenizer.tokenizer_path)],
+    [
+      *record_files.raw_files(task),
+      *model_folder.tokenizer_inputs(experiment.tokenizer.tokenizer_path),
+    ],
     [
       settings.meta_data_file_path,
-      *(path + end for path in outputs.values() for end in ("", records.SIDE_TABLE)),
+      *(path + end for path in outputs.values() for end in ("", record_files.SIDE_TABLE)),
     ],
   )
   vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)
   model_folder.fill_tokenizer(experiment.tokenizer, [vocab_folder], given)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
-  meta = records.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
+  meta = record_files.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
   if is_squad:
     meta["version_2_with_negative"] = experiment.squad_data.version_2_with_negative
   if tf.io.gfile.exists(settings.meta_data_file_path):
@@ -125,7 +131,7 @@ def main() -> None:
     tf.io.gfile.remove(settings.meta_data_file_path)
   for kind, path in outputs.items():
     split = split_of(task, "dev" if kind == "eval" else kind, settings.mnli_type)
-    count = records.write_split(
+    count = record_files.write_split(
       path,
       task,
       split,
@@ -135,12 +141,12 @@ def main() -> None:
     )
     meta[f"{kind}_data_size"] = count
     if is_squad and kind == "train":
-      task.read_training_notes(path + records.SIDE_TABLE)
+      task.read_training_notes(path + record_files.SIDE_TABLE)
     print(
       f"{path}: {count} {'windows' if is_squad else 'examples'} of "
       f"{', '.join(task.input_files(split))}"
     )
-  records.write_json(settings.meta_data_file_path, meta)
+  record_files.write_json(settings.meta_data_file_path, meta)
   print(f"{settings.meta_data_file_path}: metadata")
 
 

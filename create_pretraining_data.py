@@ -19,9 +19,10 @@ import os
 import time
 from typing import Any
 
+import config
 from errors import UserError
+from preprocessing import pretraining_records
 from tasks import corpus
-from training import config, shards
 
 # Worker processes load this file, too, and need no TensorFlow: functions import what uses it.
 
@@ -50,7 +51,7 @@ class Run:
 
 def chosen_form(given: dict[type, set[str]]) -> type:
   """BertForm or FunnelForm, as the given flags say; UserError if they mix or name neither."""
-  bert, funnel = given[shards.BertForm], given[shards.FunnelForm]
+  bert, funnel = given[pretraining_records.BertForm], given[pretraining_records.FunnelForm]
   names = [" ".join(f"--{name}" for name in sorted(flags)) for flags in (bert, funnel)]
   if bert and funnel:
     raise UserError(
@@ -58,18 +59,18 @@ def chosen_form(given: dict[type, set[str]]) -> type:
       f"the flags of one form"
     )
   if {"input_file", "output_file"} <= bert:
-    return shards.BertForm
+    return pretraining_records.BertForm
   if {"input_glob", "save_dir"} <= funnel:
-    return shards.FunnelForm
+    return pretraining_records.FunnelForm
   raise UserError(
     "give --input_file and --output_file for BERT's form of records, --input_glob "
     "and --save_dir for Funnel's"
   )
 
 
-def check_values(form: shards.BertForm | shards.FunnelForm) -> None:
+def check_values(form: pretraining_records.BertForm | pretraining_records.FunnelForm) -> None:
   """UserError for values that cannot be meant."""
-  if isinstance(form, shards.FunnelForm):
+  if isinstance(form, pretraining_records.FunnelForm):
     if form.task >= form.num_task:
       raise UserError(
         f"--task={form.task} is beyond --num_task={form.num_task}; tasks count from 0"
@@ -106,11 +107,11 @@ def describe(
 ) -> dict[str, Any]:
   """All that shapes the records, under the names that readers of the metadata know."""
   import tokenization
-  from training import records
+  from preprocessing import record_files
 
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(tokenizer_settings))
   tokenizer.mask_id  # noqa: B018 (raises where the vocabulary has none)
-  is_bert = isinstance(form, shards.BertForm)
+  is_bert = isinstance(form, pretraining_records.BertForm)
   values = {name: value for name, value in dataclasses.asdict(form).items() if name not in _PLACES}
   return {
     "task_type": "bert_pretraining" if is_bert else "funnel_pretraining",
@@ -120,7 +121,7 @@ def describe(
     "tokenizer_type": tokenizer_settings.tokenizer_type,
     "vocab_size": tokenizer.vocab_size,
     "special_ids": tokenizer.special_ids,
-    "vocab_sha256": records.fingerprint([tokenizer_settings.tokenizer_path]),
+    "vocab_sha256": record_files.fingerprint([tokenizer_settings.tokenizer_path]),
     "random_seed": run.random_seed,
     "errors": run.errors,
     "corpus_sha256": corpus.fingerprint(files),
@@ -145,7 +146,9 @@ def check_paragraphs(
     )
 
 
-def plan_bert(form: shards.BertForm, files: list[corpus.TextFile]) -> list[shards.Shard]:
+def plan_bert(
+  form: pretraining_records.BertForm, files: list[corpus.TextFile]
+) -> list[pretraining_records.Shard]:
   """The shards of BERT's form: each output file, or num_shards of each."""
   names = [name.strip() for name in form.output_file.split(",") if name.strip()]
   if len(set(names)) < len(names) or not names:
@@ -157,21 +160,21 @@ def plan_bert(form: shards.BertForm, files: list[corpus.TextFile]) -> list[shard
       for shard in range(form.num_shards)
     ]
   return [
-    shards.Shard(index, name, name + ".done.json", pieces)
+    pretraining_records.Shard(index, name, name + ".done.json", pieces)
     for index, (name, pieces) in enumerate(zip(names, corpus.split(files, len(names)), strict=True))
   ]
 
 
 def plan_funnel(
-  form: shards.FunnelForm, uncased: bool, files: list[corpus.TextFile]
-) -> list[shards.Shard]:
+  form: pretraining_records.FunnelForm, uncased: bool, files: list[corpus.TextFile]
+) -> list[pretraining_records.Shard]:
   """The shards of Funnel's form, with the published names; only one where --task is given."""
   stem = f"{form.split}.pass-{form.pass_id}.seq-{form.seq_len}.{'uncased' if uncased else 'cased'}"
   planned = []
   for task, pieces in enumerate(corpus.split(files, form.num_task)):
     end = f"{task:05d}-of-{form.num_task:05d}"
     planned.append(
-      shards.Shard(
+      pretraining_records.Shard(
         task,
         os.path.join(form.save_dir, f"data.{stem}.tfrecord-{end}"),
         os.path.join(form.save_dir, f"meta.{stem}.json-{end}"),
@@ -186,13 +189,13 @@ def num_cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
+def make(job: pretraining_records.Job, planned: list[pretraining_records.Shard], run: Run) -> None:
   """Makes shards on this machine, with a progress bar."""
   from training import hooks
 
   wanted = run.num_workers or num_cores()
   num_workers = min(wanted, len(planned))
-  flag = "num_shards" if isinstance(job.form, shards.BertForm) else "num_task"
+  flag = "num_shards" if isinstance(job.form, pretraining_records.BertForm) else "num_task"
   log.info(
     "%d record files to make with %d processes%s",
     len(planned),
@@ -217,7 +220,7 @@ def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
     bar.update(min(num_bytes, bar.total - bar.n))
 
   try:
-    shards.make_locally(job, planned, num_workers, progress)
+    pretraining_records.make_locally(job, planned, num_workers, progress)
     bar.update(bar.total - bar.n)  # blank lines
   finally:
     bar.close()
@@ -232,19 +235,22 @@ def make(job: shards.Job, planned: list[shards.Shard], run: Run) -> None:
 
 
 def create(
-  form: shards.BertForm | shards.FunnelForm, tokenizer: config.Tokenizer, run: Run
+  form: pretraining_records.BertForm | pretraining_records.FunnelForm,
+  tokenizer: config.Tokenizer,
+  run: Run,
 ) -> None:
   """Makes the record files that are not there, and their metadata."""
-  from training import model_folder, shard_files
+  from preprocessing import pretraining_manifest
+  from training import model_folder
 
   check_values(form)
   if not tokenizer.tokenizer_path:
     raise UserError("--vocab_file (or --tokenizer_path) is missing")
-  is_bert = isinstance(form, shards.BertForm)
+  is_bert = isinstance(form, pretraining_records.BertForm)
   files = corpus.list_files(
     *((form.input_file, "input_file") if is_bert else (form.input_glob, "input_glob"))
   )
-  job = shards.Job(
+  job = pretraining_records.Job(
     form, tokenizer, run.random_seed, run.errors, describe(form, tokenizer, run, files)
   )
   meta_path = ""
@@ -257,16 +263,18 @@ def create(
     *model_folder.tokenizer_inputs(tokenizer.tokenizer_path),
     *(file.path for file in files),
   ]
-  missing = shard_files.prepare(planned, job.settings, meta_path, run.overwrite_data, inputs)
+  missing = pretraining_manifest.prepare(
+    planned, job.settings, meta_path, run.overwrite_data, inputs
+  )
   if missing:
     check_paragraphs(files, job.settings["special_ids"], tokenizer.tokenizer_path)
   if missing and run.runner:
-    from training import beam
+    from preprocessing import beam
 
     beam.make_with_beam(job, missing, run.runner, run.beam_options, run.num_workers or num_cores())
   elif missing:
     make(job, missing, run)
-  count = shard_files.finish(
+  count = pretraining_manifest.finish(
     planned, job.settings, meta_path, is_part=not is_bert and form.task >= 0
   )
   print(
@@ -283,7 +291,10 @@ def main() -> None:
   if tokenizer.tokenizer_path:
     model_folder.fill_tokenizer(tokenizer, [os.path.dirname(tokenizer.tokenizer_path)], given)
   run, _ = flags.read_section(Run)
-  forms = {form: flags.read_section(form) for form in (shards.BertForm, shards.FunnelForm)}
+  forms = {
+    form: flags.read_section(form)
+    for form in (pretraining_records.BertForm, pretraining_records.FunnelForm)
+  }
   form, _ = forms[chosen_form({form: given for form, (_, given) in forms.items()})]
   create(form, tokenizer, run)
 
@@ -291,5 +302,5 @@ def main() -> None:
 if __name__ == "__main__":
   from training import flags, runner
 
-  flags.define(config.Tokenizer, Run, shards.BertForm, shards.FunnelForm)
+  flags.define(config.Tokenizer, Run, pretraining_records.BertForm, pretraining_records.FunnelForm)
   runner.run_main(main, "Complete record files are kept: the same command makes the others.")

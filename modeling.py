@@ -198,7 +198,7 @@ class BertEncoder:
     """SQuAD's span head, cls/squad.
 
     Args:
-      settings: training.config.Squad, or anything with its fields.
+      settings: config.Squad, or anything with its fields.
 
     Returns:
       The loss of each window, float32 [B], and the best starts and ends with the score of no

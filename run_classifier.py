@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import config
 from errors import UserError
 from tasks import classification
-from training import config, flags, model_folder, runner
+from training import flags, model_folder, runner
 
 SECTIONS = (
   config.Model,

@@ -21,12 +21,14 @@ from typing import Any
 import tensorflow as tf
 from absl import flags as absl_flags
 
+import config
 import modeling
 import tokenization
 from errors import UserError
+from preprocessing import record_files
 from tasks import masking, pretraining
 from tasks.corpus import match_files
-from training import checkpoints, config, flags, model_folder, records, runner
+from training import checkpoints, flags, model_folder, runner
 
 SECTIONS = (
   config.Model,
@@ -51,7 +53,7 @@ class Corpus:
     meta_path: where that is written, for messages.
   """
 
-  record_sets: dict[str, records.RecordSet]
+  record_sets: dict[str, record_files.RecordSet]
   meta: dict[str, Any]
   meta_path: str
 
@@ -77,7 +79,7 @@ def normal(path: str) -> str:
   return path if "://" in path else os.path.normpath(path)
 
 
-def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str, Any], str]:
+def read_bert_files(flag: str, names: str) -> tuple[record_files.RecordSet, dict[str, Any], str]:
   """Record files in BERT's form, their common metadata (empty if there are none) and its path."""
   paths, described, metas = expand(flag, names), {}, {}
   for path in paths:
@@ -90,7 +92,7 @@ def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str,
     for name in (path, re.sub(r"-\d{5}-of-\d{5}$", "", path)):
       meta_path = name + ".meta.json"
       if meta_path not in metas and tf.io.gfile.exists(meta_path):
-        metas[meta_path] = records.read_json(meta_path)
+        metas[meta_path] = record_files.read_json(meta_path)
         described |= describe_files(meta_path, metas[meta_path])
   others = set(described) - set(map(normal, paths))
   if others:
@@ -105,10 +107,10 @@ def read_bert_files(flag: str, names: str) -> tuple[records.RecordSet, dict[str,
   return to_record_set(counts), *common_meta(metas)
 
 
-def to_record_set(counts: dict[str, int]) -> records.RecordSet:
+def to_record_set(counts: dict[str, int]) -> record_files.RecordSet:
   """Of record files and their numbers of records; leaves out empty ones, if there are others."""
   used = [path for path, count in counts.items() if count] or list(counts)
-  return records.RecordSet(used, sum(counts.values()))
+  return record_files.RecordSet(used, sum(counts.values()))
 
 
 def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int, int | None]]:
@@ -132,17 +134,17 @@ def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int,
 def check_file(path: str, count: int | None, num_bytes: int | None) -> int:
   """Number of records of a file; UserError where it is not what its metadata say."""
   if num_bytes is not None:  # spares the reading of large files
-    records.check_num_bytes(path, num_bytes)
+    record_files.check_num_bytes(path, num_bytes)
     return count
-  found = records.count_records(path)
+  found = record_files.count_records(path)
   if count is not None:
-    records.check_size(path, count, found)
+    record_files.check_size(path, count, found)
   return found
 
 
 def read_funnel_files(
   folders: str, split: str, num_passes: int, wanted: dict[str, Any]
-) -> tuple[records.RecordSet, dict[str, Any], str]:
+) -> tuple[record_files.RecordSet, dict[str, Any], str]:
   """Record files in Funnel's form that fit `wanted`, their common metadata and its path.
 
   Raises:
@@ -167,7 +169,7 @@ def read_funnel_files(
               f"{other}: no such file, but its set has {int(match[5])} record files; "
               f"create_pretraining_data.py --task={task} makes the missing one"
             )
-        meta = records.read_json(path)
+        meta = record_files.read_json(path)
         metas[path] = {**meta, **made_with}
         passes.add(match[1])
         for name, values in describe_files(path, meta).items():
@@ -212,7 +214,7 @@ def common_meta(
   if not metas:
     return {}, ""
   (first_path, first), *others = (
-    (path, records.complete_meta(meta)) for path, meta in metas.items()
+    (path, record_files.complete_meta(meta)) for path, meta in metas.items()
   )
   for path, meta in others:
     for name in sorted(names):
@@ -345,7 +347,10 @@ def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, 
   if settings.tokenizer_path:
     tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(settings))
     tokenizer.mask_id  # noqa: B018 (raises where the vocabulary has none)
-    if meta.get("vocab_sha256", None) not in (None, records.fingerprint([settings.tokenizer_path])):
+    if meta.get("vocab_sha256", None) not in (
+      None,
+      record_files.fingerprint([settings.tokenizer_path]),
+    ):
       raise UserError(
         f"{settings.tokenizer_path} is not the vocabulary that the records were made "
         f"with ({corpus.meta_path}); give that one, or leave --tokenizer_path out"

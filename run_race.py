@@ -10,9 +10,10 @@ examples is N sequences: a batch of 16 questions of RACE is 64 sequences of up t
 
 import os
 
+import config
 from errors import UserError
 from tasks import race
-from training import config, flags, runner
+from training import flags, runner
 
 SECTIONS = (
   config.Model,

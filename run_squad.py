@@ -15,9 +15,11 @@ import logging
 import os
 from collections.abc import Sequence
 
+import config
 from errors import UserError
+from preprocessing import finetuning_records, record_files
 from tasks import squad
-from training import checkpoints, config, flags, model_folder, parts, records, runner
+from training import checkpoints, flags, model_folder, runner
 
 SECTIONS = (
   config.Model,
@@ -82,7 +84,9 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
     task,
     record_sets,
     functools.partial(
-      parts.write_split, num_proc=experiment.squad.num_proc, proc_id=experiment.squad.proc_id
+      finetuning_records.write_split,
+      num_proc=experiment.squad.num_proc,
+      proc_id=experiment.squad.proc_id,
     ),
   )
   run.check_records(meta)
@@ -98,9 +102,9 @@ def find_data(run: runner.Runner, kind: str) -> runner.Source:
   source = run.sources(kind)[0]
   path = source.records.paths[0]
   if kind == "train":
-    run.task.read_training_notes(path + records.SIDE_TABLE)
+    run.task.read_training_notes(path + record_files.SIDE_TABLE)
     return source
-  run.task.read_side_table(path + records.SIDE_TABLE, records.count_records(path))
+  run.task.read_side_table(path + record_files.SIDE_TABLE, record_files.count_records(path))
   if kind == "dev" and not run.task.has_golds:
     raise UserError(
       f"{run.task.input_files('predict')[0]}: no answers in it to compare with; "
@@ -113,7 +117,7 @@ def preprocess(run: runner.Runner, split: str) -> None:
   """--prepro_split: makes the records of a split."""
   try:
     source = find_data(run, "train" if split == "train" else "test")
-  except parts.Unfinished as unfinished:
+  except finetuning_records.Unfinished as unfinished:
     print(unfinished)
     return
   print(
@@ -135,7 +139,7 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
     del files[paths[-1]]
   for path, values in files.items():
     # ASCII only, as the official files: they may be read under any locale.
-    records.write_text(path, json.dumps(values, indent=4) + "\n")
+    record_files.write_text(path, json.dumps(values, indent=4) + "\n")
   found = f", {runner.format_metrics(run.task.measure(answers))}" if answers.golds else ""
   print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 

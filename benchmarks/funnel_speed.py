@@ -18,10 +18,12 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import config
 import modeling
 from benchmarks import flops
+from preprocessing import record_files
 from tasks import classification
-from training import config, inputs, records
+from training import inputs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VOCAB_SIZE = 30522
@@ -79,7 +81,7 @@ def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
   (path,) = glob.glob(os.path.join(glob.escape(records_dir(config_file)), "*.train.*.tfrecord"))
   source = inputs.RecordSource(
     [path],
-    min(records.count_records(path), arguments.examples),
+    min(record_files.count_records(path), arguments.examples),
     task,
     arguments.length,
     model_config.padded_length,

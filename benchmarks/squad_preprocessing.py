@@ -17,9 +17,10 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import config
 import tokenization
+from preprocessing import finetuning_records
 from tasks import squad
-from training import config, parts
 
 SQUAD_QUESTIONS = 130_319
 
@@ -61,7 +62,7 @@ def main() -> None:
     task = squad.SquadTask(config.SquadData(), config.Squad(train_file=file))
     for processes in map(int, arguments.processes.split(",")):
       start, cpu_start = time.perf_counter(), sum(os.times()[:4])
-      windows = parts.write_split(
+      windows = finetuning_records.write_split(
         os.path.join(work, f"records-{processes}"),
         task,
         "train",

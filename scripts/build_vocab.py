@@ -19,10 +19,13 @@ from collections.abc import Callable, Iterator
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import config
 import tokenization
 from errors import UserError
+from preprocessing import pretraining_records, record_files
 from tasks import corpus
-from training import config, flags, hooks, model_folder, paths, records, runner, shards
+from training import flags, hooks, model_folder, runner
+from utils import paths
 
 log = logging.getLogger("scripts.build_vocab")
 
@@ -208,13 +211,13 @@ def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
   files = corpus.list_files(settings.input_file, "input_file")
   _, *settings_files = model_folder.tokenizer_inputs(path)
   paths.check_outputs([*(file.path for file in files), *settings_files], [path])
-  records.make_dirs(os.path.dirname(path), "--vocab_file")
+  record_files.make_dirs(os.path.dirname(path), "--vocab_file")
   train = train_sentence_piece if tokenizer_settings.is_sent_piece else train_word_piece
   vocabulary = train(lambda desc: read_text(settings, files, desc), settings, tokenizer_settings)
-  temporary = shards.temporary_name(path)
+  temporary = pretraining_records.temporary_name(path)
   with corpus.open_file(temporary, "wb") as writer:
     writer.write(vocabulary)
-  shards.rename(temporary, path)
+  pretraining_records.rename(temporary, path)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(tokenizer_settings))
   if tokenizer.vocab_size < settings.vocab_size:
     log.warning(

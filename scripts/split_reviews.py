@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from errors import UserError
 from tasks import readers
-from training import paths
+from utils import paths
 
 
 def write(path, header, rows):

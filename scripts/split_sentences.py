@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from errors import UserError
 from tasks.readers import read_text
-from training import paths
+from utils import paths
 
 # The end of a sentence: . ! or ?, perhaps quotes or brackets, white space, then no lower-case
 # letter. A title or an initial ("Mr. Darcy", "J. Smith") ends none.

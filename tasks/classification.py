@@ -206,7 +206,7 @@ def dataset_of(name: str, settings) -> Dataset:
 
   Args:
     name: key of DATASETS, or one of FILE_TASKS.
-    settings: training.config.Classification, or anything with its fields.
+    settings: config.Classification, or anything with its fields.
   """
   if name in DATASETS:
     given = [
@@ -670,8 +670,8 @@ def make_task(
   """The task of --task_name and its companions.
 
   Args:
-    settings: training.config.Classification, or anything with its fields.
-    raw_data: training.config.RawData, or anything with its fields.
+    settings: config.Classification, or anything with its fields.
+    raw_data: config.RawData, or anything with its fields.
     cls_scope: variable scope of the head; empty for the model family's own place.
     cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
   """

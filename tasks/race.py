@@ -527,8 +527,8 @@ def make_task(settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0) 
   """The task of --task_name and its companions.
 
   Args:
-    settings: training.config.Race, or anything with its fields.
-    raw_data: training.config.RawData, or anything with its fields.
+    settings: config.Race, or anything with its fields.
+    raw_data: config.RawData, or anything with its fields.
     cls_scope: variable scope of the head; empty for the model family's own place.
     cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
 

@@ -102,8 +102,8 @@ class SquadTask(base.RawDataTask):
     """Makes the task.
 
     Args:
-      data_settings: training.config.SquadData, or anything with its fields.
-      settings: training.config.Squad, or anything with its fields.
+      data_settings: config.SquadData, or anything with its fields.
+      settings: config.Squad, or anything with its fields.
       data_dir: folder of the files that the settings do not name.
       cls_segment_id: segment id of the first token, which tells the layout: 0 BERT's, 2 Funnel's.
       skip_bad_rows: leave out questions whose answer is not where the file says.

@@ -12,10 +12,11 @@ import tensorflow as tf
 import tiny
 from test_run_classifier import assert_same_weights, weights_of
 
+import config
 from errors import UserError
 from models import layers
 from tasks import classification
-from training import accumulation, config, estimator, inputs, runner
+from training import accumulation, estimator, inputs, runner
 
 v1 = tf.compat.v1
 

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import modeling
 import run_classifier
 from errors import UserError
 from models import bert_heads
-from training import checkpoints, config, estimator, flags, runner
+from training import checkpoints, estimator, flags, runner
 
 v1 = tf.compat.v1
 

@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import modeling
 import optimization
 import run_classifier
 from tasks import classification
-from training import config, runner
+from training import runner
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")

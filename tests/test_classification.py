@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
+import config
 import tokenization
 from errors import UserError
 from tasks import base, classification, metrics
-from training import config
 
 
 @pytest.fixture(scope="module")

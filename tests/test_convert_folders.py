@@ -26,8 +26,9 @@ from test_convert_checkpoint import (
 
 import convert_checkpoint as cc
 import modeling
+from conversion import families
 from errors import UserError
-from training import conversion, hf_tokenizer, model_folder
+from training import hf_tokenizer, model_folder
 
 CLASSIFIER = {name: shape for name, shape in OTHER_HEADS.items() if name.startswith("classifier")}
 LABELS = ["bad", "poor", "fair", "good", "great"]
@@ -340,7 +341,7 @@ def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
   ],
 )
 def test_names_of_labels(labels, expected):
-  assert conversion.label_list({"id2label": labels}, 2, "config.json") == expected
+  assert families.label_list({"id2label": labels}, 2, "config.json") == expected
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_names_of_labels(labels, expected):
 )
 def test_labels_that_do_not_fit_the_classifier(labels):
   with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
-    conversion.label_list({"id2label": labels}, 2, "config.json")
+    families.label_list({"id2label": labels}, 2, "config.json")
 
 
 def test_labels_of_an_encoder_alone_are_left(tmp_path):

@@ -17,11 +17,12 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
+import config
 from errors import UserError
 from models import funnel, funnel_heads, layers, pretraining
 from models.funnel import FunnelTFM
 from models.funnel_config import ModelConfig
-from training import config, runner
+from training import runner
 
 v1 = tf.compat.v1
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import config
 from models.bert import BertConfig
 from tasks import masking, pretraining
-from training import config, estimator, hooks, inputs
+from training import estimator, hooks, inputs
 
 v1 = tf.compat.v1
 

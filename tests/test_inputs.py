@@ -8,11 +8,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import modeling
 import tokenization
 from errors import UserError
+from preprocessing import record_files
 from tasks import classification
-from training import config, inputs, records
+from training import inputs
 
 LENGTH = 16
 
@@ -28,7 +30,7 @@ def made(tmp_path_factory):
     config.Classification(task_name="cola"), config.RawData(data_dir=str(folder / "CoLA"))
   )
   path = str(folder / "train.tfrecord")
-  count = records.write_split(path, task, "train", tokenizer, LENGTH)
+  count = record_files.write_split(path, task, "train", tokenizer, LENGTH)
   return task, tokenizer, path, count
 
 
@@ -68,7 +70,7 @@ def train_batches(made, count, step=0, seed=1, batch_size=4, num_replicas=1, **k
 
 def test_records_hold_the_features(made):
   task, tokenizer, path, count = made
-  assert count == 70 == records.count_records(path)
+  assert count == 70 == record_files.count_records(path)
   serialized = [bytes(s.numpy()) for s in tf.data.TFRecordDataset(path)]
   for index, (example, record) in enumerate(
     zip(task.read_examples("train"), serialized, strict=True)
@@ -92,7 +94,9 @@ def test_a_failed_write_leaves_nothing(made, tmp_path):
       yield item
 
   with pytest.raises(KeyboardInterrupt):
-    records.write_split(str(tmp_path / "x.tfrecord"), task, "train", tokenizer, LENGTH, break_off)
+    record_files.write_split(
+      str(tmp_path / "x.tfrecord"), task, "train", tokenizer, LENGTH, break_off
+    )
   assert os.listdir(tmp_path) == []
 
 
@@ -102,24 +106,24 @@ def test_cut_off_files_and_files_without_metadata_are_refused(made, tmp_path):
     path = tmp_path / f"cut-{size}"
     path.write_bytes(data[:size])
     with pytest.raises(UserError, match="ends in the middle of record"):
-      records.count_records(str(path))
+      record_files.count_records(str(path))
   with pytest.raises(UserError, match="no such record file"):
-    records.count_records(str(tmp_path / "nowhere"))
+    record_files.count_records(str(tmp_path / "nowhere"))
   with pytest.raises(UserError, match="written last"):
-    records.read_meta(str(tmp_path / "meta"))
+    record_files.read_meta(str(tmp_path / "meta"))
 
 
 def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   task, tokenizer, _, _ = made
   written = []
-  write = lambda *args: written.append(args[0]) or records.write_split(*args)
+  write = lambda *args: written.append(args[0]) or record_files.write_split(*args)
   settings = config.Tokenizer(tokenizer_path=tokenizer.vocab_file)
 
   def cached(max_seq_length=LENGTH, overwrite=False, **kwargs):
-    wanted = records.settings(
+    wanted = record_files.settings(
       task, tokenizer, config.Tokenizer(**{**settings.__dict__, **kwargs}), max_seq_length
     )
-    return records.cached_split(
+    return record_files.cached_split(
       str(tmp_path), task, "train", tokenizer, wanted, overwrite, lambda items: items, write
     )[0]
 
@@ -129,7 +133,7 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   assert cached(overwrite=True) == first and len(written) == 4
   with open(first, "rb+") as file:  # a file that was cut off is made anew, never read
     file.truncate(100)
-  assert cached() == first and len(written) == 5 and records.count_records(first) == 70
+  assert cached() == first and len(written) == 5 and record_files.count_records(first) == 70
   os.remove(first + ".meta.json")
   assert cached() == first and len(written) == 6
   with open(os.path.join(task.data_dir, "train.tsv"), "a") as file:
@@ -139,38 +143,38 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
 
 def test_records_of_other_settings_are_named():
   meta = {"max_seq_length": 64, "label_list": ["0", "1"], "processor_type": "COLA"}
-  records.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file says nothing about it
+  record_files.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file says nothing about it
   with pytest.raises(
     UserError,
     match=r"m: .*max_seq_length 64 in the records, 128 here "
     r"\(--max_seq_length\); processor_type 'COLA'",
   ):
-    records.check_meta("m", meta, {"max_seq_length": 128, "processor_type": "RTE"})
+    record_files.check_meta("m", meta, {"max_seq_length": 128, "processor_type": "RTE"})
 
 
 def test_lengths_and_features_are_checked_against_the_first_record(made, tmp_path):
   task, _, path, _ = made
-  records.check_lengths(path, task.feature_specs, LENGTH)
+  record_files.check_lengths(path, task.feature_specs, LENGTH)
   with pytest.raises(UserError, match=r"'input_ids' has 16 int64 values where 32 are expected"):
-    records.check_lengths(path, task.feature_specs, 32)
+    record_files.check_lengths(path, task.feature_specs, 32)
   other = str(tmp_path / "other")
   with tf.io.TFRecordWriter(other) as writer:
     writer.write(b"\xff\xff no example")
   with pytest.raises(UserError, match="not tf.train.Example"):
-    records.check_lengths(other, task.feature_specs, LENGTH)
+    record_files.check_lengths(other, task.feature_specs, LENGTH)
   with tf.io.TFRecordWriter(other) as writer:
     writer.write(tf.train.Example().SerializeToString())
   with pytest.raises(UserError, match="no feature 'input_ids'"):
-    records.check_lengths(other, task.feature_specs, LENGTH)
+    record_files.check_lengths(other, task.feature_specs, LENGTH)
 
 
 def test_json_and_folders(tmp_path):
-  records.write_json(str(tmp_path / "a" / "b.json"), {"x": "é"})
+  record_files.write_json(str(tmp_path / "a" / "b.json"), {"x": "é"})
   assert json.load(open(tmp_path / "a" / "b.json")) == {"x": "é"}
   assert os.listdir(tmp_path / "a") == ["b.json"]
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write into this folder"):
-    records.make_dirs(str(tmp_path / "file" / "sub"))
+    record_files.make_dirs(str(tmp_path / "file" / "sub"))
 
 
 # ---- Pipelines ----------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import run_classifier
 from errors import UserError
 from tasks import classification
-from training import checkpoints, config, model_folder, runner
+from training import checkpoints, model_folder, runner
 
 
 def write_reviews(path, count, seed, names=("pos", "neg")):

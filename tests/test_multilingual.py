@@ -2,9 +2,9 @@
 
 import pytest
 
+import config
 from errors import UserError
 from tasks import classification
-from training import config
 
 
 def make_task(name, language="zh", **kwargs):

@@ -6,11 +6,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import create_pretraining_data
 import run_pretraining
 from errors import UserError
+from preprocessing import pretraining_records
 from tasks import classification, corpus, race
-from training import config, paths, shards
+from utils import paths
 
 ODD = ["lr[1e-3]", "what?", "all*", "a[!b]", "back\\slash"]
 
@@ -78,7 +80,7 @@ def test_pretraining_records(tmp_path):
   tokenizer = config.Tokenizer(tokenizer_path=f"{folder}/vocab.txt")
   run = create_pretraining_data.Run(num_workers=1)
   create_pretraining_data.create(
-    shards.BertForm(
+    pretraining_records.BertForm(
       input_file=f"{folder}/a*.txt",
       output_file=f"{folder}/records",
       num_shards=2,
@@ -89,7 +91,7 @@ def test_pretraining_records(tmp_path):
     run,
   )
   create_pretraining_data.create(
-    shards.FunnelForm(input_glob=f"{folder}/a.txt", save_dir=str(folder), seq_len=32),
+    pretraining_records.FunnelForm(input_glob=f"{folder}/a.txt", save_dir=str(folder), seq_len=32),
     tokenizer,
     run,
   )

@@ -7,13 +7,16 @@ import sys
 import pytest
 import tiny
 
+import config
 import convert_checkpoint
 import create_pretraining_data
 import run_squad
 from errors import UserError
+from preprocessing import pretraining_records, record_files
 from scripts import build_vocab
 from tasks import classification
-from training import config, model_folder, paths, records, runner, shards
+from training import model_folder, runner
+from utils import paths
 
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "tokenizer.json", "model_settings.json")
 TEXT = "the film was good\nit was a great story\n\na dull film\nthe story is poor\n" * 30
@@ -69,7 +72,7 @@ def test_outputs_that_are_allowed(folder):
   ],
 )
 def test_pretraining_data_keep_their_corpus(folder, flags):
-  form = shards.BertForm(
+  form = pretraining_records.BertForm(
     input_file=f"{folder}/a.txt",
     max_seq_length=32,
     max_predictions_per_seq=5,
@@ -89,7 +92,7 @@ def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
   """--overwrite_data removes the record files of another number of shards."""
   for name in ("a-00000-of-00002", "a-00001-of-00002"):
     (folder / name).write_text(TEXT)
-  form = shards.BertForm(
+  form = pretraining_records.BertForm(
     input_file=f"{folder}/a-*",
     output_file=f"{folder}/a",
     num_shards=3,
@@ -110,7 +113,7 @@ def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
 def test_text_that_is_not_read_is_not_taken_for_old_record_files(folder, num_shards):
   for name in ("wiki-00000-of-00004", "wiki-00003-of-00004"):
     (folder / name).write_text(TEXT)
-  form = shards.BertForm(
+  form = pretraining_records.BertForm(
     input_file=f"{folder}/a.txt",
     output_file=f"{folder}/wiki",
     num_shards=num_shards,
@@ -207,7 +210,7 @@ def test_predictions_do_not_replace_what_is_read(tmp_path):
   for name in ("train.tsv", "run/../dev.tsv", "encoder/vocab.txt", "encoder/bert_config.json"):
     with pytest.raises(UserError, match="is read by this command"):
       run.check_outputs([f"{tmp_path}/{name}"])
-  assert sorted(map(os.path.basename, records.raw_files(run.task))) == ["dev.tsv", "train.tsv"]
+  assert sorted(map(os.path.basename, record_files.raw_files(run.task))) == ["dev.tsv", "train.tsv"]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tiny
 
+import config
 import create_finetuning_data
 import run_classifier
 from errors import UserError
 from tasks import classification
-from training import config
 
 
 def make_task(folder, name="tsv", skip_bad_rows=False, **kwargs):

@@ -8,11 +8,13 @@ import tensorflow as tf
 import tiny
 from test_config_keys import POOLER
 
+import config
 import create_pretraining_data
 import modeling
 import tokenization
 from errors import UserError
-from training import checkpoints, config, records, shards
+from preprocessing import pretraining_records, record_files
+from training import checkpoints
 
 v1 = tf.compat.v1
 ROWS = 32  # for the 27 tokens of tiny.VOCAB
@@ -123,7 +125,7 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
   )
   assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
   assert "passed over directionality, pooler_fc_size" in err
-  written = records.read_json(str(tmp_path / "run" / "bert_config.json"))
+  written = record_files.read_json(str(tmp_path / "run" / "bert_config.json"))
   assert written["vocab_size"] == ROWS and not POOLER.keys() & written.keys()
 
 
@@ -131,7 +133,7 @@ def test_pretraining_of_a_padded_model(tmp_path):
   folder = tiny.write_encoder(tmp_path / "encoder")
   (tmp_path / "text.txt").write_text("\n".join(text for text, _ in tiny.sentences(40, 1)) + "\n")
   create_pretraining_data.create(
-    shards.BertForm(
+    pretraining_records.BertForm(
       input_file=str(tmp_path / "text.txt"),
       max_seq_length=24,
       output_file=str(tmp_path / "a.tfrecord"),
@@ -141,7 +143,7 @@ def test_pretraining_of_a_padded_model(tmp_path):
     create_pretraining_data.Run(num_workers=1),
   )
   path = tmp_path / "padded.json"
-  values = records.read_json(f"{folder}/bert_config.json")
+  values = record_files.read_json(f"{folder}/bert_config.json")
   run = lambda rows, status: (
     path.write_text(json.dumps(values | {"vocab_size": rows})),
     tiny.run(

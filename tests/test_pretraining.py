@@ -12,13 +12,15 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import create_pretraining_data
 import modeling
 import run_pretraining
 from errors import UserError
 from models.funnel_config import ModelConfig
+from preprocessing import pretraining_records, record_files
 from tasks import masking, pretraining
-from training import checkpoints, config, estimator, inputs, records, shards
+from training import checkpoints, estimator, inputs
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -43,7 +45,7 @@ def made(tmp_path_factory):
   text = write_text(folder / "text.txt")
   run = create_pretraining_data.Run(num_workers=1)
   create_pretraining_data.create(
-    shards.BertForm(
+    pretraining_records.BertForm(
       input_file=text,
       output_file=str(folder / "bert.tfrecord"),
       num_shards=3,
@@ -56,7 +58,7 @@ def made(tmp_path_factory):
   )
   for split in ("train", "dev"):
     create_pretraining_data.create(
-      shards.FunnelForm(
+      pretraining_records.FunnelForm(
         input_glob=text, save_dir=str(folder / "funnel"), num_task=2, seq_len=LENGTH, split=split
       ),
       config.Tokenizer(tokenizer_path=str(folder / "model" / "vocab.uncased.txt")),
@@ -80,7 +82,7 @@ def bert_source(made, loss_type="bert", **kwargs):
   paths = sorted(glob.glob(str(made / "bert.tfrecord-*")))
   return inputs.RecordSource(
     paths,
-    sum(map(records.count_records, paths)),
+    sum(map(record_files.count_records, paths)),
     task,
     LENGTH,
     modeling.BertConfig(9).padded_length,
@@ -94,7 +96,7 @@ def funnel_source(made, strategy="single_token", **kwargs):
   paths = sorted(glob.glob(str(made / "funnel" / "data.train*")))
   return inputs.RecordSource(
     paths,
-    sum(map(records.count_records, paths)),
+    sum(map(record_files.count_records, paths)),
     task,
     LENGTH,
     modeling.BertConfig(9).padded_length,
@@ -294,7 +296,7 @@ def test_shapes_are_static_for_a_tpu(made):
 
 def test_compressed_records_are_read(made, tmp_path):
   create_pretraining_data.create(
-    shards.BertForm(
+    pretraining_records.BertForm(
       input_file=str(made / "text.txt"),
       gzip_compress=True,
       max_seq_length=LENGTH,
@@ -308,14 +310,14 @@ def test_compressed_records_are_read(made, tmp_path):
   path = str(tmp_path / "x.tfrecord")
   source = bert_source(made)
   source = inputs.RecordSource(
-    [path], records.count_records(path), source.task, LENGTH, source.padded_length
+    [path], record_files.count_records(path), source.task, LENGTH, source.padded_length
   )
-  records.check_lengths(path, source.task.feature_specs, LENGTH)
+  record_files.check_lengths(path, source.task.feature_specs, LENGTH)
   assert len(batches_of(inputs.predict_input_fn(source, 1, False), source.num_examples)) > 5
   data = open(path, "rb").read()
   (tmp_path / "cut").write_bytes(data[: len(data) // 2])
   with pytest.raises(UserError, match="cut: the compressed file is damaged"):
-    records.count_records(str(tmp_path / "cut"))
+    record_files.count_records(str(tmp_path / "cut"))
 
 
 def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
@@ -324,7 +326,7 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
   for pack in (False, True):
     path = str(tmp_path / f"{pack}.tfrecord")
     create_pretraining_data.create(
-      shards.BertForm(
+      pretraining_records.BertForm(
         input_file=str(made / "text.txt"),
         output_file=path,
         dupe_factor=2,
@@ -342,10 +344,10 @@ def test_packed_rows_give_the_loss_of_single_ones(made, tmp_path):
     )
     sources.append(
       inputs.RecordSource(
-        [path], records.count_records(path), task, LENGTH, modeling.BertConfig(9).padded_length
+        [path], record_files.count_records(path), task, LENGTH, modeling.BertConfig(9).padded_length
       )
     )
-    records.check_lengths(path, task.feature_specs, LENGTH)
+    record_files.check_lengths(path, task.feature_specs, LENGTH)
   single, packed = sources
   assert packed.num_examples < single.num_examples - 5
   model_config = modeling.load_config(str(made / "bert" / "bert_config.json"))
@@ -480,7 +482,7 @@ def test_records_tell_their_own_settings(made):
     assert run_pretraining.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
     assert (
       corpus.record_sets["train"].num_examples
-      == sum(map(records.count_records, corpus.record_sets["train"].paths))
+      == sum(map(record_files.count_records, corpus.record_sets["train"].paths))
       > 10
     )
 
@@ -576,7 +578,7 @@ def test_empty_files_of_a_set_and_files_named_twice(made, tmp_path, caplog):
   text.write_text("\n" * 2000 + open(made / "text.txt").read()[:300])
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
   create_pretraining_data.create(
-    shards.BertForm(
+    pretraining_records.BertForm(
       input_file=str(text),
       output_file=str(tmp_path / "x"),
       num_shards=4,
@@ -588,7 +590,7 @@ def test_empty_files_of_a_set_and_files_named_twice(made, tmp_path, caplog):
   )
   found = find(input_file=f"{tmp_path}/x-*,{tmp_path}/./x-00003*").record_sets["train"]
   assert [os.path.basename(path) for path in found.paths] == ["x-00003-of-00004"]
-  assert found.num_examples == records.count_records(found.paths[0]) > 0
+  assert found.num_examples == record_files.count_records(found.paths[0]) > 0
   folder = str(made / "funnel")
   once, twice = (
     find(record_dir=names, num_passes=1).record_sets["train"]
@@ -606,7 +608,7 @@ def test_metadata_of_files_in_several_places(made, tmp_path, monkeypatch, caplog
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
   for names in ("x-00000-of-00002", "x-00001-of-00002", "a/b,a/sub/c,d/e"):
     create_pretraining_data.create(
-      shards.BertForm(
+      pretraining_records.BertForm(
         input_file=str(made / "text.txt"),
         output_file=names,
         max_seq_length=LENGTH,
@@ -629,7 +631,7 @@ def test_evaluation_records_may_be_made_otherwise(made, tmp_path):
   """What the model does not see may differ: how text was read, masks drawn, files compressed."""
   run = create_pretraining_data.Run(num_workers=1, errors="replace")
   vocab = config.Tokenizer(tokenizer_path=str(made / "bert" / "vocab.txt"))
-  form = shards.BertForm(
+  form = pretraining_records.BertForm(
     input_file=str(made / "text.txt"),
     output_file=str(tmp_path / "x"),
     max_seq_length=LENGTH,
@@ -678,9 +680,9 @@ def test_foreign_records_need_the_flags_that_metadata_would_tell(made, tmp_path)
   source = bert_source(made)
   with pytest.raises(UserError, match="'masked_lm_positions' has 4 .* where 5 are expected"):
     other = pretraining.BertRecords(sequences_of(made / "bert" / "vocab.txt"), 5)
-    records.check_lengths(str(path), other.feature_specs, LENGTH)
+    record_files.check_lengths(str(path), other.feature_specs, LENGTH)
   with pytest.raises(UserError, match="is --max_seq_length the records' own"):
-    records.check_lengths(str(path), source.task.feature_specs, LENGTH + 8)
+    record_files.check_lengths(str(path), source.task.feature_specs, LENGTH + 8)
 
 
 # ---- The script ---------------------------------------------------------------------------------
@@ -908,7 +910,7 @@ def test_a_limit_of_the_evaluation_is_logged(caplog):
   for count in (400, 401):
     assert not caplog.messages
     run_pretraining.limit_evaluation(
-      experiment, run_pretraining.Corpus({"dev": records.RecordSet(["x"], count)}, {}, "")
+      experiment, run_pretraining.Corpus({"dev": record_files.RecordSet(["x"], count)}, {}, "")
     )
   assert caplog.messages == ["Evaluate on the first 400 of 401 examples (--max_eval_batch=100)"]
   assert experiment.data.max_eval_examples == 400

@@ -19,12 +19,13 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 import create_pretraining_data
 import tokenization
 from errors import UserError
+from preprocessing import pretraining_records, tfrecord
 from scripts import build_vocab
 from tasks import corpus, pretraining_data
-from training import config, shards, tfrecords
 
 BERT_SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FUNNEL_SYMBOLS = ["<pad>", "<s>", "</s>", "<unk>", "<cls>", "<sep>", "<mask>", "<eod>", "<eop>"]
@@ -113,7 +114,7 @@ def create(form, vocab, **run):
 
 
 def bert_form(pattern, output, **kwargs):
-  return shards.BertForm(
+  return pretraining_records.BertForm(
     input_file=pattern,
     output_file=str(output),
     **{"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, **kwargs},
@@ -121,7 +122,9 @@ def bert_form(pattern, output, **kwargs):
 
 
 def funnel_form(pattern, folder, **kwargs):
-  return shards.FunnelForm(input_glob=pattern, save_dir=str(folder), **{"seq_len": 32, **kwargs})
+  return pretraining_records.FunnelForm(
+    input_glob=pattern, save_dir=str(folder), **{"seq_len": 32, **kwargs}
+  )
 
 
 def count_tokens(documents, tokenizer, times=1):
@@ -269,21 +272,21 @@ def test_tensorflow_reads_what_is_written(tmp_path, use_gzip):
   ]
   path = tmp_path / "records"
   with open(path, "wb") as file:
-    writer = tfrecords.Writer(file, use_gzip)
+    writer = tfrecord.Writer(file, use_gzip)
     for record in records:
-      writer.write(tfrecords.encode_example(record))
+      writer.write(tfrecord.encode_example(record))
     writer.close()
   assert list(read_records(path, "GZIP" if use_gzip else None)) == records
   if not use_gzip:
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as theirs:
       for record in records:
-        theirs.write(tfrecords.encode_example(record))
+        theirs.write(tfrecord.encode_example(record))
     assert path.read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_negative_numbers():
   for values in ([-1], [300, -1], [-5, 2]):
-    example = tf.train.Example.FromString(tfrecords.encode_example({"x": values}))
+    example = tf.train.Example.FromString(tfrecord.encode_example({"x": values}))
     assert list(example.features.feature["x"].int64_list.value) == values
 
 
@@ -802,11 +805,11 @@ def test_beam_reports_bad_text_and_bad_runners(tmp_path, vocab):
 
 
 def test_missing_beam_says_how_to_get_it(tmp_path, text, vocab, monkeypatch):
-  import training
+  import preprocessing
 
   monkeypatch.setitem(sys.modules, "apache_beam", None)
-  monkeypatch.delitem(sys.modules, "training.beam", raising=False)
-  monkeypatch.delattr(training, "beam", raising=False)
+  monkeypatch.delitem(sys.modules, "preprocessing.beam", raising=False)
+  monkeypatch.delattr(preprocessing, "beam", raising=False)
   with pytest.raises(UserError, match="pip install -r requirements-beam.txt"):
     create(bert_form(text[0], tmp_path / "x"), vocab, runner="DirectRunner")
 
@@ -877,7 +880,9 @@ def test_mixed_flags():
 )
 def test_flags_that_name_no_form(bert, funnel):
   with pytest.raises(UserError, match="give --input_file and --output_file for BERT's form"):
-    create_pretraining_data.chosen_form({shards.BertForm: bert, shards.FunnelForm: funnel})
+    create_pretraining_data.chosen_form(
+      {pretraining_records.BertForm: bert, pretraining_records.FunnelForm: funnel}
+    )
 
 
 @pytest.mark.parametrize(
@@ -988,7 +993,7 @@ def test_full_disk(tmp_path, text, vocab, monkeypatch):
   def write(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(tfrecords.Writer, "write", write)
+  monkeypatch.setattr(tfrecord.Writer, "write", write)
   with pytest.raises(UserError, match="x: cannot write: No space left on device"):
     create(bert_form(text[0], tmp_path / "x"), vocab)
   assert os.listdir(tmp_path) == []

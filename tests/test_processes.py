@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from errors import UserError
-from training import processes
+from utils import processes
 
 
 def make_worker(folder):

@@ -14,12 +14,14 @@ from test_funnel import GOLDEN, assign, graph
 from test_run_classifier import read_json, weights_of
 from test_wrappers import wrapper
 
+import config
 import modeling
 import run_race
 import tokenization
 from errors import UserError
+from preprocessing import record_files
 from tasks import race
-from training import config, inputs, records
+from training import inputs
 
 v1 = tf.compat.v1
 LENGTH = 20
@@ -129,7 +131,7 @@ def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
   """Of the original's length, N * max_seq_length, padded with the tokenizer's own id."""
   task = task_of(workspace / "RACE")
   path = str(tmp_path / "dev.tfrecord")
-  count = records.write_split(path, task, "dev", tokenizer, LENGTH)
+  count = record_files.write_split(path, task, "dev", tokenizer, LENGTH)
   questions = list(task.read_examples("dev"))
   assert (
     count
@@ -147,10 +149,12 @@ def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
         assert row == own + [0] * (LENGTH - len(own))
     assert value["is_high_example"] == [int(raw.is_high)]
     assert value["label_ids"] == [raw.answer] and value["is_real_example"] == [1]
-  records.check_lengths(path, task.feature_specs, LENGTH * task.sequences_per_example)
-  assert records.to_example(
-    {"x": [[1], [2, 3]]}, [records.FeatureSpec("x", True, pad_value=None)], 3, pad_id=7
-  ) == records.to_example({"x": [1, 7, 7, 2, 3, 7]}, [records.FeatureSpec("x", True)], 6, 0)
+  record_files.check_lengths(path, task.feature_specs, LENGTH * task.sequences_per_example)
+  assert record_files.to_example(
+    {"x": [[1], [2, 3]]}, [record_files.FeatureSpec("x", True, pad_value=None)], 3, pad_id=7
+  ) == record_files.to_example(
+    {"x": [1, 7, 7, 2, 3, 7]}, [record_files.FeatureSpec("x", True)], 6, 0
+  )
 
   source = inputs.RecordSource([path], count, task, LENGTH, modeling.BertConfig(9).padded_length)
   input_fn = inputs.train_input_fn(source, 4, 1, 0, 1, static_shapes=False)

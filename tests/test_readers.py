@@ -13,9 +13,9 @@ import random
 import pytest
 import tiny
 
+import config
 from errors import UserError
 from tasks import classification, corpus, race, readers
-from training import config
 
 
 def make_task(folder, name="tsv", skip_bad_rows=False, **kwargs):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import tiny
 
-from training import config
+import config
 
 # Batch size, epochs, learning rate: the authors' recommendations for GLUE.
 GLUE = {

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 from errors import UserError
-from training import config, hooks, runner
+from training import hooks, runner
 
 
 def flags_of(folder, name="run", **kwargs):

@@ -8,10 +8,11 @@ import pytest
 import sentencepiece
 import tiny
 
+import config
 import tokenization
 from errors import UserError
+from preprocessing import pretraining_manifest, record_files
 from tokenization import SentencePieceTokenizer
-from training import config, records, shard_files
 
 WORDS = [
   "1999,",
@@ -113,11 +114,11 @@ def test_metadata_of_earlier_versions_mean_plain_pieces(model):
   before = {"keep_accents": False, "vocab_sha256": "0"}
   message = r"sent_piece_form 'plain' in the records, 'funnel' here \(--sent_piece_form\)"
   with pytest.raises(UserError, match=message):
-    records.check_meta("meta", before, wanted)
+    record_files.check_meta("meta", before, wanted)
   with pytest.raises(UserError, match="sent_piece_form 'plain' there, 'funnel' now"):
-    shard_files._check_settings("meta", before, wanted)
-  records.check_meta("meta", before, {**wanted, "sent_piece_form": "plain"})
-  records.check_meta("meta", {"keep_accents": False}, wanted)  # of another program
+    pretraining_manifest._check_settings("meta", before, wanted)
+  record_files.check_meta("meta", before, {**wanted, "sent_piece_form": "plain"})
+  record_files.check_meta("meta", {"keep_accents": False}, wanted)  # of another program
   assert "sent_piece_form" not in config.Tokenizer().metadata()  # for WordPiece it has no effect
 
 
@@ -135,7 +136,7 @@ def test_pretraining_takes_the_form_from_its_records(model, tmp_path):
     "--dupe_factor=1",
     "--num_workers=1",
   )
-  assert records.read_json(made + ".meta.json")["sent_piece_form"] == "xlnet"
+  assert record_files.read_json(made + ".meta.json")["sent_piece_form"] == "xlnet"
   flags = [
     f"--input_file={made}",
     f"--tokenizer_path={model}",

@@ -9,10 +9,11 @@ import tensorflow as tf
 import tiny
 import tiny_squad
 
+import config
 import tokenization
 from errors import UserError
+from preprocessing import finetuning_records, record_files
 from tasks import squad, squad_metrics
-from training import config, parts, records
 
 DATA = os.environ.get("SQUAD_DIR", "")
 
@@ -56,7 +57,7 @@ def perfect_predictions(path):
 
 
 def read_side_table(task, file):
-  task.read_side_table(file + records.SIDE_TABLE, records.count_records(file))
+  task.read_side_table(file + record_files.SIDE_TABLE, record_files.count_records(file))
 
 
 @pytest.mark.parametrize("cls_segment_id", [0, 2])
@@ -66,7 +67,7 @@ def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id,
   path = tiny_squad.write(tmp_path / "dev.json", 40, 3, unanswerable)
   task = make_task(predict_file=path, cls_segment_id=cls_segment_id)
   file = str(tmp_path / "dev.tfrecord")
-  count = records.write_split(file, task, "predict", tokenizer, 16)
+  count = record_files.write_split(file, task, "predict", tokenizer, 16)
   read_side_table(task, file)
   assert count > len(tiny_squad.golds(path)), "some questions must have several windows"
   assert task.version_2 == unanswerable and task.has_golds
@@ -91,7 +92,7 @@ def test_right_positions_give_right_answers_on_real_data(tmp_path, name):
   (path,) = tf.io.gfile.glob(os.path.join(DATA, name + "*.json"))
   task = make_task(predict_file=path, doc_stride=64, max_answer_length=60)
   file = str(tmp_path / "dev.tfrecord")
-  records.write_split(file, task, "predict", real, 160)
+  record_files.write_split(file, task, "predict", real, 160)
   read_side_table(task, file)
   metrics = task.score("predict", perfect_predictions(file))
   assert metrics["exact_match"] > 99.5 and metrics["f1"] > 99.8, metrics
@@ -126,7 +127,7 @@ def test_records_of_a_known_case(tmp_path, tokenizer):
   )
   task = make_task(train_file=str(path))
   file = str(tmp_path / "train.tfrecord")
-  assert records.write_split(file, task, "train", tokenizer, 12) == 2
+  assert record_files.write_split(file, task, "train", tokenizer, 12) == 2
   rows = list(read_records(file))
   words = [[tokenizer.convert_ids_to_tokens([i])[0] for i in row["input_ids"]] for row in rows]
   head = ["[CLS]", "the", "film", "[UNK]", "[SEP]"]
@@ -176,8 +177,8 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
   ):
     caplog.clear()
     task = make_task(train_file=train_file(tmp_path, text, start), skip_bad_rows=skip)
-    assert records.write_split(file, task, "train", tokenizer, 24) == count, text
-    task.read_training_notes(file + records.SIDE_TABLE)
+    assert record_files.write_split(file, task, "train", tokenizer, 24) == count, text
+    task.read_training_notes(file + record_files.SIDE_TABLE)
     assert message in caplog.text
 
 
@@ -186,7 +187,7 @@ def test_bad_questions(tmp_path, tokenizer):
 
   def fails(message, split="train", length=24, **changes):
     with pytest.raises(UserError, match=message):
-      records.write_split(file, make_task(**changes), split, tokenizer, length)
+      record_files.write_split(file, make_task(**changes), split, tokenizer, length)
 
   misplaced = train_file(tmp_path, "good", 13)
   fails(
@@ -225,7 +226,8 @@ def test_bad_questions(tmp_path, tokenizer):
   )
   fails(r"question q, answer 1: no key 'answer_start', which training", train_file=str(no_start))
   assert (
-    records.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer, 24) == 1
+    record_files.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer, 24)
+    == 1
   ), "to compare with, the text is enough"
   fails(
     r"no key 'answers', which training needs",
@@ -285,7 +287,7 @@ def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id,
     use_answer_class=use_answer_class,
   )
   file = str(tmp_path / "dev.tfrecord")
-  count = records.write_split(file, task, "predict", tokenizer, 24)
+  count = record_files.write_split(file, task, "predict", tokenizer, 24)
   read_side_table(task, file)
   answers = task.answers(scores_of_nothing(count))
   assert set(answers.texts().values()) == {""}
@@ -298,7 +300,7 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
   path = tiny_squad.write(tmp_path / "dev.json", 30, 3, unanswerable=True)
   file = str(tmp_path / "dev.tfrecord")
   task = make_task(predict_file=path, cls_segment_id=2, null_score_diff_threshold=5.0)
-  records.write_split(file, task, "predict", tokenizer, 24)
+  record_files.write_split(file, task, "predict", tokenizer, 24)
   read_side_table(task, file)
   predictions = perfect_predictions(file)
   predictions["null_score"] += 3.0  # no answer where above 3, an answer below 2
@@ -314,7 +316,7 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
   assert joined.texts() == answers.texts() and joined.threshold == answers.threshold
   with pytest.raises(UserError, match="dev.json has no questions without an answer, so there is"):
     tiny_squad.write(tmp_path / "dev.json", 30, 3)
-    records.write_split(file, task, "predict", tokenizer, 24)
+    record_files.write_split(file, task, "predict", tokenizer, 24)
     read_side_table(task, file)
 
 
@@ -322,7 +324,7 @@ def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
   path = tiny_squad.write(tmp_path / "dev.json", 30, 3)
   task = make_task(predict_file=path)
   file = str(tmp_path / "dev.tfrecord")
-  records.write_split(file, task, "predict", tokenizer, 16)
+  record_files.write_split(file, task, "predict", tokenizer, 16)
   read_side_table(task, file)
   predictions = {name: value[:11] for name, value in perfect_predictions(file).items()}
   answers = task.answers(predictions)
@@ -334,7 +336,7 @@ def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
   path = tiny_squad.write(tmp_path / "test.json", 10, 3, answers=False)
   task = make_task(predict_file=path)
   file = str(tmp_path / "test.tfrecord")
-  count = records.write_split(file, task, "predict", tokenizer, 24)
+  count = record_files.write_split(file, task, "predict", tokenizer, 24)
   read_side_table(task, file)
   answers = task.answers(scores_of_nothing(count))
   assert not task.has_golds and len(answers.texts()) >= 10
@@ -352,10 +354,10 @@ def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
   """Predictions decoded with another file's passages would be wrong without a sign."""
   task = make_task(predict_file=tiny_squad.write(tmp_path / "dev.json", 10, 3))
   file = str(tmp_path / "dev.tfrecord")
-  count = records.write_split(file, task, "predict", tokenizer, 24)
-  with open(file + records.SIDE_TABLE) as reader:
+  count = record_files.write_split(file, task, "predict", tokenizer, 24)
+  with open(file + record_files.SIDE_TABLE) as reader:
     lines = reader.readlines()
-  with open(file + records.SIDE_TABLE, "w") as writer:
+  with open(file + record_files.SIDE_TABLE, "w") as writer:
     writer.writelines(lines[1:])
   with pytest.raises(UserError, match=rf"tells of \d+ windows, and .* beside it are {count}"):
     read_side_table(task, file)
@@ -365,7 +367,7 @@ def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
 
 
 def read_bytes(path):
-  return [open(path + suffix, "rb").read() for suffix in ("", records.SIDE_TABLE)]
+  return [open(path + suffix, "rb").read() for suffix in ("", record_files.SIDE_TABLE)]
 
 
 @pytest.fixture(scope="module")
@@ -374,14 +376,14 @@ def sharded(tmp_path_factory, tokenizer):
   folder = tmp_path_factory.mktemp("shards")
   task = make_task(predict_file=tiny_squad.write(folder / "dev.json", 170, 3))
   whole = str(folder / "whole")
-  count = records.write_split(whole, task, "predict", tokenizer, 16)
+  count = record_files.write_split(whole, task, "predict", tokenizer, 16)
   return folder, task, read_bytes(whole), count
 
 
 def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, monkeypatch):
   folder, task, expected, count = sharded
   path = str(folder / "resumed")
-  assert parts.write_split(path, task, "predict", tokenizer, 16) == count
+  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16) == count
   assert read_bytes(path) == expected
   assert not tf.io.gfile.glob(path + ".shard*"), "shards are removed"
 
@@ -396,11 +398,11 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
   path = str(folder / "killed")
   monkeypatch.setattr(task, "featurize_all", failing)
   with pytest.raises(KeyboardInterrupt):
-    parts.write_split(path, task, "predict", tokenizer, 16)
+    finetuning_records.write_split(path, task, "predict", tokenizer, 16)
   assert not os.path.exists(path) and len(tf.io.gfile.glob(path + ".shard-?????-of-00005")) == 2
   calls.clear()
   last_call[0] = -1
-  assert parts.write_split(path, task, "predict", tokenizer, 16) == count
+  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16) == count
   assert len(calls) == 170 - 2 * 34, "finished shards are not made again"
   assert read_bytes(path) == expected
 
@@ -408,9 +410,14 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
 def test_parts_made_one_by_one(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parts")
-  with pytest.raises(parts.Unfinished, match="part 1 of 2 is made; 3 of 5 shards are still"):
-    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
-  assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
+  with pytest.raises(
+    finetuning_records.Unfinished, match="part 1 of 2 is made; 3 of 5 shards are still"
+  ):
+    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+  assert (
+    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+    == count
+  )
   assert read_bytes(path) == expected
 
 
@@ -418,20 +425,23 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
   """One joins and removes the shards while the other reads them: nothing of the first is lost."""
   folder, task, expected, count = sharded
   path = str(folder / "at_once")
-  with pytest.raises(parts.Unfinished):
-    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+  with pytest.raises(finetuning_records.Unfinished):
+    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
   exists, state = tf.io.gfile.exists, {"is_inner": False}
 
   def join_in_between(name):
     """As the outer process looks for the third part of the side table, the inner one is quicker."""
-    if name.endswith("00002-of-00005" + records.SIDE_TABLE) and not state["is_inner"]:
+    if name.endswith("00002-of-00005" + record_files.SIDE_TABLE) and not state["is_inner"]:
       state["is_inner"] = True
-      assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0) == count
+      assert (
+        finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+        == count
+      )
     return exists(name)
 
   monkeypatch.setattr(tf.io.gfile, "exists", join_in_between)
-  with pytest.raises(parts.Unfinished, match="another process joins them"):
-    parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+  with pytest.raises(finetuning_records.Unfinished, match="another process joins them"):
+    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
   assert state["is_inner"] and read_bytes(path) == expected
   assert not tf.io.gfile.glob(path + "*tmp*") and not tf.io.gfile.glob(path + ".shard*")
 
@@ -440,10 +450,10 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
 def test_several_processes(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parallel")
-  assert parts.write_split(path, task, "predict", tokenizer, 16, num_proc=2) == count
+  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2) == count
   assert read_bytes(path) == expected
   with pytest.raises(UserError, match="leave no room"):  # a process's error is the user's
-    parts.write_split(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
+    finetuning_records.write_split(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
 
 
 def test_side_table_follows_its_records(sharded, tokenizer):
@@ -451,8 +461,8 @@ def test_side_table_follows_its_records(sharded, tokenizer):
   folder, task, _, _ = sharded
   train = make_task(train_file=tiny_squad.write(folder / "train.json", 3, 1))
   path = str(folder / "again")
-  records.write_split(path, task, "predict", tokenizer, 16)
-  records.write_split(path, train, "train", tokenizer, 24)
+  record_files.write_split(path, task, "predict", tokenizer, 16)
+  record_files.write_split(path, train, "train", tokenizer, 24)
   assert read_bytes(path)[1] == b""
 
 
@@ -470,8 +480,8 @@ def test_a_model_of_questions_without_answers_predicts_none(tmp_path, tokenizer)
     )
     files = {split: str(tmp_path / split) for split in ("train", "predict")}
     for split, file in files.items():
-      records.write_split(file, task, split, tokenizer, 24)
-    task.read_training_notes(files["train"] + records.SIDE_TABLE)
+      record_files.write_split(file, task, split, tokenizer, 24)
+    task.read_training_notes(files["train"] + record_files.SIDE_TABLE)
     read_side_table(task, files["predict"])
     assert task.model_settings() == {"has_unanswerable": unanswerable}
     assert task.version_2 == unanswerable

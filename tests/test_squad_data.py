@@ -9,11 +9,11 @@ import re
 import pytest
 import tiny
 
+import config
 import tokenization
 from errors import UserError
 from tasks import squad as squad_task
 from tasks import squad_data
-from training import config
 
 DATA = os.environ.get("SQUAD_DIR", "")
 SPIECE = os.environ.get("SENTENCEPIECE_MODEL", "")

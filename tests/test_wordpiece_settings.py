@@ -8,11 +8,12 @@ import tiny
 from test_tokenization import BERT_SYMBOLS, random_text, same_tables, write_vocab
 from tokenizers import normalizers, pre_tokenizers
 
+import config
 from errors import UserError
+from preprocessing import pretraining_manifest, record_files
 from scripts import build_vocab
 from tasks import corpus
 from tokenization import BasicTokenizer, FullTokenizer, get_tokenizer
-from training import config, records, shard_files
 
 TEXT = "Ça, Été in 東京都"
 
@@ -93,10 +94,12 @@ def test_metadata():
   assert not config.Tokenizer(uncased=False).metadata()["strip_accents"]
   assert config.Tokenizer(uncased=False, strip_accents=True).metadata()["strip_accents"]
   before = {"do_lower_case": True, "keep_accents": False, "vocab_sha256": "0"}
-  records.check_meta("meta", before, config.Tokenizer().metadata())
-  shard_files._check_settings("meta", before, config.Tokenizer().metadata())
+  record_files.check_meta("meta", before, config.Tokenizer().metadata())
+  pretraining_manifest._check_settings("meta", before, config.Tokenizer().metadata())
   before_funnel = {"uncased": False, "keep_accents": False, "vocab_sha256": "0"}
-  shard_files._check_settings("meta", before_funnel, config.Tokenizer(uncased=False).metadata())
+  pretraining_manifest._check_settings(
+    "meta", before_funnel, config.Tokenizer(uncased=False).metadata()
+  )
   for settings, message in (
     (
       config.Tokenizer(strip_accents=False),
@@ -105,7 +108,7 @@ def test_metadata():
     (config.Tokenizer(tokenize_chinese_chars=False), "tokenize_chinese_chars True in the"),
   ):
     with pytest.raises(UserError, match=message):
-      records.check_meta("meta", before, settings.metadata())
+      record_files.check_meta("meta", before, settings.metadata())
 
 
 def test_build_vocab_uses_the_settings(tmp_path):
@@ -139,7 +142,7 @@ def test_pretraining_takes_the_settings_from_its_records(tmp_path):
     "--dupe_factor=1",
     "--num_workers=1",
   )
-  meta = records.read_json(made + ".meta.json")
+  meta = record_files.read_json(made + ".meta.json")
   assert (meta["strip_accents"], meta["tokenize_chinese_chars"]) == (False, False)
   used = {
     i

@@ -1,7 +1,7 @@
 """Finding, checking and copying checkpoints.
 
 A checkpoint PREFIX is the files PREFIX.index and PREFIX.data-0000I-of-0000N. Folders are
-listed, never searched with patterns, and TensorFlow gets paths from training.paths, so that a
+listed, never searched with patterns, and TensorFlow gets paths from utils.paths, so that a
 folder may have any name.
 """
 
@@ -16,11 +16,13 @@ from typing import Any
 
 import tensorflow as tf
 
+import config
 import modeling
 import optimization
 import tokenization
 from errors import UserError
-from training import config, paths, records
+from preprocessing import record_files
+from utils import paths
 
 v1 = tf.compat.v1
 
@@ -88,7 +90,7 @@ def write_state(folder: str, names: list[str]) -> None:
   The paths in it are relative, so the folder can be moved.
   """
   state = v1.train.generate_checkpoint_state_proto("/", names[-1], list(names))
-  records.write_text(os.path.join(folder, _STATE), str(state))
+  record_files.write_text(os.path.join(folder, _STATE), str(state))
 
 
 @functools.cache
@@ -387,7 +389,7 @@ def copy(prefix: str, folder: str) -> str:
   old = {file for file in tf.io.gfile.listdir(folder) if file.startswith("model.ckpt-")}
   files = files_of(prefix)
   for path in files:
-    records.copy(path, os.path.join(folder, os.path.basename(path)))
+    record_files.copy(path, os.path.join(folder, os.path.basename(path)))
   write_state(folder, [name])
   for file in old - set(map(os.path.basename, files)):
     tf.io.gfile.remove(os.path.join(folder, file))

@@ -20,12 +20,14 @@ from typing import Any
 
 import tensorflow as tf
 
+import config
 import modeling
 import optimization
 from errors import UserError
 from models import layers
 from tasks.base import Task, TaskOutput
-from training import accumulation, checkpoints, config, inputs, paths
+from training import accumulation, checkpoints, inputs
+from utils import paths
 
 log = logging.getLogger(__name__)
 v1 = tf.compat.v1

@@ -1,4 +1,4 @@
-"""absl flags from the dataclasses of training/config.py, and back.
+"""absl flags from the dataclasses of config.py, and back.
 
 The only module below the scripts that knows flags.
 """
@@ -8,8 +8,8 @@ from typing import Any
 
 from absl import flags
 
+import config
 import modeling
-from training import config
 
 FLAGS = flags.FLAGS
 

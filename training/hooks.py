@@ -27,7 +27,7 @@ def set_up_logging() -> None:
   """Sends the project's log to standard error, one plain line a message. For scripts' mains."""
   handler = _TqdmHandler()
   handler.setFormatter(logging.Formatter("%(message)s"))
-  for name in ("training", "tasks", "scripts", "models", "tokenization"):
+  for name in ("training", "preprocessing", "tasks", "scripts", "models", "utils", "tokenization"):
     logger = logging.getLogger(name)
     if not logger.handlers:
       logger.addHandler(handler)

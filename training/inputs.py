@@ -17,8 +17,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from errors import UserError
+from preprocessing import record_files
 from tasks.base import Task
-from training import records
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
@@ -54,7 +54,7 @@ class RecordSource:
 
   @functools.cached_property
   def _compression(self):
-    return records.compression(self.paths[0])
+    return record_files.compression(self.paths[0])
 
   @functools.cached_property
   def _window(self):

@@ -21,11 +21,14 @@ import tensorflow as tf
 from absl import app
 from absl import flags as absl_flags
 
+import config
 import modeling
 import tokenization
 from errors import UserError
+from preprocessing import record_files
 from tasks.base import RawDataTask, Task
-from training import checkpoints, config, estimator, hooks, inputs, model_folder, paths, records
+from training import checkpoints, estimator, hooks, inputs, model_folder
+from utils import paths
 
 log = logging.getLogger(__name__)
 
@@ -357,7 +360,7 @@ def take_recipe(
 
 def find_record_sets(
   settings: config.RecordFiles,
-) -> tuple[dict[str, records.RecordSet], dict[str, Any]]:
+) -> tuple[dict[str, record_files.RecordSet], dict[str, Any]]:
   """The record files that the user named, by kind, and their metadata; both empty without any."""
   paths = {
     "train": settings.train_data_path,
@@ -365,7 +368,7 @@ def find_record_sets(
     "test": settings.test_data_path,
   }
   found = {
-    kind: records.RecordSet([path], records.count_records(path))
+    kind: record_files.RecordSet([path], record_files.count_records(path))
     for kind, path in paths.items()
     if path
   }
@@ -376,7 +379,7 @@ def find_record_sets(
       "--input_meta_data_path is missing: it names the metadata file that "
       "create_finetuning_data.py wrote with the records"
     )
-  return found, records.read_meta(settings.input_meta_data_path)
+  return found, record_files.read_meta(settings.input_meta_data_path)
 
 
 # ---- One run ------------------------------------------------------------------------------------
@@ -404,8 +407,8 @@ class Runner:
     experiment: config.Experiment,
     model_config: modeling.Config,
     task: Task,
-    record_sets: dict[str, records.RecordSet] | None = None,
-    write_split=records.write_split,
+    record_sets: dict[str, record_files.RecordSet] | None = None,
+    write_split=record_files.write_split,
   ):
     """Loads the tokenizer, finds the devices, and checks that all fits together.
 
@@ -414,7 +417,7 @@ class Runner:
       model_config: from load_model_config.
       task: the task.
       record_sets: kind ("train", "dev", "test") -> record files to use instead of raw data.
-      write_split: makes a record file of raw data; has the arguments of records.write_split.
+      write_split: makes a record file of raw data; has the arguments of record_files.write_split.
     """
     self.experiment = experiment
     self.task = task
@@ -435,7 +438,7 @@ class Runner:
         f"position table ({limit} positions in {experiment.model.model_config})"
       )
     self.check_outputs(())
-    records.make_dirs(experiment.trainer.model_dir)
+    record_files.make_dirs(experiment.trainer.model_dir)
     if experiment.trainer.do_train:
       self._check_model_dir()
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
@@ -476,7 +479,9 @@ class Runner:
 
   def _check_own_vocab(self):
     own, chosen = self._own_vocab_path(), self.experiment.tokenizer.tokenizer_path
-    if tf.io.gfile.exists(own) and records.fingerprint([own]) != records.fingerprint([chosen]):
+    if tf.io.gfile.exists(own) and record_files.fingerprint([own]) != record_files.fingerprint(
+      [chosen]
+    ):
       raise UserError(
         f"{own} is another vocabulary than {chosen}: what is in this folder was "
         f"trained with it; choose another --model_dir"
@@ -511,7 +516,7 @@ class Runner:
       if (
         not is_known
         and tf.io.gfile.exists(path)
-        and records.read_json(path) != json.loads(json.dumps(contents))
+        and record_files.read_json(path) != json.loads(json.dumps(contents))
       ):
         raise UserError(
           f"{path}: training would overwrite this file with other settings, and "
@@ -523,7 +528,7 @@ class Runner:
 
   def record_settings(self) -> dict[str, Any]:
     """What records must have been made with to be used here."""
-    return records.settings(
+    return record_files.settings(
       self.task, self.tokenizer, self.experiment.tokenizer, self.experiment.data.max_seq_length
     )
 
@@ -535,13 +540,13 @@ class Runner:
     if not self.record_sets:
       return
     meta_path = self.experiment.record_files.input_meta_data_path
-    records.check_meta(meta_path, meta, self.record_settings())
+    record_files.check_meta(meta_path, meta, self.record_settings())
     for kind, files in self.record_sets.items():
       if "predict" in self.task.splits(kind):
         kind = "dev"  # SQuAD predicts what it evaluates
       size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
       if size is not None:
-        records.check_size(files.paths[0], size, files.num_examples)
+        record_files.check_size(files.paths[0], size, files.num_examples)
 
   def sources(self, kind: str) -> list[Source]:
     """Records of a kind ("train", "dev", "test"), made from raw data where none are given."""
@@ -553,7 +558,7 @@ class Runner:
     """UserError if `outputs`, or what every run writes to model_dir, are files that it reads."""
     model, files = self.experiment.model, self.experiment.record_files
     inputs = [
-      *(records.raw_files(self.task) if isinstance(self.task, RawDataTask) else ()),
+      *(record_files.raw_files(self.task) if isinstance(self.task, RawDataTask) else ()),
       model.model_config,
       files.input_meta_data_path,
       self.experiment.tokenizer.tokenizer_path,
@@ -599,7 +604,7 @@ class Runner:
     splits = self.task.splits(kind)
     if kind in self.record_sets:
       files = self.record_sets[kind]
-      records.check_lengths(
+      record_files.check_lengths(
         files.paths[0],
         self.task.feature_specs,
         data.max_seq_length * self.task.sequences_per_example,
@@ -610,7 +615,7 @@ class Runner:
         progress = lambda items, split=split: hooks.progress_bar(
           items, unit="example", desc=f"{split} records"
         )
-        path, count = records.cached_split(
+        path, count = record_files.cached_split(
           data.output_dir,
           self.task,
           split,
@@ -620,7 +625,7 @@ class Runner:
           progress,
           self.write_split,
         )
-        found.append((split, records.RecordSet([path], count)))
+        found.append((split, record_files.RecordSet([path], count)))
     invert_mask = kind in self.record_sets and self.experiment.record_files.invert_input_mask
     return [
       Source(
@@ -743,7 +748,7 @@ class Runner:
     model_dir = self.experiment.trainer.model_dir
     model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
-      records.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
+      record_files.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was made with: this one may not fit it.
     path = os.path.join(model_dir, self.model_config.file_name)
     if not (
@@ -751,7 +756,7 @@ class Runner:
       or checkpoints.latest(model_dir)
       and tf.io.gfile.exists(path)
     ):
-      records.write_json(path, self.model_config.to_dict())
+      record_files.write_json(path, self.model_config.to_dict())
 
   def _start_step(self, num_train_steps):
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
@@ -831,7 +836,7 @@ class Runner:
 
   def _best_info(self):
     path = os.path.join(self.experiment.trainer.model_dir, "best", "info.json")
-    return records.read_json(path) if tf.io.gfile.exists(path) else {}
+    return record_files.read_json(path) if tf.io.gfile.exists(path) else {}
 
   def _best_step(self, history):
     """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
@@ -900,10 +905,10 @@ class Runner:
     if best_step == step and is_own and is_chosen:
       copied = checkpoints.copy(checkpoint, folder)
       model_folder.copy_files(trainer.model_dir, folder, os.path.basename(self._own_vocab_path()))
-      records.write_json(
+      record_files.write_json(
         os.path.join(folder, "info.json"), {"step": step, "checkpoint": copied, **entry}
       )
-    records.write_json(
+    record_files.write_json(
       os.path.join(trainer.model_dir, "eval_results.json"),
       {
         "step": step,
@@ -914,7 +919,7 @@ class Runner:
         "best_value": history[best_step][best_metric],
       },
     )
-    records.write_text(
+    record_files.write_text(
       os.path.join(trainer.model_dir, "eval_results.txt"), eval_results_text(step, metrics)
     )
     self.metrics_log.write("eval", step, entry)
@@ -1011,7 +1016,7 @@ def eval_results_text(step: int, metrics: dict[str, float]) -> str:
 
 def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
   """Writes rows as tab-separated lines, in one step."""
-  records.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+  record_files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
 def run_trials(
@@ -1030,7 +1035,7 @@ def run_trials(
     results.append(run_once(one))
   if results[0]:
     summary = summarize_trials(results)
-    records.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
+    record_files.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
     for name, values in sorted(summary.items()):
       print(
         f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "

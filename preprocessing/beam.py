@@ -12,7 +12,7 @@ import shlex
 import tensorflow as tf
 
 from errors import UserError
-from training import records, shards
+from preprocessing import pretraining_records, record_files
 
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -26,30 +26,34 @@ except ImportError:
   ) from None
 
 
-def _error_file(shard: shards.Shard) -> str:
-  return shards.temporary_prefix(shard.path) + "error"
+def _error_file(shard: pretraining_records.Shard) -> str:
+  return pretraining_records.temporary_prefix(shard.path) + "error"
 
 
 class _MakeShard(beam.DoFn):
   """Makes each shard that it is given; a worker process loads the tokenizer once."""
 
-  def __init__(self, job: shards.Job):
+  def __init__(self, job: pretraining_records.Job):
     super().__init__()
     self._job = job
 
   def setup(self):
-    self._worker = shards.Worker(self._job)
+    self._worker = pretraining_records.Worker(self._job)
 
   def process(self, shard):
     try:
       self._worker.make(shard)
     except UserError as error:
       # As an exception it would be tried again and arrive as part of a long text.
-      shards.write_json(_error_file(shard), {"error": str(error)})
+      pretraining_records.write_json(_error_file(shard), {"error": str(error)})
 
 
 def make_with_beam(
-  job: shards.Job, missing: list[shards.Shard], runner: str, options: str, num_workers: int
+  job: pretraining_records.Job,
+  missing: list[pretraining_records.Shard],
+  runner: str,
+  options: str,
+  num_workers: int,
 ) -> None:
   """Makes shards and waits until all are there.
 
@@ -83,6 +87,6 @@ def make_with_beam(
     raise UserError(f"--runner={runner} failed: {lines[-1]}") from error
   for shard in missing:
     if tf.io.gfile.exists(_error_file(shard)):
-      message = records.read_json(_error_file(shard))["error"]
+      message = record_files.read_json(_error_file(shard))["error"]
       tf.io.gfile.remove(_error_file(shard))
       raise UserError(message)

@@ -15,9 +15,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import config
 from errors import UserError
+from preprocessing import tfrecord
 from tasks import corpus, pretraining_data
-from training import config, processes, tfrecords
+from utils import processes
 
 
 @dataclasses.dataclass
@@ -179,14 +181,14 @@ class Worker:
     temporary = temporary_name(shard.path)
     try:
       with corpus.open_file(temporary, "wb") as file:
-        writer = tfrecords.Writer(file, getattr(form, "gzip_compress", False))
+        writer = tfrecord.Writer(file, getattr(form, "gzip_compress", False))
         count = 0
         for window in windows:
           for features in examples(window):
-            writer.write(tfrecords.encode_example(features))
+            writer.write(tfrecord.encode_example(features))
             count += 1
         for features in examples.finish():
-          writer.write(tfrecords.encode_example(features))
+          writer.write(tfrecord.encode_example(features))
           count += 1
         writer.close()
         size = file.tell()

@@ -9,8 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from training import paths, records, tfrecords
-from training.shards import Shard, temporary_prefix
+from preprocessing import record_files, tfrecord
+from preprocessing.pretraining_records import Shard, temporary_prefix
+from utils import paths
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ _ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another pla
 
 def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
   """UserError unless the settings in a JSON file of an earlier run are those of this one."""
-  found = records.complete_meta(found)
+  found = record_files.complete_meta(found)
   different = [
     f"{name} {found.get(name)!r} there, {value!r} now"
     for name, value in settings.items()
@@ -53,7 +54,7 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
         f"{shard.path}: a file that this command did not make is here; {_ANOTHER_PLACE}"
       )
     return False
-  marker = records.read_json(shard.marker)
+  marker = record_files.read_json(shard.marker)
   _check_settings(shard.marker, marker, settings)
   return tf.io.gfile.exists(shard.path) and tf.io.gfile.stat(shard.path).length == marker.get(
     "num_bytes"
@@ -66,8 +67,8 @@ def _is_own(path: str) -> bool:
     start = reader.read(1024)
   if start.startswith(b"{"):
     with contextlib.suppress(UserError):
-      return "num_example" in records.read_json(path)
-  return tfrecords.is_start(start)
+      return "num_example" in record_files.read_json(path)
+  return tfrecord.is_start(start)
 
 
 def _check_own(removed: list[str]) -> None:
@@ -102,7 +103,7 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
   leftovers = []
   outputs = _outputs(planned, meta_path)
   for folder in sorted({os.path.dirname(path) for path in outputs}):
-    records.make_dirs(folder, "--output_file or --save_dir")
+    record_files.make_dirs(folder, "--output_file or --save_dir")
     here = [path for path in outputs if os.path.dirname(path) == folder]
     unfinished = tuple(temporary_prefix(path) for path in here)
     # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
@@ -146,14 +147,14 @@ def prepare(
   outputs = _outputs(planned, meta_path)
   paths.check_outputs(inputs, outputs)
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
-    meta = records.read_json(meta_path)
+    meta = record_files.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
     if "num_bytes" not in meta:
       raise UserError(
         f"{meta_path}: it does not tell the sizes of the record files; {_ANOTHER_PLACE}"
       )
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
-      records.check_num_bytes(shard.path, num_bytes)
+      record_files.check_num_bytes(shard.path, num_bytes)
     return []
   leftovers = _find_leftovers(planned, meta_path, overwrite)
   paths.check_outputs(inputs, leftovers)
@@ -186,8 +187,8 @@ def finish(
     UserError: there is no example at all.
   """
   if meta_path and tf.io.gfile.exists(meta_path):
-    return records.read_json(meta_path)["train_data_size"]
-  markers = [records.read_json(shard.marker) for shard in planned]
+    return record_files.read_json(meta_path)["train_data_size"]
+  markers = [record_files.read_json(shard.marker) for shard in planned]
   counts = [marker["num_example"] for marker in markers]
   if not any(counts) and not is_part:
     for shard in planned:
@@ -211,7 +212,7 @@ def finish(
       alone,
     )
   if meta_path:
-    records.write_json(
+    record_files.write_json(
       meta_path,
       {
         **settings,

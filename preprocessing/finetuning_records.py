@@ -12,8 +12,10 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
+from preprocessing import record_files
 from tasks.base import RawDataTask
-from training import hooks, processes, records
+from training import hooks
+from utils import processes
 
 MAX_SHARDS = 64
 MIN_EXAMPLES = 32  # per shard
@@ -33,7 +35,7 @@ def write_split(
   num_proc: int = 1,
   proc_id: int = -1,
 ) -> int:
-  """As records.write_split, by num_proc processes.
+  """As record_files.write_split, by num_proc processes.
 
   Args:
     path: target; appears only when it is complete.
@@ -108,7 +110,7 @@ def _write(shards, examples, task, split, tokenizer, max_seq_length, update=lamb
   """Makes those of the shards that are not there."""
   for name, first, size in shards:
     if not tf.io.gfile.exists(name):
-      records.write_split(
+      record_files.write_split(
         name, task, split, tokenizer, max_seq_length, examples=examples[first : first + size]
       )
       update(size)
@@ -125,7 +127,9 @@ def _join(path, names, source):
   # Another process may be joining too, and be ahead. So the side table is read first, and of each
   # shard the records are removed first: who misses a part of the table misses its records as well,
   # and stops before anything got its name.
-  temporaries = {suffix: f"{path}{suffix}.tmp-{os.getpid()}" for suffix in (records.SIDE_TABLE, "")}
+  temporaries = {
+    suffix: f"{path}{suffix}.tmp-{os.getpid()}" for suffix in (record_files.SIDE_TABLE, "")
+  }
   try:
     for suffix, temporary in temporaries.items():
       # A TFRecord file is a sequence of records without a header, so files can be put together.
@@ -141,10 +145,10 @@ def _join(path, names, source):
   finally:
     for temporary in temporaries.values():
       _remove(temporary)
-  count = records.count_records(path)
+  count = record_files.count_records(path)
   for name in names:
     _remove(name)
-    _remove(name + records.SIDE_TABLE)
+    _remove(name + record_files.SIDE_TABLE)
   if not count:
     raise UserError(f"{source}: no examples in it")
   return count

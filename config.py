@@ -544,7 +544,7 @@ def stored_fields(experiment: Experiment, job: str) -> dict[str, Any]:
   }
 
 
-EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "..", "configs", "experiments")
+EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "configs", "experiments")
 
 
 def load_recipe(family: str, job: str, task_name: str) -> dict[str, Any]:
