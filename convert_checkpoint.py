@@ -60,7 +60,7 @@ from errors import UserError
 from models import config_keys
 from models.bert import read_json
 from preprocessing import record_files
-from training import checkpoints, hf_tokenizer, model_folder, runner
+from training import app, checkpoints, hf_tokenizer, model_folder
 from utils import paths
 
 v1 = tf.compat.v1
@@ -702,4 +702,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  runner.run_main(main, "The output is not complete.")
+  app.run_main(main, "The output is not complete.")

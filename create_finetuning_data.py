@@ -24,7 +24,7 @@ import tokenization
 from errors import UserError
 from preprocessing import record_files
 from tasks import base, classification, squad
-from training import flags, hooks, model_folder, runner
+from training import app, flags, hooks, model_folder
 from utils import paths
 
 
@@ -152,4 +152,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.define(*SECTIONS, Finetuning)
-  runner.run_main(main, "Without the metadata file the records are not complete.")
+  app.run_main(main, "Without the metadata file the records are not complete.")

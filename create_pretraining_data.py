@@ -300,7 +300,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  from training import flags, runner
+  from training import app, flags
 
   flags.define(config.Tokenizer, Run, pretraining_records.BertForm, pretraining_records.FunnelForm)
-  runner.run_main(main, "Complete record files are kept: the same command makes the others.")
+  app.run_main(main, "Complete record files are kept: the same command makes the others.")

@@ -16,17 +16,17 @@ import numpy as np
 import config
 from errors import UserError
 from tasks import classification
-from training import flags, model_folder, runner
+from training import app, evaluator, experiments, flags, model_folder, record_sources, runner
 
 SECTIONS = (
+  config.Classification,
+  config.Trainer,
   config.Model,
   config.Tokenizer,
   config.RawData,
-  config.Classification,
-  config.RecordFiles,
   config.Data,
   config.Optimizer,
-  config.Trainer,
+  config.RecordFiles,
   config.Runtime,
 )
 
@@ -37,30 +37,30 @@ def read_experiment() -> config.Experiment:
   settings = experiment.classification
   if settings.task_name:
     settings.task_name = classification.canonical_name(settings.task_name)
-  runner.take_model_settings(experiment, given, "classification", settings.task_name)
+  experiments.take_model_settings(experiment, given, "classification", settings.task_name)
   if not settings.task_name:
     raise UserError(
       "--task_name is missing; e.g. --task_name=cola. Known are "
       + ", ".join([*classification.DATASETS, *classification.FILE_TASKS])
     )
-  runner.complete(experiment, given, "classification", settings.task_name)
+  experiments.complete(experiment, given, "classification", settings.task_name)
   return experiment
 
 
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
-  model_config = runner.load_model_config(experiment.model)
+  model_config = model_folder.load_model_config(experiment.model)
   task = classification.make_task(
     experiment.classification,
     experiment.raw_data,
     experiment.model.cls_scope,
     model_config.cls_segment_id,
   )
-  record_sets, meta = runner.find_record_sets(experiment.record_files)
+  record_sets, meta = record_sources.find_record_sets(experiment.record_files)
   check_columns(experiment)
   find_labels(task, experiment, meta.get("label_list"))
   run = runner.Runner(experiment, model_config, task, record_sets)
-  run.check_records(meta)
+  run.sources.check(meta)
   return run
 
 
@@ -135,7 +135,7 @@ def check_submission(run: runner.Runner) -> None:
       "--do_submit: GLUE's submission needs predictions for all test data; leave "
       "--max_eval_examples out, or use --do_predict"
     )
-  for source in run.sources("test"):
+  for source in run.sources.of("test"):
     if source.split not in run.task.dataset.submission:
       raise UserError(
         f"--do_submit: task {run.task.name} has no GLUE submission for its "
@@ -153,21 +153,21 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
   if trainer.do_predict or trainer.do_submit:
     run.check_outputs(
       path
-      for source in run.sources("test")
+      for source in run.sources.of("test")
       for path in output_files(run.task, source.split, trainer).values()
     )
   # Before the work, in which the files may change. Records made elsewhere are of no file here.
   origins = (
     {
       source.split: run.task.origins(source.split, source.records.num_examples)
-      for source in run.sources("test")
+      for source in run.sources.of("test")
     }
-    if trainer.do_predict and "test" not in run.record_sets
+    if trainer.do_predict and "test" not in run.sources.record_sets
     else {}
   )
   metrics = run.train_and_evaluate()
   if trainer.do_predict or trainer.do_submit:
-    for split, predictions in run.predict().items():
+    for split, predictions in run.evaluator.predict().items():
       write_predictions(run.task, split, predictions, trainer, origins.get(split, []))
   return metrics
 
@@ -213,15 +213,15 @@ def write_predictions(
     "submission": lambda: task.submission_rows(predictions),
   }
   for kind, path in output_files(task, split, trainer).items():
-    runner.write_tsv(path, rows[kind]())
+    evaluator.write_tsv(path, rows[kind]())
     print(f"{task.name} {split}: {path}")
 
 
 def main() -> None:
-  runner.run_trials(read_experiment(), run_once)
+  app.run_trials(read_experiment(), run_once)
 
 
 if __name__ == "__main__":
   flags.define(*SECTIONS)
   flags.define_funnel()
-  runner.run_main(main)
+  app.run_main(main)

@@ -28,15 +28,15 @@ from errors import UserError
 from preprocessing import record_files
 from tasks import masking, pretraining
 from tasks.corpus import match_files
-from training import checkpoints, flags, model_folder, runner
+from training import app, checkpoints, experiments, flags, model_folder, runner
 
 SECTIONS = (
+  config.Pretraining,
+  config.Trainer,
   config.Model,
   config.Tokenizer,
-  config.Pretraining,
   config.Data,
   config.Optimizer,
-  config.Trainer,
   config.Runtime,
 )
 
@@ -379,7 +379,7 @@ def find_model_config(experiment: config.Experiment, vocab_size: int) -> modelin
         f"--{sorted(ignored)[0]} does nothing beside --model_config; name it in "
         f"--overwrite_keys too, or leave one of the two out"
       )
-    model_config = runner.load_model_config(model)
+    model_config = model_folder.load_model_config(model)
   elif from_flags:
     if absl_flags.FLAGS["vocab_size"].value is None:
       absl_flags.FLAGS["vocab_size"].value = vocab_size
@@ -496,7 +496,7 @@ def make_runner(experiment: config.Experiment, given: set[str]) -> runner.Runner
       "configuration; make records without it"
     )
   task = make_task(experiment, model_config, corpus, special_ids, vocab_size, loss_type)
-  runner.take_recipe(experiment, given, model_config.family, "pretraining", loss_type)
+  experiments.take_recipe(experiment, given, model_config.family, "pretraining", loss_type)
   if experiment.model.init_checkpoint not in ("", "none"):
     experiment.model.init_checkpoint = checkpoints.resolve(experiment.model.init_checkpoint)
   else:
@@ -529,10 +529,10 @@ def main() -> None:
     run.check_before_work()
     return run.train_and_evaluate()
 
-  runner.run_trials(experiment, run_once)
+  app.run_trials(experiment, run_once)
 
 
 if __name__ == "__main__":
   flags.define(*SECTIONS)
   flags.define_funnel()
-  runner.run_main(main)
+  app.run_main(main)

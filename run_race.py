@@ -13,17 +13,17 @@ import os
 import config
 from errors import UserError
 from tasks import race
-from training import flags, runner
+from training import app, evaluator, experiments, flags, model_folder, record_sources, runner
 
 SECTIONS = (
+  config.Race,
+  config.Trainer,
   config.Model,
   config.Tokenizer,
   config.RawData,
-  config.Race,
-  config.RecordFiles,
   config.Data,
   config.Optimizer,
-  config.Trainer,
+  config.RecordFiles,
   config.Runtime,
 )
 
@@ -33,12 +33,12 @@ def read_experiment() -> config.Experiment:
   experiment, given = flags.read(*SECTIONS)
   settings = experiment.race
   settings.task_name = settings.task_name.lower()
-  runner.take_model_settings(experiment, given, "race", settings.task_name)
+  experiments.take_model_settings(experiment, given, "race", settings.task_name)
   if settings.task_name not in race.DATASETS:
     raise UserError(
       f"--task_name={settings.task_name} is unknown; known are {', '.join(race.DATASETS)}"
     )
-  runner.complete(experiment, given, "race", settings.task_name)
+  experiments.complete(experiment, given, "race", settings.task_name)
   check_lengths(experiment.data.max_seq_length, settings.max_qa_length)
   return experiment
 
@@ -57,21 +57,21 @@ def check_lengths(max_seq_length: int, max_qa_length: int) -> None:
 def run_once(experiment: config.Experiment) -> dict[str, float]:
   """Does what the --do_ flags say; returns the metrics of the best checkpoint, if evaluated."""
   trainer = experiment.trainer
-  model_config = runner.load_model_config(experiment.model)
+  model_config = model_folder.load_model_config(experiment.model)
   task = race.make_task(
     experiment.race, experiment.raw_data, experiment.model.cls_scope, model_config.cls_segment_id
   )
-  record_sets, meta = runner.find_record_sets(experiment.record_files)
+  record_sets, meta = record_sources.find_record_sets(experiment.record_files)
   run = runner.Runner(experiment, model_config, task, record_sets)
-  run.check_records(meta)
+  run.sources.check(meta)
   run.check_before_work()
   if trainer.do_predict:
     run.check_outputs(
-      predictions_path(task, source.split, trainer) for source in run.sources("test")
+      predictions_path(task, source.split, trainer) for source in run.sources.of("test")
     )
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
-    for split, predictions in run.predict().items():
+    for split, predictions in run.evaluator.predict().items():
       write_predictions(task, split, predictions, predictions_path(task, split, trainer))
   return metrics
 
@@ -86,17 +86,17 @@ def write_predictions(task: race.RaceTask, split: str, predictions: dict, path: 
   """Writes the predictions of a split; prints the accuracy if all answers are known."""
   probabilities = predictions["probabilities"]
   questions = task.examples(split, len(probabilities))
-  runner.write_tsv(path, task.prediction_rows(questions, probabilities))
+  evaluator.write_tsv(path, task.prediction_rows(questions, probabilities))
   print(f"{task.name} {split}: {path}")
   if all(question.answer is not None for question in questions):
-    print(f"{task.name} {split}: {runner.format_metrics(task.score(split, predictions))}")
+    print(f"{task.name} {split}: {evaluator.format_metrics(task.score(split, predictions))}")
 
 
 def main() -> None:
-  runner.run_trials(read_experiment(), run_once)
+  app.run_trials(read_experiment(), run_once)
 
 
 if __name__ == "__main__":
   flags.define(*SECTIONS)
   flags.define_funnel()
-  runner.run_main(main)
+  app.run_main(main)

@@ -19,18 +19,27 @@ import config
 from errors import UserError
 from preprocessing import finetuning_records, record_files
 from tasks import squad
-from training import checkpoints, flags, model_folder, runner
+from training import (
+  app,
+  checkpoints,
+  evaluator,
+  experiments,
+  flags,
+  model_folder,
+  record_sources,
+  runner,
+)
 
 SECTIONS = (
+  config.Squad,
+  config.SquadData,
+  config.Trainer,
   config.Model,
   config.Tokenizer,
   config.RawData,
-  config.SquadData,
-  config.Squad,
-  config.RecordFiles,
   config.Data,
   config.Optimizer,
-  config.Trainer,
+  config.RecordFiles,
   config.Runtime,
 )
 
@@ -50,20 +59,20 @@ def read_experiment() -> config.Experiment:
     raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
   if settings.do_ensemble and not settings.ensemble_ckpts:
     raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
-  runner.take_model_settings(
+  experiments.take_model_settings(
     experiment,
     given,
     "squad",
     "squad",
     has_other_work=settings.do_ensemble or bool(settings.prepro_split),
   )
-  runner.complete(experiment, given, "squad", "squad")
+  experiments.complete(experiment, given, "squad", "squad")
   return experiment
 
 
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """The task of the flags with everything that runs it."""
-  model_config = runner.load_model_config(experiment.model)
+  model_config = model_folder.load_model_config(experiment.model)
   raw = experiment.raw_data
   task = squad.SquadTask(
     experiment.squad_data,
@@ -75,7 +84,7 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
   task.has_unanswerable = model_folder.read_settings(model_folder.trained_folder(experiment)).get(
     "has_unanswerable", False
   )
-  record_sets, meta = runner.find_record_sets(experiment.record_files)
+  record_sets, meta = record_sources.find_record_sets(experiment.record_files)
   if "dev" in record_sets and not experiment.squad.predict_file:
     record_sets.setdefault("test", record_sets["dev"])
   run = runner.Runner(
@@ -89,17 +98,17 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       proc_id=experiment.squad.proc_id,
     ),
   )
-  run.check_records(meta)
+  run.sources.check(meta)
   return run
 
 
-def find_data(run: runner.Runner, kind: str) -> runner.Source:
+def find_data(run: runner.Runner, kind: str) -> record_sources.Source:
   """Records of a kind; the task takes note of what is kept beside them.
 
   For "dev" they must have answers. The task knows one file at a time: the one found last is that
   whose predictions it can turn into answers.
   """
-  source = run.sources(kind)[0]
+  source = run.sources.of(kind)[0]
   path = source.records.paths[0]
   if kind == "train":
     run.task.read_training_notes(path + record_files.SIDE_TABLE)
@@ -140,7 +149,7 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
   for path, values in files.items():
     # ASCII only, as the official files: they may be read under any locale.
     record_files.write_text(path, json.dumps(values, indent=4) + "\n")
-  found = f", {runner.format_metrics(run.task.measure(answers))}" if answers.golds else ""
+  found = f", {evaluator.format_metrics(run.task.measure(answers))}" if answers.golds else ""
   print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 
 
@@ -171,7 +180,9 @@ def ensemble(run: runner.Runner) -> None:
     log.info("Predict with %s", checkpoint)
     several.append(
       run.task.answers(
-        run.predict_all(source.records, checkpoint, run.experiment.trainer.predict_batch_size)
+        run.evaluator.predict_all(
+          source.records, checkpoint, run.experiment.trainer.predict_batch_size
+        )
       )
     )
   write_answers(run, run.task.join(several), ensemble_files(run.experiment))
@@ -198,11 +209,11 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
     find_data(run, "test")
   if trainer.do_eval or (trainer.do_train and trainer.eval_every_steps):
     find_data(run, "dev")
-    run.check_best_metric()
+    run.evaluator.check_best_metric()
   metrics = run.train_and_evaluate()
   if trainer.do_predict:
     find_data(run, "test")  # evaluation may have been on another file
-    (predictions,) = run.predict().values()
+    (predictions,) = run.evaluator.predict().values()
     write_answers(run, run.task.answers(predictions), prediction_files(trainer))
   if settings.do_ensemble:
     ensemble(run)
@@ -210,10 +221,10 @@ def run_once(experiment: config.Experiment) -> dict[str, float]:
 
 
 def main() -> None:
-  runner.run_trials(read_experiment(), run_once)
+  app.run_trials(read_experiment(), run_once)
 
 
 if __name__ == "__main__":
   flags.define(*SECTIONS)
   flags.define_funnel()
-  runner.run_main(main)
+  app.run_main(main)

@@ -24,7 +24,7 @@ import tokenization
 from errors import UserError
 from preprocessing import pretraining_records, record_files
 from tasks import corpus
-from training import flags, hooks, model_folder, runner
+from training import app, flags, hooks, model_folder
 from utils import paths
 
 log = logging.getLogger("scripts.build_vocab")
@@ -238,4 +238,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.define(config.Tokenizer, Vocabulary)
-  runner.run_main(main, "No vocabulary was written.")
+  app.run_main(main, "No vocabulary was written.")

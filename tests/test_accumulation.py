@@ -16,7 +16,7 @@ import config
 from errors import UserError
 from models import layers
 from tasks import classification
-from training import accumulation, estimator, inputs, runner
+from training import accumulation, estimator, inputs, model_folder, runner
 
 v1 = tf.compat.v1
 
@@ -40,8 +40,10 @@ def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
   experiment.data.output_dir = str(folder / "records")
   experiment.trainer.model_dir = str(folder / name)
   experiment.trainer.gradient_accumulation_steps = steps
-  runner.find_pretrained(experiment.model, experiment.tokenizer, experiment.trainer.model_dir, True)
-  family = runner.load_model_config(experiment.model).family
+  model_folder.find_pretrained(
+    experiment.model, experiment.tokenizer, experiment.trainer.model_dir, True
+  )
+  family = model_folder.load_model_config(experiment.model).family
   config.apply_recipe(
     experiment,
     {
@@ -57,7 +59,7 @@ def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
 
 
 def runner_of(experiment):
-  model_config = runner.load_model_config(experiment.model)
+  model_config = model_folder.load_model_config(experiment.model)
   task = classification.make_task(
     experiment.classification, experiment.raw_data, cls_segment_id=model_config.cls_segment_id
   )
@@ -106,7 +108,7 @@ def test_means_are_the_batch_s_own(steps):
 def train_in_graph(experiment, num_steps):
   """Trains on fixed batches of unevenly weighted examples; (curve of loss and norm, weights)."""
   rng = np.random.RandomState(1)
-  model_config = runner.load_model_config(experiment.model)
+  model_config = model_folder.load_model_config(experiment.model)
   task = classification.make_task(experiment.classification, experiment.raw_data)
   model_fn = estimator.build_model_fn(
     experiment, task, model_config, estimator.Devices("CPU"), num_steps, 1

@@ -12,7 +12,7 @@ import modeling
 import run_classifier
 from errors import UserError
 from models import bert_heads
-from training import checkpoints, estimator, flags, runner
+from training import app, checkpoints, estimator, flags, model_folder, runner
 
 v1 = tf.compat.v1
 
@@ -119,7 +119,7 @@ def test_vocabulary_of_another_size(workspace, words, relation):
   experiment.tokenizer.tokenizer_path = str(path)
   experiment.data.max_seq_length = 16
   with pytest.raises(UserError, match=f"{relation} than the vocab_size {len(tiny.VOCAB)}"):
-    runner.Runner(experiment, runner.load_model_config(experiment.model), task=None)
+    runner.Runner(experiment, model_folder.load_model_config(experiment.model), task=None)
 
 
 # ---- Checkpoints, in process --------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_errors_that_are_not_about_files_are_defects():
     (tf.errors.NotFoundError(None, None, "Key bert/x not found in checkpoint"), False),
     (tf.errors.FailedPreconditionError(None, None, "Attempting to use uninitialized value"), False),
   ):
-    assert runner.is_file_error(error) == expected, error.message
+    assert app.is_file_error(error) == expected, error.message
 
 
 # ---- Devices and settings, in process -----------------------------------------------------------
@@ -280,7 +280,7 @@ def test_bert_recipe_fills_every_open_setting():
 
 def test_flags_and_aliases():
   assert "learning_rate" not in flags.FLAGS, "importing the module must define nothing"
-  out, _ = tiny.run("run_classifier.py", "--help", status=1)
+  out, _ = tiny.run("run_classifier.py", "--help")
   for name in (
     "--learning_rate",
     "--bert_config_file",

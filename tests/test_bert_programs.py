@@ -15,7 +15,7 @@ import modeling
 import optimization
 import run_classifier
 from tasks import classification
-from training import runner
+from training import evaluator
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -350,7 +350,7 @@ def test_results_of_the_test_data(tmp_path, split, values, name, text):
 
 
 def test_results_of_the_evaluation():
-  assert runner.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
+  assert evaluator.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
     "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n"
   )
 

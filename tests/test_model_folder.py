@@ -14,7 +14,7 @@ import config
 import run_classifier
 from errors import UserError
 from tasks import classification
-from training import checkpoints, model_folder, runner
+from training import checkpoints, experiments, model_folder
 
 
 def write_reviews(path, count, seed, names=("pos", "neg")):
@@ -169,8 +169,8 @@ def test_new_training_takes_the_tokenizer_alone(trained):
   experiment.trainer.do_train = True
   experiment.trainer.model_dir = str(trained / "fresh")
   experiment.model.init_checkpoint = str(trained / "run")
-  runner.take_model_settings(experiment, given, "classification", "csv")
-  runner.complete(experiment, given, "classification", "csv")
+  experiments.take_model_settings(experiment, given, "classification", "csv")
+  experiments.complete(experiment, given, "classification", "csv")
   assert not experiment.tokenizer.uncased
   assert experiment.classification.text_a_col == "text" and experiment.data.max_seq_length == 128
   assert experiment.data.output_dir == str(trained / "fresh")
@@ -180,9 +180,9 @@ def test_truncate_seq_is_kept(tmp_path):
   """net_config.json does not hold it; the settings do."""
   encoder = tiny.write_funnel(tmp_path / "funnel")
   model = config.Model(model_config=os.path.join(encoder, "net_config.json"))
-  assert runner.load_model_config(model).truncate_seq
+  assert model_folder.load_model_config(model).truncate_seq
   model_folder.write_settings(encoder, {"truncate_seq": False})
-  assert not runner.load_model_config(model).truncate_seq
+  assert not model_folder.load_model_config(model).truncate_seq
 
 
 def test_folders_of_earlier_versions(tmp_path):
@@ -223,7 +223,7 @@ def test_a_folder_best_that_nobody_named_is_not_used(trained, monkeypatch):
   experiment = config.Experiment()
   experiment.trainer.model_dir, experiment.trainer.do_predict = "../typo", True
   with pytest.raises(UserError, match="../typo: no checkpoint to predict with"):
-    runner.take_model_settings(experiment, set(), "classification", "csv")
+    experiments.take_model_settings(experiment, set(), "classification", "csv")
 
 
 def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
@@ -232,8 +232,8 @@ def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
   experiment, given = config.Experiment(), set()
   experiment.trainer.model_dir, experiment.trainer.num_trials = str(tmp_path), 2
   experiment.trainer.do_predict = True
-  runner.take_model_settings(experiment, given, "classification")
-  runner.complete(experiment, given, "classification", experiment.classification.task_name)
+  experiments.take_model_settings(experiment, given, "classification")
+  experiments.complete(experiment, given, "classification", experiment.classification.task_name)
   assert experiment.tokenizer.tokenizer_path == f"{tmp_path}/trial_0/vocab.txt"
   assert experiment.model.model_config == f"{tmp_path}/trial_0/bert_config.json"
   assert experiment.data.max_seq_length == 10 and not experiment.tokenizer.uncased
@@ -300,16 +300,16 @@ def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path
   """No variable's shape depends on the activation."""
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(trained / "run")
-  own = runner.load_model_config(
+  own = model_folder.load_model_config(
     config.Model(model_config=str(trained / "run" / "bert_config.json"))
   )
-  runner.check_trained_config(experiment, dataclasses.replace(own, hidden_dropout_prob=0.3))
+  experiments.check_trained_config(experiment, dataclasses.replace(own, hidden_dropout_prob=0.3))
   with pytest.raises(
     UserError,
     match="hidden_act is 'relu', but the model in .*run was trained "
     "with 'gelu'; leave --model_config",
   ):
-    runner.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
+    experiments.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
 
 
 def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
@@ -318,7 +318,7 @@ def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
   for path in (tmp_path / "run").glob("model.ckpt-*"):
     path.unlink()
   folder, model = str(tmp_path / "run"), config.Model()
-  assert runner.find_checkpoint(folder, model, "predict with") == checkpoints.latest(
+  assert model_folder.find_checkpoint(folder, model, "predict with") == checkpoints.latest(
     f"{folder}/best"
   )
   experiment = config.Experiment()

@@ -201,7 +201,7 @@ def small_runner(tmp_path, **sections):
   task = classification.make_task(
     config.Classification(task_name="tsv"), config.RawData(data_dir=str(tmp_path)), "", 0
   )
-  return runner.Runner(experiment, runner.load_model_config(model), task)
+  return runner.Runner(experiment, model_folder.load_model_config(model), task)
 
 
 def test_predictions_do_not_replace_what_is_read(tmp_path):

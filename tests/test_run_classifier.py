@@ -12,7 +12,7 @@ import tiny
 
 import config
 from errors import UserError
-from training import hooks, runner
+from training import hooks, model_folder
 
 
 def flags_of(folder, name="run", **kwargs):
@@ -204,7 +204,7 @@ def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
   def find(init_checkpoint="", given=()):
     model = config.Model(pretrained=other, init_checkpoint=init_checkpoint)
     tokenizer = config.Tokenizer()
-    runner.find_pretrained(model, tokenizer, str(tmp_path / "run"), True, set(given))
+    model_folder.find_pretrained(model, tokenizer, str(tmp_path / "run"), True, set(given))
     (folder,) = {os.path.dirname(path) for path in (model.model_config, tokenizer.tokenizer_path)}
     return folder, model.init_checkpoint
 

@@ -79,10 +79,10 @@ def test_settings_are_for_their_type_of_tokenizer(tmp_path):
 
 
 def test_help():
-  out, _ = tiny.run("scripts/build_vocab.py", "--help", status=1)
+  out, _ = tiny.run("scripts/build_vocab.py", "--help")
   out = " ".join(out.split())
-  assert "--[no]strip_accents: WordPiece: strip accents; default: as --uncased --" in out
-  assert "--[no]tokenize_chinese_chars: " in out
+  assert "--[no]strip_accents WordPiece: strip accents; default: as --uncased --" in out
+  assert "--[no]tokenize_chinese_chars " in out
 
 
 def test_metadata():

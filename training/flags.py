@@ -4,6 +4,9 @@ The only module below the scripts that knows flags.
 """
 
 import dataclasses
+import re
+import sys
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -20,12 +23,20 @@ _DEFINERS = {
   str: flags.DEFINE_string,
 }
 
+_groups: list[tuple[str, list[list[str]]]] = []  # (heading, [name, *aliases] of each flag)
+
 
 def define(*sections: type) -> None:
-  """Defines a flag, and its aliases, for each field of the given dataclasses."""
+  """Defines a flag, and its aliases, for each field of the given dataclasses.
+
+  `help_text` lists them in the same order, so the most used section comes first.
+  """
   flags.disclaim_key_flags()  # they are the calling script's flags, so that its --help shows them
   for section in sections:
-    for field in dataclasses.fields(section):
+    heading = (section.__doc__ or "").split("\n")[0]
+    fields = dataclasses.fields(section)
+    _groups.append((heading, [[field.name, *field.metadata["aliases"]] for field in fields]))
+    for field in fields:
       metadata = field.metadata
       help_text = metadata["help"]
       if field.default is None and "default:" not in help_text:
@@ -45,7 +56,9 @@ def define_funnel() -> None:
   modeling.ModelConfig reads them: all in init_from_flags, those of --overwrite_keys beside a file.
   """
   flags.disclaim_key_flags()
-  for field in dataclasses.fields(modeling.ModelConfig):
+  fields = dataclasses.fields(modeling.ModelConfig)
+  _groups.append(("Keys of a Funnel configuration.", [[field.name] for field in fields]))
+  for field in fields:
     if field.name not in FLAGS:
       default = None if field.default is dataclasses.MISSING else field.default
       _DEFINERS[field.type](field.name, default, "key of a Funnel configuration, see modeling.py")
@@ -75,3 +88,24 @@ def read(*sections: type) -> tuple[config.Experiment, set[str]]:
       setattr(experiment, field.name, section)
       given |= names
   return experiment, given
+
+
+def help_text(description: str) -> str:
+  """Returns a script's help: its description, then its flags under their sections' headings."""
+  lines = [description.strip(), "", "--name=value sets a flag; --name or --noname sets a switch."]
+  grouped = {name for _, names in _groups for spellings in names for name in spellings}
+  own = [flag.name for flag in FLAGS.get_key_flags_for_module(sys.argv[0])]
+  rest = [[name] for name in own if name not in grouped]
+  for heading, names in (("Flags of this script alone.", rest), *_groups):
+    lines += ["", heading] if names else []
+    for name, *aliases in names:
+      flag = FLAGS[name]
+      switch = "[no]" if flag.boolean else ""
+      spellings = ", ".join(f"--{switch}{spelling}" for spelling in (name, *aliases))
+      text = re.sub(r"^<.*?>: ", "", flag.help)  # absl writes the choices of an enum there
+      values = getattr(flag.parser, "enum_values", ())
+      text += f"; one of {', '.join(filter(None, values))}" if values else ""
+      text += "" if flag.default in (None, "") else f" (default: {flag.default})"
+      lines.append(f"  {spellings}")
+      lines += textwrap.wrap(text, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
+  return "\n".join(lines)

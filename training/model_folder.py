@@ -216,3 +216,97 @@ def copy_files(source: str, target: str, vocab_name: str) -> None:
     path = os.path.join(source, name)
     if name and tf.io.gfile.exists(path):
       record_files.copy(path, os.path.join(target, name))
+
+
+def load_model_config(model: config.Model) -> modeling.Config:
+  """The model's configuration, with the keys of --overwrite_keys taken from the flags.
+
+  truncate_seq, which net_config.json does not hold, is that of the settings beside the file.
+  """
+  keys = [key.strip() for key in model.overwrite_keys.split(",") if key.strip()]
+  model_config = modeling.load_config(model.model_config, keys)
+  folder = os.path.dirname(model.model_config)
+  stored = read_settings(folder).get("truncate_seq")
+  if stored in (None, getattr(model_config, "truncate_seq", None)):
+    return model_config
+  if "truncate_seq" in keys:
+    log.warning(
+      "--truncate_seq=%s, but the model in %s was trained with %s",
+      model_config.truncate_seq,
+      folder,
+      stored,
+    )
+    return model_config
+  return dataclasses.replace(model_config, truncate_seq=stored)
+
+
+def find_pretrained(
+  model: config.Model,
+  tokenizer: config.Tokenizer,
+  model_dir: str,
+  do_train: bool,
+  given: Set[str] = frozenset(),
+) -> None:
+  """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
+
+  Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint, else the
+  folder of --init_checkpoint, unless the user named the folder `pretrained` (it is in `given`),
+  2. `pretrained`. Training needs a checkpoint to start from while model_dir has none.
+
+  Raises:
+    UserError: something is in neither place, says what, and which command gets it; or a
+      configuration lies beside the checkpoint without the vocabulary.
+  """
+  if do_train:
+    checkpoints.check_restorable(model_dir)
+  is_trained = checkpoints.latest_or_best(model_dir) is not None
+  if not is_trained and model.init_checkpoint not in ("", "none"):
+    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  folders = [model.pretrained]
+  if is_trained:
+    folders.insert(0, model_dir)
+  elif model.init_checkpoint not in ("", "none") and "pretrained" not in given:
+    folders.insert(0, start_folder(model))
+  vocab_name = read_settings(folders[0]).get("vocab_file")
+  vocab_names = (*([vocab_name] if vocab_name else []), *VOCAB_NAMES)
+
+  def find(names, flag, what):
+    for folder in folders:
+      if path := find_in(folder, names):
+        return path
+    raise UserError(
+      f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
+      f"{' or '.join(names)}. bash scripts/quickstart.sh --pretrained_only puts a small encoder "
+      f"there; convert_checkpoint.py turns one from Hugging Face into that form"
+    )
+
+  if not model.model_config:
+    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration")
+  if not tokenizer.tokenizer_path:
+    own_config = find_in(folders[0], CONFIG_NAMES)
+    if own_config and not find_in(folders[0], vocab_names):
+      raise UserError(
+        f"{os.path.dirname(own_config)}: the model has no vocabulary beside it; name "
+        f"the one that it was trained with, with --vocab_file (--tokenizer_path)"
+      )
+    tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary")
+  if do_train and not is_trained and not model.init_checkpoint:
+    model.init_checkpoint = checkpoints.resolve(model.pretrained)
+
+
+def find_checkpoint(model_dir: str, model: config.Model, purpose: str) -> str:
+  """Checkpoint to evaluate or predict with: model_dir's newest, else --init_checkpoint.
+
+  Raises:
+    UserError: there is none.
+  """
+  found = checkpoints.latest_or_best(model_dir)
+  if found is None and model.init_checkpoint not in ("", "none"):
+    found = checkpoints.resolve(model.init_checkpoint)
+  if found is None:
+    missing = "" if tf.io.gfile.isdir(model_dir) else " (there is no such folder)"
+    raise UserError(
+      f"{model_dir}: no checkpoint to {purpose}{missing}; train first (--do_train), "
+      f"or name the folder with --model_dir or a checkpoint with --init_checkpoint"
+    )
+  return found

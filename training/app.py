@@ -1,0 +1,150 @@
+"""What every script's main does: flags, log, signals, one line for a user's mistake, trials."""
+
+import copy
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from absl import app
+from absl import flags as absl_flags
+
+import config
+from errors import UserError
+from preprocessing import record_files
+from training import flags, hooks
+
+
+def run_main(
+  main: Callable[[], None], what_stays: str = "The same command goes on from the last checkpoint."
+) -> None:
+  """Runs a script's main under absl; a user's mistake ends it with one line and status 1.
+
+  Args:
+    main: the script's.
+    what_stays: said after Ctrl-C.
+  """
+
+  if {"--help", "-help", "--h", "-h", "-?"}.intersection(sys.argv[1:]):
+    print(flags.help_text(sys.modules["__main__"].__doc__ or ""))
+    return
+
+  def guarded(argv):
+    if len(argv) > 1:
+      raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
+    hooks.set_up_logging()
+    hooks.watch_signals()
+    try:
+      main()
+    except UserError as error:
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
+    except tf.errors.ResourceExhaustedError as error:
+      sys.exit(
+        f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
+        f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
+        f"({_first_line(error)})"
+      )
+    except tf.errors.OpError as error:
+      if not is_file_error(error):
+        print(
+          "The following is a defect of the scripts, not of your files or flags; please report "
+          "it with your command.",
+          file=sys.stderr,
+        )
+        raise
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {_first_line(error)}")
+    except KeyboardInterrupt:
+      print(f"Interrupted. {what_stays}", file=sys.stderr)
+      sys.exit(128 + signal.SIGINT)
+
+  app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
+
+
+# What TensorFlow says of a file that is a folder, vanished, or cannot be read.
+_FILE_ERROR = re.compile(
+  r"No such file|[Nn]ot a directory|[Ii]s a directory|matching files|"
+  r"Permission denied|gs://|No space left"
+)
+
+
+def is_file_error(error: tf.errors.OpError) -> bool:
+  """Returns whether TensorFlow's error is about a file; its message then names the file."""
+  kinds = tf.errors.DataLossError | tf.errors.OutOfRangeError | tf.errors.PermissionDeniedError
+  return isinstance(error, kinds) or bool(_FILE_ERROR.search(error.message or ""))
+
+
+def _first_line(error):
+  """What TensorFlow's error says, without the heading that newer versions set above it."""
+  lines = (line.strip() for line in error.message.splitlines())
+  return next((line for line in lines if line not in ("", "Graph execution error:")), "")
+
+
+# Flags of the originals that are not needed here, and what serves instead.
+_OTHER_WAYS = {
+  "debug_mode": "use --max_train_examples and --max_eval_examples",
+  "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
+  "eval_model_dir": "name the folder with --model_dir, the data with --output_dir",
+  "eval_split": "name the file to evaluate with --eval_file",
+  "num_passes": "every epoch is shuffled anew; --num_train_epochs says how many",
+  "per_core_clip": "the gradient is clipped once, averaged over all devices",
+  "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
+  "retain_best": "the best checkpoint is always kept, in model_dir/best",
+  "shuffle_buffer": "every epoch is shuffled as a whole",
+  "shuffle_examples": "every epoch is shuffled as a whole",
+  "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
+  "submit_dir": "submissions are written to model_dir/submit",
+  "verbose": "use --verbosity",
+  "verbose_logging": "use --verbosity",
+}
+
+
+def _parse_flags(argv):
+  try:
+    return absl_flags.FLAGS(argv)
+  except absl_flags.Error as error:
+    flag = getattr(error, "flagname", "")  # of an unknown flag
+    other_way = _OTHER_WAYS.get(flag) or _OTHER_WAYS.get(flag.removeprefix("no"))
+    message = (
+      f"there is no --{flag}: {other_way}. Leave it out"
+      if other_way
+      else (f"{error}\nPass --help to see the flags of this script, --helpfull for all.")
+    )
+    sys.exit(f"{os.path.basename(argv[0])}: error: {message}")
+
+
+def run_trials(
+  experiment: config.Experiment, run_once: Callable[[config.Experiment], dict[str, float]]
+) -> None:
+  """Runs once, or --num_trials times with a seed and a folder each; writes and prints a summary."""
+  trainer = experiment.trainer
+  if trainer.num_trials <= 1:
+    run_once(experiment)
+    return
+  results = []
+  for trial in range(trainer.num_trials):
+    one = copy.deepcopy(experiment)
+    one.trainer.seed += trial
+    one.trainer.model_dir = os.path.join(trainer.model_dir, f"trial_{trial}")
+    results.append(run_once(one))
+  if results[0]:
+    summary = summarize_trials(results)
+    record_files.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
+    for name, values in sorted(summary.items()):
+      print(
+        f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "
+        f"over {trainer.num_trials} trials"
+      )
+
+
+def summarize_trials(results: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+  """Mean and sample standard deviation of each metric over trials."""
+  summary = {}
+  for name in results[0]:
+    values = [result[name] for result in results]
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    summary[name] = {"mean": float(np.mean(values)), "std": deviation, "values": values}
+  return summary

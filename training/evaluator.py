@@ -1,0 +1,277 @@
+"""Evaluates and predicts with checkpoints, and keeps the best one."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+import config
+import modeling
+from errors import UserError
+from preprocessing import record_files
+from tasks.base import Task
+from training import checkpoints, estimator, hooks, inputs, model_folder
+from training.record_sources import RecordSources
+from utils import paths
+
+log = logging.getLogger(__name__)
+
+
+class Evaluator:
+  """Scores checkpoints on the records of a run; each checkpoint once."""
+
+  def __init__(
+    self,
+    experiment: config.Experiment,
+    model_config: modeling.Config,
+    task: Task,
+    sources: RecordSources,
+    devices: estimator.Devices,
+    vocab_name: str,
+  ):
+    """Opens metrics.jsonl; `vocab_name` is the vocabulary's file name in model_dir."""
+    self.experiment = experiment
+    self.model_config = model_config
+    self.task = task
+    self.sources = sources
+    self.devices = devices
+    self.vocab_name = vocab_name
+    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
+    self._evaluated: dict[str, dict[str, float]] = {}
+
+  def check_best_metric(self) -> None:
+    """UserError when --best_metric is no metric of the task."""
+    splits = [source.split for source in self.sources.of("dev")]
+    known = self.task.metric_names(splits)
+    if self.experiment.trainer.best_metric not in known:
+      raise UserError(
+        f"--best_metric={self.experiment.trainer.best_metric} is not measured; "
+        f"there are {', '.join(sorted(known))}"
+      )
+
+  def _data_key(self):
+    """Tells evaluations on different data apart: their figures cannot be compared."""
+    parts = [
+      (*map(os.path.basename, source.records.paths), source.records.num_examples)
+      for source in self.sources.of("dev")
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
+
+  def _history(self):
+    """Earlier evaluations on the same data of checkpoints up to the newest: step -> metrics."""
+    model_dir = self.experiment.trainer.model_dir
+    newest = checkpoints.latest(model_dir)
+    entries = self.metrics_log.read("eval", data=self._data_key())
+    best = self._best_info()  # written before the line in the log
+    if best.get("data") == self._data_key():
+      entries.setdefault(best["step"], best)
+    return {
+      step: values
+      for step, values in entries.items()
+      if newest and step <= checkpoints.step_of(newest)
+    }
+
+  def _best_info(self):
+    path = os.path.join(self.experiment.trainer.model_dir, "best", "info.json")
+    return record_files.read_json(path) if tf.io.gfile.exists(path) else {}
+
+  def _best_step(self, history):
+    """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
+    metric = self.experiment.trainer.best_metric
+    sign = -1 if metric.startswith("loss") else 1
+    return max(history, key=lambda step: (sign * history[step][metric], -step))
+
+  def stops_early(self):
+    patience = self.experiment.trainer.early_stopping_patience
+    if not patience:
+      return False
+    history = self._history()
+    if not history:
+      return False
+    best_step = self._best_step(history)
+    stops = sum(step > best_step for step in history) >= patience
+    if stops:
+      log.info(
+        "Stop early: no better %s in %d evaluations since step %d",
+        self.experiment.trainer.best_metric,
+        patience,
+        best_step,
+      )
+    return stops
+
+  def predict_all(
+    self, source: inputs.RecordSource, checkpoint: str, batch_size: int
+  ) -> dict[str, np.ndarray]:
+    """Predictions of a checkpoint for every example of a source, in the file's order.
+
+    Raises:
+      AssertionError: an example was lost or doubled; a defect, never to be hidden.
+    """
+    model_fn = estimator.build_model_fn(
+      self.experiment, self.task, self.model_config, self.devices, checkpoint=checkpoint
+    )
+    predictor = estimator.build_estimator(
+      self.experiment, self.devices, model_fn, predict_batch_size=batch_size
+    )
+    input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
+    batches = list(
+      predictor.predict(
+        input_fn,
+        checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
+        yield_single_examples=False,
+      )
+    )
+    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    real = joined["example_index"] >= 0
+    order = np.argsort(joined["example_index"][real])
+    assert len(order) == source.num_examples, (len(order), source.num_examples)
+    joined = {name: values[real][order] for name, values in joined.items()}
+    # Records of the originals are filled up to whole batches with examples that are none.
+    return {name: values[joined["is_real_example"] != 0] for name, values in joined.items()}
+
+  def evaluate(self, checkpoint: str, is_training: bool = False) -> dict[str, float]:
+    """Metrics of a checkpoint on the dev data; keeps a copy of it when it is the best so far."""
+    if checkpoint in self._evaluated:
+      return self._evaluated[checkpoint]
+    trainer = self.experiment.trainer
+    step = checkpoints.step_of(checkpoint)
+    metrics_of_splits = {}
+    for source in self.sources.of("dev"):
+      predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
+      metrics_of_splits[source.split] = {
+        **self.task.score(source.split, predictions),
+        **_mean_losses(predictions),
+      }
+    metrics = self.task.combine(metrics_of_splits)
+    if trainer.best_metric not in metrics:
+      raise UserError(
+        f"--best_metric={trainer.best_metric} cannot be measured on these examples; "
+        f"raise --max_eval_examples"
+      )
+    history = {**self._history(), step: metrics}
+    best_step, best_metric = self._best_step(history), trainer.best_metric
+    entry = {**metrics, "data": self._data_key()}
+    # The copy comes first, then the line in the log: a run that is killed between the two finds
+    # the evaluation in best/info.json.
+    folder = os.path.join(trainer.model_dir, "best")
+    is_own = checkpoint.startswith(os.path.join(trainer.model_dir, "model.ckpt"))
+    # A look at other data afterwards does not replace what training chose.
+    is_chosen = is_training or self._best_info().get("data") in (None, self._data_key())
+    if best_step == step and is_own and is_chosen:
+      copied = checkpoints.copy(checkpoint, folder)
+      model_folder.copy_files(trainer.model_dir, folder, self.vocab_name)
+      record_files.write_json(
+        os.path.join(folder, "info.json"), {"step": step, "checkpoint": copied, **entry}
+      )
+    record_files.write_json(
+      os.path.join(trainer.model_dir, "eval_results.json"),
+      {
+        "step": step,
+        "checkpoint": checkpoint,
+        **metrics,
+        "best_step": best_step,
+        "best_metric": best_metric,
+        "best_value": history[best_step][best_metric],
+      },
+    )
+    record_files.write_text(
+      os.path.join(trainer.model_dir, "eval_results.txt"), eval_results_text(step, metrics)
+    )
+    self.metrics_log.write("eval", step, entry)
+    self.metrics_log.write_summaries("eval", step, metrics)
+    log.info("Evaluation at step %d: %s", step, format_metrics(metrics))
+    self._evaluated[checkpoint] = metrics
+    return metrics
+
+  def evaluate_all(self) -> tuple[str, dict[str, float]]:
+    """Evaluates checkpoints; returns the best of them and its metrics.
+
+    Those are the newest of model_dir (with eval_all_ckpt every one from eval_start_step, exclusive,
+    to eval_end_step), and what training evaluated;
+    in an empty model_dir the init_checkpoint, if one was given.
+    """
+    trainer = self.experiment.trainer
+    found = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
+    prefixes = [
+      prefix
+      for prefix in found
+      if trainer.eval_start_step < checkpoints.step_of(prefix) <= trainer.eval_end_step
+    ]
+    if found and not prefixes:
+      raise UserError(
+        f"{trainer.model_dir}: no checkpoint is after --eval_start_step="
+        f"{trainer.eval_start_step} and up to --eval_end_step="
+        f"{trainer.eval_end_step}; there are those of the steps "
+        + ", ".join(str(checkpoints.step_of(prefix)) for prefix in found)
+      )
+    for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
+      self.evaluate(prefix)
+    by_step = {checkpoints.step_of(prefix): prefix for prefix in self._evaluated}
+    best = by_step[
+      self._best_step({step: self._evaluated[prefix] for step, prefix in by_step.items()})
+    ]
+    return best, self._evaluated[best]
+
+  def predict(self) -> dict[str, dict[str, np.ndarray]]:
+    """Predictions of the best checkpoint for the test data, by split."""
+    checkpoint = self.best_checkpoint()
+    log.info("Predict with %s", checkpoint)
+    return {
+      source.split: self.predict_all(
+        source.records, checkpoint, self.experiment.trainer.predict_batch_size
+      )
+      for source in self.sources.of("test")
+    }
+
+  def best_checkpoint(self) -> str:
+    """The best checkpoint where evaluations kept one, else the newest."""
+    best = checkpoints.latest(os.path.join(self.experiment.trainer.model_dir, "best"))
+    return best or self._newest_checkpoint("predict with")
+
+  def _newest_checkpoint(self, purpose):
+    trainer = self.experiment.trainer
+    found = model_folder.find_checkpoint(trainer.model_dir, self.experiment.model, purpose)
+    if not checkpoints.latest_or_best(trainer.model_dir):
+      log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
+    return found
+
+
+def _mean_losses(predictions):
+  """The mean of each kind of loss, "loss_KIND", and their sum, "loss"."""
+  kinds = [
+    name.removeprefix(estimator.LOSS) for name in predictions if name.startswith(estimator.LOSS)
+  ]
+  means = {
+    f"loss_{kind}": float(
+      np.sum(predictions[estimator.LOSS + kind])
+      / max(np.sum(predictions[estimator.LOSS_WEIGHT + kind]), 1e-6)
+    )
+    for kind in kinds
+  }
+  return {**(means if len(means) > 1 else {}), "loss": sum(means.values())}
+
+
+def format_metrics(metrics: dict[str, float]) -> str:
+  """Metrics on one line, four digits each."""
+  return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+
+
+def eval_results_text(step: int, metrics: dict[str, float]) -> str:
+  """Sorted lines "key = value", as BERT's scripts write them.
+
+  Each metric has two keys: its name as in run_pretraining, and eval_NAME as in run_classifier.
+  """
+  values = {
+    "global_step": step,
+    **metrics,
+    **{f"eval_{name}": value for name, value in metrics.items()},
+  }
+  return "".join(f"{key} = {values[key]}\n" for key in sorted(values))
+
+
+def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
+  """Writes rows as tab-separated lines, in one step."""
+  record_files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))

@@ -1,0 +1,149 @@
+"""Completes the settings of a run: folders, the trained model's settings, encoder, recipe."""
+
+import dataclasses
+import logging
+import os
+
+import config
+import modeling
+from errors import UserError
+from training import checkpoints, model_folder
+
+log = logging.getLogger(__name__)
+
+
+def take_model_settings(
+  experiment: config.Experiment,
+  given: set[str],
+  job: str,
+  task_name: str = "",
+  has_other_work: bool = False,
+) -> None:
+  """Fills the --do_ flags, the folders, and the settings that a trained model's folder stores.
+
+  The first step of a script; `complete` follows once the task is known.
+
+  Args:
+    experiment: changed in place.
+    given: names that the user set; those taken from the folder are added.
+    job: "classification", "race" or "squad"; see take_recipe.
+    task_name: the task's canonical name; empty to take it from the folder.
+    has_other_work: the script has work even without a --do_ flag.
+
+  Raises:
+    UserError: there is no trained model to evaluate or predict with, or flags contradict it.
+  """
+  trainer, model = experiment.trainer, experiment.model
+  if trainer.do_submit and job != "classification":
+    raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
+  if trainer.predict_dir and trainer.num_trials > 1:
+    raise UserError(
+      "--predict_dir: with --num_trials each trial writes its predictions to its own "
+      "model_dir; leave --predict_dir out"
+    )
+  if not any(
+    (trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit, has_other_work)
+  ):
+    trainer.do_train = trainer.do_eval = True
+  _fill_folders(experiment, task_name)
+  best = os.path.join(model.init_checkpoint, "best")
+  if not trainer.do_train and model_folder.start_folder(model) and checkpoints.latest(best):
+    model.init_checkpoint = best
+  if not (trainer.do_train or has_other_work) and trainer.model_dir and trainer.num_trials == 1:
+    model_folder.find_checkpoint(
+      trainer.model_dir, model, "evaluate" if trainer.do_eval else "predict with"
+    )
+  model_folder.take_settings(experiment, given, job)
+
+
+def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str) -> None:
+  """Fills the encoder, the tokenizer's settings, and the task's recipe.
+
+  Args:
+    experiment: after take_model_settings; changed in place.
+    given: names that the user set, or the trained model's folder.
+    job: "classification", "race" or "squad"; see take_recipe.
+    task_name: the task's canonical name.
+  """
+  model, tokenizer, trainer = experiment.model, experiment.tokenizer, experiment.trainer
+  _fill_folders(experiment, task_name)
+  model_dir = trainer.model_dir
+  if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
+    model_dir = os.path.join(model_dir, "trial_0")
+  model_folder.find_pretrained(model, tokenizer, model_dir, trainer.do_train, given)
+  start = model_folder.start_folder(model)
+  folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
+  model_folder.fill_tokenizer(tokenizer, folders, given)
+  model_config = model_folder.load_model_config(model)
+  check_trained_config(experiment, model_config)
+  take_recipe(experiment, given, model_config.family, job, task_name)
+
+
+# Keys that no number of a trained model depends on, or that checkpoints.fit_config adapts.
+_FREE_KEYS = {
+  "vocab_size",
+  "dropout",
+  "dropatt",
+  "dropact",
+  "hidden_dropout_prob",
+  "attention_probs_dropout_prob",
+  "init",
+  "init_std",
+  "init_range",
+  "initializer_range",
+}
+
+
+def check_trained_config(experiment: config.Experiment, model_config: modeling.Config) -> None:
+  """UserError if a configuration that the user named is not that of the trained model.
+
+  Pooling or activations, for example, change the numbers and no variable's shape.
+  """
+  folder = model_folder.trained_folder(experiment)
+  path = folder and model_folder.find_in(folder, [model_config.file_name])
+  if not path:
+    return
+  own, named = (
+    dataclasses.asdict(values)
+    for values in (model_folder.load_model_config(config.Model(model_config=path)), model_config)
+  )
+  for values in (own, named):  # two forms of the same attention
+    if values.get("rel_attn_type") == "rel_shift":
+      values["rel_attn_type"] = "factorized"
+  for key in sorted(own.keys() - _FREE_KEYS):
+    if own[key] != named[key]:
+      raise UserError(
+        f"{experiment.model.model_config}: {key} is {named[key]!r}, but the model in "
+        f"{folder} was trained with {own[key]!r}; leave --model_config and "
+        f"--overwrite_keys out"
+      )
+
+
+def _fill_folders(experiment, task_name):
+  """One of output_dir and model_dir serves for both; without either it is runs/TASK."""
+  trainer, data = experiment.trainer, experiment.data
+  default = os.path.join("runs", task_name) if task_name else ""
+  data.output_dir, trainer.model_dir = (
+    data.output_dir or trainer.model_dir or default,
+    trainer.model_dir or data.output_dir or default,
+  )
+
+
+def take_recipe(
+  experiment: config.Experiment, given: set[str], family: str, job: str, task_name: str
+) -> None:
+  """Fills settings from a task's recipe in configs/experiments/FAMILY_JOB.yaml; logs which.
+
+  A number of epochs that the user gave wins over the recipe's number of updates.
+  """
+  recipe = config.load_recipe(family, job, task_name)
+  if "num_train_epochs" in given:
+    recipe.pop("train_steps", None)
+  taken = config.apply_recipe(experiment, recipe, given)
+  log.info(
+    "Recipe %s_%s, task %s: %s",
+    family,
+    job,
+    task_name,
+    ", ".join(f"{key}={value}" for key, value in taken.items()),
+  )
