@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import tokenization
 from errors import UserError
+from text import wordpiece
 from tokenization import BasicTokenizer, FullTokenizer, WordpieceTokenizer, get_tokenizer
 
 BERT_SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -107,7 +108,7 @@ def test_wordpiece_long_words():
 
 
 def test_wordpiece_cache_is_bounded(monkeypatch):
-  monkeypatch.setattr(tokenization, "_MAX_CACHED_WORDS", 3)
+  monkeypatch.setattr(wordpiece, "_MAX_CACHED_WORDS", 3)
   tokenizer = WordpieceTokenizer({"[UNK]": 0, "a": 1, "##a": 2})
   for _ in range(2):
     for n in range(1, 9):

@@ -1,0 +1,256 @@
+"""The encoders on a batch of records, with a method for the head of each kind of task."""
+
+import functools
+
+import tensorflow as tf
+
+from models import bert_heads, funnel_heads, layers
+from models.bert import BertConfig, BertModel
+from models.funnel import FunnelTFM
+from models.funnel_config import ModelConfig
+
+Config = BertConfig | ModelConfig
+
+
+class BertEncoder:
+  """BERT on a batch of records. The first call of a method builds the graph."""
+
+  def __init__(
+    self,
+    config: BertConfig,
+    features: dict[str, tf.Tensor],
+    is_training: bool,
+    use_tpu: bool,
+    use_bfloat16: bool,
+  ):
+    self._config = config
+    self._features = features
+    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+
+  @functools.cached_property
+  def _model(self):
+    features, options = self._features, self._options
+    return BertModel(
+      self._config,
+      options["is_training"],
+      features["input_ids"],
+      features["input_mask"],
+      features["segment_ids"],
+      use_one_hot_embeddings=options["use_tpu"],
+      compute_dtype=tf.bfloat16 if options["use_bfloat16"] else tf.float32,
+      sequence_ids=features.get("sequence_ids"),
+    )
+
+  def sequence_output(self) -> tf.Tensor:
+    """float32 [B, T, H]: hidden states of the last layer, for heads on single tokens."""
+    return tf.cast(self._model.get_sequence_output(), tf.float32)
+
+  def pooled_output(self) -> tf.Tensor:
+    """float32 [B, H]: the pooler's output at [CLS], without dropout."""
+    return tf.cast(self._model.get_pooled_output(), tf.float32)
+
+  def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
+    """float32 [B, num_outputs]; the head is at the top level, or in `scope` if given."""
+    del task_name
+    config = self._model.config
+    return bert_heads.classification_logits(
+      self._model.get_pooled_output(),
+      num_outputs,
+      config.hidden_dropout_prob,
+      config.initializer_range,
+      scope,
+    )
+
+  def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """SQuAD's span head, cls/squad.
+
+    Args:
+      settings: config.Squad, or anything with its fields.
+
+    Returns:
+      The loss of each window, float32 [B], and the best starts and ends with the score of no
+      answer (bert_heads.span_candidates), settings.n_best_size of each.
+    """
+    features = self._features
+    start, end = bert_heads.span_logits(
+      self._model.get_sequence_output(), self._model.config.initializer_range
+    )
+    losses = bert_heads.span_loss(
+      start, end, features["start_positions"], features["end_positions"]
+    )
+    # The passage is segment 1 without its closing [SEP], the last real token.
+    last = tf.reduce_sum(features["input_mask"], axis=1, keepdims=True) - 1
+    is_passage = tf.equal(features["segment_ids"], 1) & (tf.range(tf.shape(start)[1])[None] < last)
+    return losses, bert_heads.span_candidates(start, end, is_passage, settings.n_best_size)
+
+  def masked_lm_logits(self) -> tf.Tensor:
+    """float32 [B, K, V] at the feature masked_lm_positions."""
+    return bert_heads.masked_lm_logits(self._model, self._features["masked_lm_positions"])
+
+  def next_sentence_logits(self) -> tf.Tensor:
+    """float32 [B, S, 2] of the S sequences of a row, whose places are next_sentence_positions."""
+    model = self._model
+    first = tf.gather(
+      model.get_sequence_output(), self._features["next_sentence_positions"], batch_dims=1
+    )  # [B, S, H]
+    return bert_heads.next_sentence_logits(model.pool(first), model.config.initializer_range)
+
+  def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
+    """See models.pretraining.electra; the label 1 means replaced, as in released ELECTRAs."""
+    return bert_heads.electra(
+      self._config, self._features, width_shrink=width_shrink, **self._options
+    )
+
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The classification head with one output: output_weights [1, H] and output_bias [1].
+    """
+    return tf.reshape(self.classification_logits(1, scope, ""), [-1, num_options])
+
+
+class FunnelEncoder:
+  """Funnel-Transformer on a batch of records."""
+
+  def __init__(
+    self,
+    config: ModelConfig,
+    features: dict[str, tf.Tensor],
+    is_training: bool,
+    use_tpu: bool,
+    use_bfloat16: bool,
+  ):
+    self._config = config
+    self._features = features
+    self._model = FunnelTFM(config)
+    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+
+  def _inputs(self, input_mask):
+    # Records have 1 on real tokens, Funnel's own mask has 1 on padding: here one becomes the other.
+    return dict(
+      inputs=self._features["input_ids"],
+      seg_id=self._features["segment_ids"],
+      input_mask=1 - input_mask,
+      **self._options,
+    )
+
+  def _decoded(self, input_mask):
+    hidden, _, _ = self._model.extract_hiddens(use_decoder=True, **self._inputs(input_mask))
+    return hidden  # [B, T, H]
+
+  def sequence_output(self) -> tf.Tensor:
+    """float32 [B, T, H]: the decoder's output, at full length, for heads on single tokens."""
+    return tf.cast(self._decoded(self._features["input_mask"]), tf.float32)
+
+  def pooled_output(self) -> tf.Tensor:
+    """float32 [B, H]: the summary of the encoder's output at [cls], with dropout in training."""
+    summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
+    return summary
+
+  def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
+    """float32 [B, num_outputs]; the head is in model/`scope`, or model/`task_name`."""
+    return funnel_heads.classification_logits(
+      self._config, self.pooled_output(), num_outputs, scope or task_name
+    )
+
+  def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Builds Funnel's heads: start, end given the start, and answerability. See BertEncoder.squad.
+
+    There are settings.start_n_top starts and for each of them settings.end_n_top ends (the same
+    for all without conditional_end): end_scores, end_index [B, start_n_top or 1, end_n_top].
+    """
+    features = self._features
+    hidden = self._decoded(features["input_mask"])
+    options = dict(
+      conditional_end=settings.conditional_end, use_answer_class=settings.use_answer_class
+    )
+    unmasked = {name: value for name, value in features.items() if name != "p_mask"}
+    trained = funnel_heads.squad_train(
+      self._config,
+      hidden,
+      features if settings.use_masked_loss else unmasked,
+      self._options["is_training"],
+      ans_loss_weight=settings.ans_loss_weight,
+      cls_loss_weight=settings.cls_loss_weight,
+      **options,
+    )
+    best = funnel_heads.squad_predict(
+      self._config,
+      hidden,
+      features,
+      start_n_top=settings.start_n_top,
+      end_n_top=settings.end_n_top,
+      **options,
+    )
+    # A sequence shorter than n_top has fewer candidates; they are filled up with impossible ones.
+    batch, found = layers.shape_list(best["start_top_index"])
+    size = [settings.start_n_top, settings.end_n_top]
+    if not settings.conditional_end:
+      found, size[0] = 1, 1
+
+    def ends(name, value):  # [B, found * E] -> [B, start_n_top or 1, end_n_top]
+      return layers.pad_to(tf.reshape(best[name], [batch, found, -1]), size, value)
+
+    return trained["losses"], {
+      "start_scores": layers.pad_to(best["start_top_log_probs"], [settings.start_n_top], -1e30),
+      "start_index": layers.pad_to(best["start_top_index"], [settings.start_n_top], 0),
+      "end_scores": ends("end_top_log_probs", -1e30),
+      "end_index": ends("end_top_index", 0),
+      "null_score": best["cls_logits"],
+    }
+
+  def masked_lm_logits(self) -> tf.Tensor:
+    """float32 [B, K, V] at the feature masked_lm_positions.
+
+    As in the original, nobody attends to a mask symbol: the feature is_mask_symbol hides them.
+    """
+    features = self._features
+    hidden = self._decoded(features["input_mask"] * (1 - features["is_mask_symbol"]))
+    return funnel_heads.mlm_logits(self._config, hidden, features["masked_lm_positions"])
+
+  def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
+    """See models.pretraining.electra; the label 1 means original, as in released Funnels."""
+    return funnel_heads.electra(
+      self._config, self._features, width_shrink=width_shrink, **self._options
+    )
+
+  def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
+    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+
+    The head is in model/race, or model/`scope`.
+    """
+    return funnel_heads.race_logits(
+      self._config, self.pooled_output(), num_options, scope or "race"
+    )
+
+
+Encoder = BertEncoder | FunnelEncoder
+
+
+def build_encoder(
+  model_config: Config,
+  features: dict[str, tf.Tensor],
+  is_training: bool,
+  use_tpu: bool = False,
+  use_bfloat16: bool = False,
+) -> Encoder:
+  """Builds the encoder of a configuration on a batch of records.
+
+  Args:
+    model_config: from modeling.load_config.
+    features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T]; or [B, N, T]
+      where an example is N sequences, of which the encoder sees B * N.
+    is_training: whether dropout is on.
+    use_tpu: choose the forms that TPUs are fast at.
+    use_bfloat16: compute in bfloat16.
+
+  Returns:
+    An encoder with a method for the head of each kind of task.
+  """
+  if features["input_ids"].shape.rank == 3:
+    features = {
+      name: tf.reshape(features[name], [-1, *layers.shape_list(features[name])[2:]])
+      for name in ("input_ids", "input_mask", "segment_ids")
+    }
+  encoder = {"bert": BertEncoder, "funnel": FunnelEncoder}[model_config.family]
+  return encoder(model_config, features, is_training, use_tpu, use_bfloat16)
