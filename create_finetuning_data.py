@@ -24,8 +24,8 @@ import tokenization
 from errors import UserError
 from preprocessing import record_files
 from tasks import base, classification, squad
-from training import app, flags, hooks, model_folder
-from utils import paths
+from training import app, flags, model_folder
+from utils import console, paths
 
 
 @dataclasses.dataclass
@@ -137,7 +137,7 @@ def main() -> None:
       split,
       tokenizer,
       settings.max_seq_length,
-      lambda items, split=split: hooks.progress_bar(items, unit="example", desc=split),
+      lambda items, split=split: console.progress_bar(items, unit="example", desc=split),
     )
     meta[f"{kind}_data_size"] = count
     if is_squad and kind == "train":

@@ -191,7 +191,7 @@ def num_cores() -> int:
 
 def make(job: pretraining_records.Job, planned: list[pretraining_records.Shard], run: Run) -> None:
   """Makes shards on this machine, with a progress bar."""
-  from training import hooks
+  from utils import console
 
   wanted = run.num_workers or num_cores()
   num_workers = min(wanted, len(planned))
@@ -202,7 +202,7 @@ def make(job: pretraining_records.Job, planned: list[pretraining_records.Shard],
     num_workers,
     f" (a larger --{flag} would use more)" if num_workers < wanted else "",
   )
-  bar = hooks.progress_bar(
+  bar = console.progress_bar(
     total=max(1, sum(shard.num_bytes for shard in planned)),
     desc="text",
     bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed} elapsed, {remaining} left{postfix}]",

@@ -14,8 +14,7 @@ import tensorflow as tf
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask
-from training import hooks
-from utils import processes
+from utils import console, processes
 
 MAX_SHARDS = 64
 MIN_EXAMPLES = 32  # per shard
@@ -57,7 +56,7 @@ def write_split(
   del progress
   examples = list(task.read_examples(split))
   shards = _cut(path, len(examples))
-  with hooks.progress_bar(total=len(examples), unit="example", desc=f"{split} records") as bar:
+  with console.progress_bar(total=len(examples), unit="example", desc=f"{split} records") as bar:
     bar.update(_num_made(shards))
     if num_proc == 1 or proc_id >= 0:
       _write(

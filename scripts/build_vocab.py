@@ -24,8 +24,8 @@ import tokenization
 from errors import UserError
 from preprocessing import pretraining_records, record_files
 from tasks import corpus
-from training import app, flags, hooks, model_folder
-from utils import paths
+from training import app, flags, model_folder
+from utils import console, paths
 
 log = logging.getLogger("scripts.build_vocab")
 
@@ -73,7 +73,7 @@ def read_text(settings: Vocabulary, files: list[corpus.TextFile], desc: str) -> 
   fraction = settings.max_megabytes * 1e6 / total if settings.max_megabytes else 1
   rng = random.Random(settings.random_seed)
   (pieces,) = corpus.split(files, 1)
-  with hooks.progress_bar(
+  with console.progress_bar(
     total=total,
     desc=desc,
     bar_format="{desc}: {percentage:3.0f}%|{bar}| [{elapsed} elapsed, {remaining} left]",

@@ -13,6 +13,7 @@ import tiny
 import config
 from errors import UserError
 from training import hooks, model_folder
+from utils import console
 
 
 def flags_of(folder, name="run", **kwargs):
@@ -307,13 +308,13 @@ def test_interruption_is_told_without_a_traceback(workspace, number, status):
 
 def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
   monkeypatch.setattr(hooks, "_signals", [])
-  hooks.raise_if_signalled()
-  hooks._signals.append(signal.SIGINT)
+  console.raise_if_signalled()
+  console._signals.append(signal.SIGINT)
   with pytest.raises(KeyboardInterrupt):
     hooks.ProgressHook(None, 0, 1, 1, 1).before_run(None)
-  hooks._signals.append(signal.SIGTERM)
+  console._signals.append(signal.SIGTERM)
   with pytest.raises(SystemExit, match="143"):
-    hooks.raise_if_signalled()
+    console.raise_if_signalled()
 
 
 @pytest.mark.smoke

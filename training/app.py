@@ -16,7 +16,8 @@ from absl import flags as absl_flags
 import config
 from errors import UserError
 from preprocessing import record_files
-from training import flags, hooks
+from training import flags
+from utils import console
 
 
 def run_main(
@@ -36,8 +37,8 @@ def run_main(
   def guarded(argv):
     if len(argv) > 1:
       raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
-    hooks.set_up_logging()
-    hooks.watch_signals()
+    console.set_up_logging()
+    console.watch_signals()
     try:
       main()
     except UserError as error:

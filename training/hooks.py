@@ -1,94 +1,16 @@
 """What a run tells its user: a progress line, metrics.jsonl, TensorBoard."""
 
 import json
-import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 
 import tensorflow as tf
-import tqdm
 
 from training.estimator import MONITORS
+from utils import console
 
 v1 = tf.compat.v1
-
-
-class _TqdmHandler(logging.Handler):
-  """Writes log records above the progress line instead of into it."""
-
-  def emit(self, record):
-    tqdm.tqdm.write(self.format(record), file=sys.stderr)
-
-
-def set_up_logging() -> None:
-  """Sends the project's log to standard error, one plain line a message. For scripts' mains."""
-  handler = _TqdmHandler()
-  handler.setFormatter(logging.Formatter("%(message)s"))
-  for name in ("training", "preprocessing", "tasks", "scripts", "models", "utils", "tokenization"):
-    logger = logging.getLogger(name)
-    if not logger.handlers:
-      logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
-_signals = []  # numbers of the signals that have asked this process to end
-
-
-def watch_signals() -> None:
-  """Ends the process on Ctrl-C and SIGTERM. For scripts' mains.
-
-  An exception that a signal raises is lost where it meets code whose exceptions Python ignores (a
-  destructor); so the signal is remembered, and training looks for it before each step.
-  """
-
-  def note(number, frame):
-    del frame
-    _signals.append(number)
-    raise_if_signalled()
-
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, note)
-
-
-def raise_if_signalled() -> None:
-  """KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM; else nothing."""
-  if _signals:
-    if _signals[-1] == signal.SIGINT:
-      raise KeyboardInterrupt
-    sys.exit(128 + _signals[-1])
-
-
-def progress_bar(
-  iterable=None,
-  total: int | None = None,
-  unit: str = "it",
-  desc: str = "",
-  initial: int = 0,
-  bar_format: str | None = None,
-) -> tqdm.tqdm:
-  """A progress bar on a terminal; where standard error is none, a plain line now and then."""
-  settings = dict(total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format)
-  if sys.stderr.isatty():
-    return tqdm.tqdm(iterable, dynamic_ncols=True, **settings)
-  return tqdm.tqdm(
-    iterable, ncols=110, mininterval=20, maxinterval=60, ascii=True, file=_Lines(), **settings
-  )
-
-
-class _Lines:
-  """File that turns tqdm's carriage returns into lines."""
-
-  def write(self, text):
-    text = text.replace("\x1b[A", "").strip()  # nested bars move the cursor up
-    if text:
-      sys.stderr.write(text + "\n")
-
-  def flush(self):
-    sys.stderr.flush()
 
 
 class MetricsLog:
@@ -183,7 +105,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._batch_size = batch_size
     self._log_freq = log_freq
     self._seconds = self._timed_steps = 0
-    self._bar = progress_bar(
+    self._bar = console.progress_bar(
       total=num_train_steps,
       initial=start_step,
       desc="train",
@@ -202,7 +124,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log.start_summaries(self._step)
 
   def before_run(self, run_context):
-    raise_if_signalled()
+    console.raise_if_signalled()
     # Estimator runs [train_op, loss]; its loss is the mean over all replicas.
     loss = run_context.original_args.fetches[1]
     return v1.train.SessionRunArgs({"loss": loss, **self._monitors})

@@ -8,7 +8,8 @@ import modeling
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import Task
-from training import hooks, inputs
+from training import inputs
+from utils import console
 
 
 def find_record_sets(
@@ -107,7 +108,7 @@ class RecordSources:
       found.append((splits[0] if len(splits) == 1 else kind, files))
     else:
       for split in splits or [kind]:
-        progress = lambda items, split=split: hooks.progress_bar(
+        progress = lambda items, split=split: console.progress_bar(
           items, unit="example", desc=f"{split} records"
         )
         path, count = record_files.cached_split(

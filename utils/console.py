@@ -1,0 +1,88 @@
+"""What a program shows in the terminal: its log, progress lines, and how Ctrl-C ends it."""
+
+import logging
+import signal
+import sys
+
+import tqdm
+
+# The project's packages, and the public modules that log.
+_LOGGERS = (
+  *("training", "conversion", "preprocessing", "tasks", "models", "text", "utils", "scripts"),
+  *("modeling", "tokenization"),
+)
+
+
+class _TqdmHandler(logging.Handler):
+  """Writes log records above the progress line instead of into it."""
+
+  def emit(self, record):
+    tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging() -> None:
+  """Sends the project's log to standard error, one plain line a message. For scripts' mains."""
+  handler = _TqdmHandler()
+  handler.setFormatter(logging.Formatter("%(message)s"))
+  for name in _LOGGERS:
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+      logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+_signals = []  # numbers of the signals that have asked this process to end
+
+
+def watch_signals() -> None:
+  """Ends the process on Ctrl-C and SIGTERM. For scripts' mains.
+
+  An exception that a signal raises is lost where it meets code whose exceptions Python ignores (a
+  destructor); so the signal is remembered, and training looks for it before each step.
+  """
+
+  def note(number, frame):
+    del frame
+    _signals.append(number)
+    raise_if_signalled()
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, note)
+
+
+def raise_if_signalled() -> None:
+  """KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM; else nothing."""
+  if _signals:
+    if _signals[-1] == signal.SIGINT:
+      raise KeyboardInterrupt
+    sys.exit(128 + _signals[-1])
+
+
+def progress_bar(
+  iterable=None,
+  total: int | None = None,
+  unit: str = "it",
+  desc: str = "",
+  initial: int = 0,
+  bar_format: str | None = None,
+) -> tqdm.tqdm:
+  """A progress bar on a terminal; where standard error is none, a plain line now and then."""
+  settings = dict(total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format)
+  if sys.stderr.isatty():
+    return tqdm.tqdm(iterable, dynamic_ncols=True, **settings)
+  return tqdm.tqdm(
+    iterable, ncols=110, mininterval=20, maxinterval=60, ascii=True, file=_Lines(), **settings
+  )
+
+
+class _Lines:
+  """File that turns tqdm's carriage returns into lines."""
+
+  def write(self, text):
+    text = text.replace("\x1b[A", "").strip()  # nested bars move the cursor up
+    if text:
+      sys.stderr.write(text + "\n")
+
+  def flush(self):
+    sys.stderr.flush()
