@@ -59,9 +59,8 @@ from conversion.families import FAMILIES, Entry, Family, expand
 from errors import UserError
 from models import config_keys
 from models.bert import read_json
-from preprocessing import record_files
 from training import app, checkpoints, hf_tokenizer, model_folder
-from utils import paths
+from utils import files, paths
 
 v1 = tf.compat.v1
 
@@ -345,7 +344,7 @@ def staged(output_dir: str, names: list[str]) -> Iterator[str]:
 
   When the block fails, nothing moves. The temporary folder is removed in any case.
   """
-  record_files.make_dirs(output_dir)
+  files.make_dirs(output_dir)
   folder = os.path.join(output_dir, f".tmp-{os.getpid()}")
   tf.io.gfile.makedirs(folder)
   try:
@@ -425,7 +424,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
     entry.tf_name: entry.convert(tensors.read(actual[entry.hf_name]), to="tf") for entry in found
   }
   with staged(output_dir, names) as folder:
-    record_files.write_json(os.path.join(folder, config.file_name), config.to_dict())
+    files.write_json(os.path.join(folder, config.file_name), config.to_dict())
     with tf.io.gfile.GFile(os.path.join(folder, "vocab.txt"), "wb") as writer:
       writer.write(vocab)
     if settings:
@@ -522,9 +521,9 @@ def tf_to_hf(
       for entry in found
     }
   with staged(output_dir, names) as folder:
-    record_files.write_json(os.path.join(folder, "config.json"), hf_config)
+    files.write_json(os.path.join(folder, "config.json"), hf_config)
     tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
-    record_files.write_json(
+    files.write_json(
       os.path.join(folder, "tokenizer_config.json"),
       {
         "tokenizer_class": family.tokenizer_class,

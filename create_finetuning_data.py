@@ -25,7 +25,7 @@ from errors import UserError
 from preprocessing import record_files
 from tasks import base, classification, squad
 from training import app, flags, model_folder
-from utils import console, paths
+from utils import console, files, paths
 
 
 @dataclasses.dataclass
@@ -146,7 +146,7 @@ def main() -> None:
       f"{path}: {count} {'windows' if is_squad else 'examples'} of "
       f"{', '.join(task.input_files(split))}"
     )
-  record_files.write_json(settings.meta_data_file_path, meta)
+  files.write_json(settings.meta_data_file_path, meta)
   print(f"{settings.meta_data_file_path}: metadata")
 
 

@@ -23,6 +23,7 @@ import config
 from errors import UserError
 from preprocessing import pretraining_records
 from tasks import corpus
+from utils import files
 
 # Worker processes load this file, too, and need no TensorFlow: functions import what uses it.
 
@@ -103,11 +104,10 @@ _PLACES = {"input_file", "output_file", "meta_data_file_path", "input_glob", "sa
 
 
 def describe(
-  form: Any, tokenizer_settings: config.Tokenizer, run: Run, files: list[corpus.TextFile]
+  form: Any, tokenizer_settings: config.Tokenizer, run: Run, texts: list[corpus.TextFile]
 ) -> dict[str, Any]:
   """All that shapes the records, under the names that readers of the metadata know."""
   import tokenization
-  from preprocessing import record_files
 
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(tokenizer_settings))
   tokenizer.mask_id  # noqa: B018 (raises where the vocabulary has none)
@@ -121,21 +121,21 @@ def describe(
     "tokenizer_type": tokenizer_settings.tokenizer_type,
     "vocab_size": tokenizer.vocab_size,
     "special_ids": tokenizer.special_ids,
-    "vocab_sha256": record_files.fingerprint([tokenizer_settings.tokenizer_path]),
+    "vocab_sha256": files.fingerprint([tokenizer_settings.tokenizer_path]),
     "random_seed": run.random_seed,
     "errors": run.errors,
-    "corpus_sha256": corpus.fingerprint(files),
+    "corpus_sha256": corpus.fingerprint(texts),
   }
 
 
 def check_paragraphs(
-  files: list[corpus.TextFile], special_ids: dict[str, int], vocab_file: str
+  texts: list[corpus.TextFile], special_ids: dict[str, int], vocab_file: str
 ) -> None:
   """Warns if the text marks ends of paragraphs and the vocabulary has no symbol for them."""
   import tokenization
 
   symbol = tokenization.END_OF_PARAGRAPH
-  file = None if "eop" in special_ids else corpus.find_text(files, symbol)
+  file = None if "eop" in special_ids else corpus.find_text(texts, symbol)
   if file:
     log.warning(
       "%s: the text holds %s, which %s lacks: it is left out. To keep it, use a "
@@ -147,7 +147,7 @@ def check_paragraphs(
 
 
 def plan_bert(
-  form: pretraining_records.BertForm, files: list[corpus.TextFile]
+  form: pretraining_records.BertForm, texts: list[corpus.TextFile]
 ) -> list[pretraining_records.Shard]:
   """The shards of BERT's form: each output file, or num_shards of each."""
   names = [name.strip() for name in form.output_file.split(",") if name.strip()]
@@ -161,17 +161,17 @@ def plan_bert(
     ]
   return [
     pretraining_records.Shard(index, name, name + ".done.json", pieces)
-    for index, (name, pieces) in enumerate(zip(names, corpus.split(files, len(names)), strict=True))
+    for index, (name, pieces) in enumerate(zip(names, corpus.split(texts, len(names)), strict=True))
   ]
 
 
 def plan_funnel(
-  form: pretraining_records.FunnelForm, uncased: bool, files: list[corpus.TextFile]
+  form: pretraining_records.FunnelForm, uncased: bool, texts: list[corpus.TextFile]
 ) -> list[pretraining_records.Shard]:
   """The shards of Funnel's form, with the published names; only one where --task is given."""
   stem = f"{form.split}.pass-{form.pass_id}.seq-{form.seq_len}.{'uncased' if uncased else 'cased'}"
   planned = []
-  for task, pieces in enumerate(corpus.split(files, form.num_task)):
+  for task, pieces in enumerate(corpus.split(texts, form.num_task)):
     end = f"{task:05d}-of-{form.num_task:05d}"
     planned.append(
       pretraining_records.Shard(
@@ -247,27 +247,27 @@ def create(
   if not tokenizer.tokenizer_path:
     raise UserError("--vocab_file (or --tokenizer_path) is missing")
   is_bert = isinstance(form, pretraining_records.BertForm)
-  files = corpus.list_files(
+  texts = corpus.list_files(
     *((form.input_file, "input_file") if is_bert else (form.input_glob, "input_glob"))
   )
   job = pretraining_records.Job(
-    form, tokenizer, run.random_seed, run.errors, describe(form, tokenizer, run, files)
+    form, tokenizer, run.random_seed, run.errors, describe(form, tokenizer, run, texts)
   )
   meta_path = ""
   if is_bert:
-    planned = plan_bert(form, files)
+    planned = plan_bert(form, texts)
     meta_path = form.meta_data_file_path or form.output_file.split(",")[0].strip() + ".meta.json"
   else:
-    planned = plan_funnel(form, tokenizer.uncased, files)
+    planned = plan_funnel(form, tokenizer.uncased, texts)
   inputs = [
     *model_folder.tokenizer_inputs(tokenizer.tokenizer_path),
-    *(file.path for file in files),
+    *(file.path for file in texts),
   ]
   missing = pretraining_manifest.prepare(
     planned, job.settings, meta_path, run.overwrite_data, inputs
   )
   if missing:
-    check_paragraphs(files, job.settings["special_ids"], tokenizer.tokenizer_path)
+    check_paragraphs(texts, job.settings["special_ids"], tokenizer.tokenizer_path)
   if missing and run.runner:
     from preprocessing import beam
 

@@ -29,6 +29,7 @@ from preprocessing import record_files
 from tasks import masking, pretraining
 from tasks.corpus import match_files
 from training import app, checkpoints, experiments, flags, model_folder, runner
+from utils import files
 
 SECTIONS = (
   config.Pretraining,
@@ -92,7 +93,7 @@ def read_bert_files(flag: str, names: str) -> tuple[record_files.RecordSet, dict
     for name in (path, re.sub(r"-\d{5}-of-\d{5}$", "", path)):
       meta_path = name + ".meta.json"
       if meta_path not in metas and tf.io.gfile.exists(meta_path):
-        metas[meta_path] = record_files.read_json(meta_path)
+        metas[meta_path] = files.read_json(meta_path)
         described |= describe_files(meta_path, metas[meta_path])
   others = set(described) - set(map(normal, paths))
   if others:
@@ -169,7 +170,7 @@ def read_funnel_files(
               f"{other}: no such file, but its set has {int(match[5])} record files; "
               f"create_pretraining_data.py --task={task} makes the missing one"
             )
-        meta = record_files.read_json(path)
+        meta = files.read_json(path)
         metas[path] = {**meta, **made_with}
         passes.add(match[1])
         for name, values in describe_files(path, meta).items():
@@ -347,10 +348,7 @@ def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, 
   if settings.tokenizer_path:
     tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(settings))
     tokenizer.mask_id  # noqa: B018 (raises where the vocabulary has none)
-    if meta.get("vocab_sha256", None) not in (
-      None,
-      record_files.fingerprint([settings.tokenizer_path]),
-    ):
+    if meta.get("vocab_sha256", None) not in (None, files.fingerprint([settings.tokenizer_path])):
       raise UserError(
         f"{settings.tokenizer_path} is not the vocabulary that the records were made "
         f"with ({corpus.meta_path}); give that one, or leave --tokenizer_path out"

@@ -29,6 +29,7 @@ from training import (
   record_sources,
   runner,
 )
+from utils import files
 
 SECTIONS = (
   config.Squad,
@@ -143,12 +144,12 @@ def write_answers(run: runner.Runner, answers: squad.Answers, paths: Sequence[st
     answers: of all questions.
     paths: files of the predictions, of the n-best lists and of the odds of no answer (v2.0 only).
   """
-  files = dict(zip(paths, (answers.texts(), answers.n_best, answers.null_odds), strict=True))
+  contents = dict(zip(paths, (answers.texts(), answers.n_best, answers.null_odds), strict=True))
   if not answers.null_odds:
-    del files[paths[-1]]
-  for path, values in files.items():
+    del contents[paths[-1]]
+  for path, values in contents.items():
     # ASCII only, as the official files: they may be read under any locale.
-    record_files.write_text(path, json.dumps(values, indent=4) + "\n")
+    files.write_text(path, json.dumps(values, indent=4) + "\n")
   found = f", {evaluator.format_metrics(run.task.measure(answers))}" if answers.golds else ""
   print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")
 

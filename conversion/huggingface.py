@@ -9,7 +9,7 @@ import safetensors
 
 from conversion.families import Family
 from errors import UserError
-from preprocessing import record_files
+from utils import files
 
 _FROM_PICKLE = """python -c "import glob, torch, safetensors.torch as s; s.save_file({k: \
 v.contiguous().clone() for f in glob.glob('pytorch_model*.bin') for k, v in torch.load(f, \
@@ -18,7 +18,7 @@ map_location='cpu', weights_only=True).items()}, 'model.safetensors')\""""
 
 def _shard_names(index: str) -> list[str]:
   """Names of the files that an index lists; UserError unless they are in the index's folder."""
-  weight_map = record_files.read_json(index).get("weight_map")
+  weight_map = files.read_json(index).get("weight_map")
   if not isinstance(weight_map, dict):
     raise UserError(f"{index}: no index of shards, it lacks weight_map")
   names = sorted(set(map(str, weight_map.values())))

@@ -12,7 +12,8 @@ import shlex
 import tensorflow as tf
 
 from errors import UserError
-from preprocessing import pretraining_records, record_files
+from preprocessing import pretraining_records
+from utils import files
 
 _REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -27,7 +28,7 @@ except ImportError:
 
 
 def _error_file(shard: pretraining_records.Shard) -> str:
-  return pretraining_records.temporary_prefix(shard.path) + "error"
+  return files.temporary_prefix(shard.path) + "error"
 
 
 class _MakeShard(beam.DoFn):
@@ -45,7 +46,7 @@ class _MakeShard(beam.DoFn):
       self._worker.make(shard)
     except UserError as error:
       # As an exception it would be tried again and arrive as part of a long text.
-      pretraining_records.write_json(_error_file(shard), {"error": str(error)})
+      files.write_json(_error_file(shard), {"error": str(error)})
 
 
 def make_with_beam(
@@ -87,6 +88,6 @@ def make_with_beam(
     raise UserError(f"--runner={runner} failed: {lines[-1]}") from error
   for shard in missing:
     if tf.io.gfile.exists(_error_file(shard)):
-      message = record_files.read_json(_error_file(shard))["error"]
+      message = files.read_json(_error_file(shard))["error"]
       tf.io.gfile.remove(_error_file(shard))
       raise UserError(message)

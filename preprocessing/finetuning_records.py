@@ -6,7 +6,6 @@ again, whatever the number of processes of the next.
 """
 
 import contextlib
-import os
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +13,7 @@ import tensorflow as tf
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask
-from utils import console, processes
+from utils import console, files, processes
 
 MAX_SHARDS = 64
 MIN_EXAMPLES = 32  # per shard
@@ -127,7 +126,7 @@ def _join(path, names, source):
   # shard the records are removed first: who misses a part of the table misses its records as well,
   # and stops before anything got its name.
   temporaries = {
-    suffix: f"{path}{suffix}.tmp-{os.getpid()}" for suffix in (record_files.SIDE_TABLE, "")
+    suffix: files.temporary_name(path + suffix) for suffix in (record_files.SIDE_TABLE, "")
   }
   try:
     for suffix, temporary in temporaries.items():

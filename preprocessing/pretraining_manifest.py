@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from errors import UserError
 from preprocessing import record_files, tfrecord
-from preprocessing.pretraining_records import Shard, temporary_prefix
-from utils import paths
+from preprocessing.pretraining_records import Shard
+from utils import files, paths
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
         f"{shard.path}: a file that this command did not make is here; {_ANOTHER_PLACE}"
       )
     return False
-  marker = record_files.read_json(shard.marker)
+  marker = files.read_json(shard.marker)
   _check_settings(shard.marker, marker, settings)
   return tf.io.gfile.exists(shard.path) and tf.io.gfile.stat(shard.path).length == marker.get(
     "num_bytes"
@@ -67,7 +67,7 @@ def _is_own(path: str) -> bool:
     start = reader.read(1024)
   if start.startswith(b"{"):
     with contextlib.suppress(UserError):
-      return "num_example" in record_files.read_json(path)
+      return "num_example" in files.read_json(path)
   return tfrecord.is_start(start)
 
 
@@ -103,9 +103,9 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
   leftovers = []
   outputs = _outputs(planned, meta_path)
   for folder in sorted({os.path.dirname(path) for path in outputs}):
-    record_files.make_dirs(folder, "--output_file or --save_dir")
+    files.make_dirs(folder, "--output_file or --save_dir")
     here = [path for path in outputs if os.path.dirname(path) == folder]
-    unfinished = tuple(temporary_prefix(path) for path in here)
+    unfinished = tuple(files.temporary_prefix(path) for path in here)
     # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
     sets = {_SHARD_NAME.sub(r"\2", path) for path in here}
     names = {_SHARD_NAME.sub("", path) for path in here}
@@ -147,7 +147,7 @@ def prepare(
   outputs = _outputs(planned, meta_path)
   paths.check_outputs(inputs, outputs)
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
-    meta = record_files.read_json(meta_path)
+    meta = files.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
     if "num_bytes" not in meta:
       raise UserError(
@@ -187,8 +187,8 @@ def finish(
     UserError: there is no example at all.
   """
   if meta_path and tf.io.gfile.exists(meta_path):
-    return record_files.read_json(meta_path)["train_data_size"]
-  markers = [record_files.read_json(shard.marker) for shard in planned]
+    return files.read_json(meta_path)["train_data_size"]
+  markers = [files.read_json(shard.marker) for shard in planned]
   counts = [marker["num_example"] for marker in markers]
   if not any(counts) and not is_part:
     for shard in planned:
@@ -212,7 +212,7 @@ def finish(
       alone,
     )
   if meta_path:
-    record_files.write_json(
+    files.write_json(
       meta_path,
       {
         **settings,

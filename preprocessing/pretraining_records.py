@@ -9,9 +9,7 @@ Only this module and what it imports is loaded in worker processes, hence no Ten
 """
 
 import dataclasses
-import json
 import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +17,7 @@ import config
 from errors import UserError
 from preprocessing import tfrecord
 from tasks import corpus, pretraining_data
-from utils import processes
+from utils import files, processes
 
 
 @dataclasses.dataclass
@@ -102,34 +100,6 @@ class Shard:
     return sum(piece.end - piece.start for piece in self.pieces)
 
 
-def temporary_prefix(path: str) -> str:
-  """Start of the names that unfinished files of a shard have."""
-  return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}~")
-
-
-def temporary_name(path: str) -> str:
-  """Name of an unfinished file that no other process, on any machine, uses."""
-  return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
-
-
-def rename(source: str, target: str) -> None:
-  """Renames a local or remote file; an existing target is replaced."""
-  if "://" not in target:
-    os.replace(source, target)
-    return
-  import tensorflow as tf
-
-  tf.io.gfile.rename(source, target, overwrite=True)
-
-
-def write_json(path: str, values: dict[str, Any]) -> None:
-  """Writes a JSON file in one step."""
-  temporary = temporary_name(path)
-  with corpus.open_file(temporary, "wb") as writer:
-    writer.write((json.dumps(values, indent=4) + "\n").encode())
-  rename(temporary, path)
-
-
 class Worker:
   """Makes shards; holds the tokenizer."""
 
@@ -178,9 +148,9 @@ class Worker:
       report,
       getattr(form, "min_doc_len", 1),
     )
-    temporary = temporary_name(shard.path)
+    temporary = files.temporary_name(shard.path)
     try:
-      with corpus.open_file(temporary, "wb") as file:
+      with files.open_file(temporary, "wb") as file:
         writer = tfrecord.Writer(file, getattr(form, "gzip_compress", False))
         count = 0
         for window in windows:
@@ -192,7 +162,7 @@ class Worker:
           count += 1
         writer.close()
         size = file.tell()
-      write_json(
+      files.write_json(
         shard.marker,
         {
           **job.settings,
@@ -202,8 +172,8 @@ class Worker:
           **examples.notes(),
         },
       )
-      rename(temporary, shard.path)
-    except corpus.io_errors(shard.path) as error:
+      files.rename(temporary, shard.path)
+    except files.io_errors(shard.path) as error:
       reason = getattr(error, "strerror", None) or error
       raise UserError(f"{shard.path}: cannot write: {reason}") from None
     finally:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks.base import FeatureSpec, RawDataTask
+from utils import files
 
 
 def to_example(
@@ -77,8 +78,8 @@ def write_split(
   Raises:
     UserError: bad input (from the task), no examples at all, or a folder that cannot be written.
   """
-  make_dirs(os.path.dirname(path))
-  temporary = f"{path}.tmp-{os.getpid()}"
+  files.make_dirs(os.path.dirname(path))
+  temporary = files.temporary_name(path)
   count, side_table = 0, []
   try:
     with tf.io.TFRecordWriter(temporary) as writer:
@@ -93,59 +94,12 @@ def write_split(
     if not count and examples is None:
       raise UserError(f"{task.input_files(split)[0]}: no examples in it")
     if side_table or tf.io.gfile.exists(path + SIDE_TABLE):  # never that of earlier records
-      write_text(path + SIDE_TABLE, "".join(side_table))
+      files.write_text(path + SIDE_TABLE, "".join(side_table))
     tf.io.gfile.rename(temporary, path, overwrite=True)
   finally:
     if tf.io.gfile.exists(temporary):
       tf.io.gfile.remove(temporary)
   return count
-
-
-def write_json(path: str, values: dict) -> None:
-  """Writes a JSON file in one step: a reader sees the old file or the new one."""
-  write_text(path, json.dumps(values, indent=4, ensure_ascii=False) + "\n")
-
-
-def write_text(path: str, text: str) -> None:
-  """Writes a text file in one step."""
-  make_dirs(os.path.dirname(path))
-  temporary = f"{path}.tmp-{os.getpid()}"
-  with tf.io.gfile.GFile(temporary, "w") as writer:
-    writer.write(text)
-  tf.io.gfile.rename(temporary, path, overwrite=True)
-
-
-def copy(source: str, target: str) -> None:
-  """Copies a file in one step."""
-  temporary = f"{target}.tmp-{os.getpid()}"
-  tf.io.gfile.copy(source, temporary, overwrite=True)
-  tf.io.gfile.rename(temporary, target, overwrite=True)
-
-
-def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
-  """Makes a folder; UserError, which names `flags`, where it cannot be made or written."""
-  path = path or "."
-  try:
-    tf.io.gfile.makedirs(path)
-    probe = os.path.join(path, f".probe-{os.getpid()}")
-    with tf.io.gfile.GFile(probe, "w") as writer:
-      writer.write("")
-    tf.io.gfile.remove(probe)
-  except tf.errors.OpError as error:
-    raise UserError(
-      f"{path}: cannot write into this folder ({error.message}); choose another with {flags}"
-    ) from None
-
-
-def fingerprint(files: Iterable[str]) -> str:
-  """Hash of the contents of files."""
-  digest = hashlib.sha256()
-  for path in files:
-    with tf.io.gfile.GFile(path, "rb") as reader:
-      while chunk := reader.read(1 << 20):
-        digest.update(chunk)
-    digest.update(b"\0")
-  return digest.hexdigest()
 
 
 def settings(
@@ -158,7 +112,7 @@ def settings(
     "do_lower_case": tokenizer_settings.uncased,
     **tokenizer_settings.metadata(),
     "vocab_size": tokenizer.vocab_size,
-    "vocab_sha256": fingerprint([tokenizer_settings.tokenizer_path]),
+    "vocab_sha256": files.fingerprint([tokenizer_settings.tokenizer_path]),
     "cls_segment_id": task.cls_segment_id,
   }
 
@@ -194,7 +148,7 @@ def cached_split(
   source = {
     **wanted,
     "split": split,
-    "source_sha256": fingerprint(task.input_files(split)),
+    "source_sha256": files.fingerprint(task.input_files(split)),
     "columns": task.source_key(split),
   }
   key = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:10]
@@ -202,13 +156,13 @@ def cached_split(
   meta_path = path + ".meta.json"
   if not overwrite and tf.io.gfile.exists(meta_path):
     with contextlib.suppress(UserError):  # a damaged file of our own is simply made anew
-      count = read_json(meta_path)["num_examples"]
+      count = files.read_json(meta_path)["num_examples"]
       check_size(path, count)
       return path, count
   if tf.io.gfile.exists(meta_path):
     tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
   count = write(path, task, split, tokenizer, wanted["max_seq_length"], progress)
-  write_json(meta_path, {**source, "num_examples": count})
+  files.write_json(meta_path, {**source, "num_examples": count})
   return path, count
 
 
@@ -220,16 +174,7 @@ def read_meta(path: str) -> dict[str, Any]:
       f"without it they are not to be trusted. Make them with "
       f"create_finetuning_data.py, or name the file with --input_meta_data_path"
     )
-  return read_json(path)
-
-
-def read_json(path: str) -> dict[str, Any]:
-  """Contents of a JSON file; UserError when it is malformed."""
-  with tf.io.gfile.GFile(path) as reader:
-    try:
-      return json.load(reader)
-    except ValueError as error:
-      raise UserError(f"{path}: not valid JSON: {error}") from None
+  return files.read_json(path)
 
 
 def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import config
 import tokenization
 from errors import UserError
-from preprocessing import pretraining_records, record_files
 from tasks import corpus
 from training import app, flags, model_folder
-from utils import console, paths
+from utils import console, files, paths
 
 log = logging.getLogger("scripts.build_vocab")
 
@@ -67,12 +66,12 @@ class Vocabulary:
   overwrite_data: bool = config.option(False, "replace an existing vocabulary file")
 
 
-def read_text(settings: Vocabulary, files: list[corpus.TextFile], desc: str) -> Iterator[str]:
+def read_text(settings: Vocabulary, texts: list[corpus.TextFile], desc: str) -> Iterator[str]:
   """Yields sentences, of a large corpus a part that is the same in each call."""
-  total = sum(file.size for file in files)
+  total = sum(file.size for file in texts)
   fraction = settings.max_megabytes * 1e6 / total if settings.max_megabytes else 1
   rng = random.Random(settings.random_seed)
-  (pieces,) = corpus.split(files, 1)
+  (pieces,) = corpus.split(texts, 1)
   with console.progress_bar(
     total=total,
     desc=desc,
@@ -208,16 +207,16 @@ def build(settings: Vocabulary, tokenizer_settings: config.Tokenizer) -> None:
     raise UserError(f"{path} is there; pass --overwrite_data to replace it, or another name")
   if not 0 < settings.character_coverage <= 1:
     raise UserError(f"--character_coverage={settings.character_coverage}: must be a fraction")
-  files = corpus.list_files(settings.input_file, "input_file")
+  texts = corpus.list_files(settings.input_file, "input_file")
   _, *settings_files = model_folder.tokenizer_inputs(path)
-  paths.check_outputs([*(file.path for file in files), *settings_files], [path])
-  record_files.make_dirs(os.path.dirname(path), "--vocab_file")
+  paths.check_outputs([*(file.path for file in texts), *settings_files], [path])
+  files.make_dirs(os.path.dirname(path), "--vocab_file")
   train = train_sentence_piece if tokenizer_settings.is_sent_piece else train_word_piece
-  vocabulary = train(lambda desc: read_text(settings, files, desc), settings, tokenizer_settings)
-  temporary = pretraining_records.temporary_name(path)
-  with corpus.open_file(temporary, "wb") as writer:
+  vocabulary = train(lambda desc: read_text(settings, texts, desc), settings, tokenizer_settings)
+  temporary = files.temporary_name(path)
+  with files.open_file(temporary, "wb") as writer:
     writer.write(vocabulary)
-  pretraining_records.rename(temporary, path)
+  files.rename(temporary, path)
   tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(tokenizer_settings))
   if tokenizer.vocab_size < settings.vocab_size:
     log.warning(

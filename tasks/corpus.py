@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from errors import UserError
+from utils import files
 
 # A line longer than this is cut, at a space where it has one, and read as several sentences.
 _BLOCK_BYTES = 1 << 20
@@ -50,24 +51,6 @@ class Document:
 
   number: int
   sentences: list[list[int]]
-
-
-def open_file(path: str, mode: str = "rb"):
-  """Opens a local or remote (gs://...) file."""
-  if "://" not in path:
-    return open(path, mode)
-  import tensorflow as tf
-
-  return tf.io.gfile.GFile(path, mode)
-
-
-def io_errors(path: str) -> tuple[type[Exception], ...]:
-  """What reading or writing a local or remote file may raise."""
-  if "://" not in path:
-    return (OSError,)
-  import tensorflow as tf
-
-  return OSError, tf.errors.OpError
 
 
 # First bytes of compressed files.
@@ -135,9 +118,9 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
 def _check_unpacked(path):
   """UserError if a file is compressed, or cannot be read."""
   try:
-    with open_file(path) as reader:
+    with files.open_file(path) as reader:
       name = packed_format(reader.read(512))
-  except io_errors(path) as error:
+  except files.io_errors(path) as error:
     raise _cannot_read(path, error) from None
   if name:
     raise UserError(
@@ -150,14 +133,14 @@ def _cannot_read(path, error):
   return UserError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}")
 
 
-def fingerprint(files: list[TextFile]) -> str:
+def fingerprint(texts: list[TextFile]) -> str:
   """Hash of the files' names, sizes, and of some bytes at the ends and in between.
 
   Not of all they hold: a corpus may be too large to be read only to see that it is the same.
   """
   digest = hashlib.sha256()
-  for file in files:
-    with open_file(file.path) as reader:
+  for file in texts:
+    with files.open_file(file.path) as reader:
       digest.update(f"{os.path.basename(file.path)}\0{file.size}\0".encode())
       for part in range(9):
         reader.seek(max(0, file.size - 4096) * part // 8)
@@ -165,10 +148,10 @@ def fingerprint(files: list[TextFile]) -> str:
   return digest.hexdigest()
 
 
-def find_text(files: list[TextFile], text: str) -> TextFile | None:
+def find_text(texts: list[TextFile], text: str) -> TextFile | None:
   """The first file with `text` in its first megabyte; what is further on is not read."""
-  for file in files:
-    with open_file(file.path) as reader:
+  for file in texts:
+    with files.open_file(file.path) as reader:
       if text.encode() in reader.read(_BLOCK_BYTES):
         return file
   return None
@@ -240,7 +223,7 @@ def _decode(line: bytes, path: str, position: int, errors: str) -> str:
     return line.decode("utf-8", errors).strip()
   except UnicodeDecodeError as error:
     bad = position + error.start
-    with open_file(path) as reader:
+    with files.open_file(path) as reader:
       number = 1
       for start in range(0, bad, _BLOCK_BYTES):
         number += reader.read(min(_BLOCK_BYTES, bad - start)).count(b"\n")
@@ -253,7 +236,7 @@ def _decode(line: bytes, path: str, position: int, errors: str) -> str:
 
 def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
   """As read_sentences, for one file; the first value says whether a document begins."""
-  with open_file(piece.path) as reader:
+  with files.open_file(piece.path) as reader:
     start = line_start = _line_start(reader, piece.start)
     begins = start == 0  # whether the next text begins a document
     is_mine = False  # whether the document at hand begins in the piece
@@ -291,7 +274,7 @@ def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tupl
       for begins, sentence, num_bytes in _read_piece(piece, errors):
         number += begins
         yield number, sentence, num_bytes
-    except io_errors(piece.path) as error:
+    except files.io_errors(piece.path) as error:
       raise _cannot_read(piece.path, error) from None
 
 

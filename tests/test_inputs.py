@@ -15,6 +15,7 @@ from errors import UserError
 from preprocessing import record_files
 from tasks import classification
 from training import inputs
+from utils import files
 
 LENGTH = 16
 
@@ -169,12 +170,12 @@ def test_lengths_and_features_are_checked_against_the_first_record(made, tmp_pat
 
 
 def test_json_and_folders(tmp_path):
-  record_files.write_json(str(tmp_path / "a" / "b.json"), {"x": "é"})
+  files.write_json(str(tmp_path / "a" / "b.json"), {"x": "é"})
   assert json.load(open(tmp_path / "a" / "b.json")) == {"x": "é"}
   assert os.listdir(tmp_path / "a") == ["b.json"]
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="cannot write into this folder"):
-    record_files.make_dirs(str(tmp_path / "file" / "sub"))
+    files.make_dirs(str(tmp_path / "file" / "sub"))
 
 
 # ---- Pipelines ----------------------------------------------------------------------------------

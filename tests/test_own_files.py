@@ -94,16 +94,20 @@ def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monk
   task.labels = ("a", "b")
   run = types.SimpleNamespace(
     task=task,
-    record_sets={},
     check_before_work=lambda: None,
     check_outputs=list,
-    sources=lambda kind: [
-      types.SimpleNamespace(split=kind, records=types.SimpleNamespace(num_examples=2))
-    ],
+    sources=types.SimpleNamespace(
+      record_sets={},
+      of=lambda kind: [
+        types.SimpleNamespace(split=kind, records=types.SimpleNamespace(num_examples=2))
+      ],
+    ),
     train_and_evaluate=lambda: file.write_text("text\n"),
-    predict=lambda: {
-      "test": {"probabilities": np.full([2, 2], 0.5), "example_index": np.arange(2)}
-    },
+    evaluator=types.SimpleNamespace(
+      predict=lambda: {
+        "test": {"probabilities": np.full([2, 2], 0.5), "example_index": np.arange(2)}
+      }
+    ),
   )
   monkeypatch.setattr(run_classifier, "make_runner", lambda experiment: run)
   run_classifier.run_once(

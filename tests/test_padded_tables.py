@@ -13,8 +13,9 @@ import create_pretraining_data
 import modeling
 import tokenization
 from errors import UserError
-from preprocessing import pretraining_records, record_files
+from preprocessing import pretraining_records
 from training import checkpoints
+from utils import files
 
 v1 = tf.compat.v1
 ROWS = 32  # for the 27 tokens of tiny.VOCAB
@@ -125,7 +126,7 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
   )
   assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
   assert "passed over directionality, pooler_fc_size" in err
-  written = record_files.read_json(str(tmp_path / "run" / "bert_config.json"))
+  written = files.read_json(str(tmp_path / "run" / "bert_config.json"))
   assert written["vocab_size"] == ROWS and not POOLER.keys() & written.keys()
 
 
@@ -143,7 +144,7 @@ def test_pretraining_of_a_padded_model(tmp_path):
     create_pretraining_data.Run(num_workers=1),
   )
   path = tmp_path / "padded.json"
-  values = record_files.read_json(f"{folder}/bert_config.json")
+  values = files.read_json(f"{folder}/bert_config.json")
   run = lambda rows, status: (
     path.write_text(json.dumps(values | {"vocab_size": rows})),
     tiny.run(

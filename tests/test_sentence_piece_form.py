@@ -13,6 +13,7 @@ import tokenization
 from errors import UserError
 from preprocessing import pretraining_manifest, record_files
 from tokenization import SentencePieceTokenizer
+from utils import files
 
 WORDS = [
   "1999,",
@@ -136,7 +137,7 @@ def test_pretraining_takes_the_form_from_its_records(model, tmp_path):
     "--dupe_factor=1",
     "--num_workers=1",
   )
-  assert record_files.read_json(made + ".meta.json")["sent_piece_form"] == "xlnet"
+  assert files.read_json(made + ".meta.json")["sent_piece_form"] == "xlnet"
   flags = [
     f"--input_file={made}",
     f"--tokenizer_path={model}",

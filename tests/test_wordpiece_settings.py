@@ -14,6 +14,7 @@ from preprocessing import pretraining_manifest, record_files
 from scripts import build_vocab
 from tasks import corpus
 from tokenization import BasicTokenizer, FullTokenizer, get_tokenizer
+from utils import files
 
 TEXT = "Ça, Été in 東京都"
 
@@ -142,7 +143,7 @@ def test_pretraining_takes_the_settings_from_its_records(tmp_path):
     "--dupe_factor=1",
     "--num_workers=1",
   )
-  meta = record_files.read_json(made + ".meta.json")
+  meta = files.read_json(made + ".meta.json")
   assert (meta["strip_accents"], meta["tokenize_chinese_chars"]) == (False, False)
   used = {
     i

@@ -15,9 +15,8 @@ from absl import flags as absl_flags
 
 import config
 from errors import UserError
-from preprocessing import record_files
 from training import flags
-from utils import console
+from utils import console, files
 
 
 def run_main(
@@ -58,6 +57,10 @@ def run_main(
         )
         raise
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {_first_line(error)}")
+    except OSError as error:
+      if not error.filename:
+        raise
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error.filename}: {files.reason(error)}")
     except KeyboardInterrupt:
       print(f"Interrupted. {what_stays}", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
@@ -133,7 +136,7 @@ def run_trials(
     results.append(run_once(one))
   if results[0]:
     summary = summarize_trials(results)
-    record_files.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
+    files.write_json(os.path.join(trainer.model_dir, "trials.json"), summary)
     for name, values in sorted(summary.items()):
       print(
         f"{name}: mean {values['mean']:.4f}, standard deviation {values['std']:.4f} "

@@ -21,8 +21,7 @@ import modeling
 import optimization
 import tokenization
 from errors import UserError
-from preprocessing import record_files
-from utils import paths
+from utils import files, paths
 
 v1 = tf.compat.v1
 
@@ -90,7 +89,7 @@ def write_state(folder: str, names: list[str]) -> None:
   The paths in it are relative, so the folder can be moved.
   """
   state = v1.train.generate_checkpoint_state_proto("/", names[-1], list(names))
-  record_files.write_text(os.path.join(folder, _STATE), str(state))
+  files.write_text(os.path.join(folder, _STATE), str(state))
 
 
 @functools.cache
@@ -387,10 +386,10 @@ def copy(prefix: str, folder: str) -> str:
   tf.io.gfile.makedirs(folder)
   name = os.path.basename(prefix)
   old = {file for file in tf.io.gfile.listdir(folder) if file.startswith("model.ckpt-")}
-  files = files_of(prefix)
-  for path in files:
-    record_files.copy(path, os.path.join(folder, os.path.basename(path)))
+  sources = files_of(prefix)
+  for path in sources:
+    files.copy(path, os.path.join(folder, os.path.basename(path)))
   write_state(folder, [name])
-  for file in old - set(map(os.path.basename, files)):
+  for file in old - set(map(os.path.basename, sources)):
     tf.io.gfile.remove(os.path.join(folder, file))
   return os.path.join(folder, name)

@@ -11,11 +11,10 @@ import tensorflow as tf
 import config
 import modeling
 from errors import UserError
-from preprocessing import record_files
 from tasks.base import Task
 from training import checkpoints, estimator, hooks, inputs, model_folder
 from training.record_sources import RecordSources
-from utils import paths
+from utils import files, paths
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class Evaluator:
 
   def _best_info(self):
     path = os.path.join(self.experiment.trainer.model_dir, "best", "info.json")
-    return record_files.read_json(path) if tf.io.gfile.exists(path) else {}
+    return files.read_json(path) if tf.io.gfile.exists(path) else {}
 
   def _best_step(self, history):
     """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
@@ -163,10 +162,10 @@ class Evaluator:
     if best_step == step and is_own and is_chosen:
       copied = checkpoints.copy(checkpoint, folder)
       model_folder.copy_files(trainer.model_dir, folder, self.vocab_name)
-      record_files.write_json(
+      files.write_json(
         os.path.join(folder, "info.json"), {"step": step, "checkpoint": copied, **entry}
       )
-    record_files.write_json(
+    files.write_json(
       os.path.join(trainer.model_dir, "eval_results.json"),
       {
         "step": step,
@@ -177,7 +176,7 @@ class Evaluator:
         "best_value": history[best_step][best_metric],
       },
     )
-    record_files.write_text(
+    files.write_text(
       os.path.join(trainer.model_dir, "eval_results.txt"), eval_results_text(step, metrics)
     )
     self.metrics_log.write("eval", step, entry)
@@ -274,4 +273,4 @@ def eval_results_text(step: int, metrics: dict[str, float]) -> str:
 
 def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
   """Writes rows as tab-separated lines, in one step."""
-  record_files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+  files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))

@@ -6,7 +6,7 @@ from typing import Any
 
 import tokenization
 from errors import UserError
-from preprocessing import record_files
+from utils import files
 
 # Setting here -> its key in tokenizer_config.json, and in the normalizer of tokenizer.json.
 SETTINGS = {
@@ -25,7 +25,7 @@ _CLASSES = re.compile(
 
 def _read(folder: str, name: str) -> dict[str, Any]:
   path = os.path.join(folder, name)
-  return record_files.read_json(path) if os.path.exists(path) else {}
+  return files.read_json(path) if os.path.exists(path) else {}
 
 
 def _added_tokens(folder: str) -> dict[int, str]:
@@ -39,7 +39,7 @@ def _added_tokens(folder: str) -> dict[int, str]:
 
 def _word_pieces(path: str) -> dict[int, str]:
   """The vocabulary of a tokenizer.json by id; UserError if it is none of WordPiece."""
-  model = record_files.read_json(path).get("model") or {}
+  model = files.read_json(path).get("model") or {}
   # Files of the first versions do not name the type.
   kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
   prefix = model.get("continuing_subword_prefix", "##")

@@ -22,8 +22,8 @@ import config
 import modeling
 import tokenization
 from errors import UserError
-from preprocessing import record_files
 from training import checkpoints, hf_tokenizer
+from utils import files
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def read_settings(folder: str | None) -> dict[str, Any]:
     UserError: a file is not valid JSON.
   """
   path = find_in(folder, SETTINGS_NAMES) if folder is not None else None
-  return record_files.read_json(path) if path else {}
+  return files.read_json(path) if path else {}
 
 
 def files_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -73,7 +73,7 @@ def files_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def write_settings(folder: str, settings: dict[str, Any]) -> None:
   """Writes the files_of the settings."""
   for name, contents in files_of(settings).items():
-    record_files.write_json(os.path.join(folder, name), contents)
+    files.write_json(os.path.join(folder, name), contents)
 
 
 def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def copy_files(source: str, target: str, vocab_name: str) -> None:
   for name in {*CONFIG_NAMES, *VOCAB_NAMES, *SETTINGS_NAMES, vocab_name}:
     path = os.path.join(source, name)
     if name and tf.io.gfile.exists(path):
-      record_files.copy(path, os.path.join(target, name))
+      files.copy(path, os.path.join(target, name))
 
 
 def load_model_config(model: config.Model) -> modeling.Config:

@@ -18,7 +18,7 @@ from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask, Task
 from training import checkpoints, estimator, evaluator, hooks, inputs, model_folder, record_sources
-from utils import paths
+from utils import files, paths
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Runner:
       experiment, self.model_config, task, self.tokenizer, record_sets or {}, write_split
     )
     self.check_outputs(())
-    record_files.make_dirs(experiment.trainer.model_dir)
+    files.make_dirs(experiment.trainer.model_dir)
     if experiment.trainer.do_train:
       self._check_model_dir()
     self.devices = estimator.find_devices(
@@ -114,9 +114,7 @@ class Runner:
 
   def _check_own_vocab(self):
     own, chosen = self._own_vocab_path(), self.experiment.tokenizer.tokenizer_path
-    if tf.io.gfile.exists(own) and record_files.fingerprint([own]) != record_files.fingerprint(
-      [chosen]
-    ):
+    if tf.io.gfile.exists(own) and files.fingerprint([own]) != files.fingerprint([chosen]):
       raise UserError(
         f"{own} is another vocabulary than {chosen}: what is in this folder was "
         f"trained with it; choose another --model_dir"
@@ -151,7 +149,7 @@ class Runner:
       if (
         not is_known
         and tf.io.gfile.exists(path)
-        and record_files.read_json(path) != json.loads(json.dumps(contents))
+        and files.read_json(path) != json.loads(json.dumps(contents))
       ):
         raise UserError(
           f"{path}: training would overwrite this file with other settings, and "
@@ -308,7 +306,7 @@ class Runner:
     model_dir = self.experiment.trainer.model_dir
     model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
-      record_files.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
+      files.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was made with: this one may not fit it.
     path = os.path.join(model_dir, self.model_config.file_name)
     if not (
@@ -316,7 +314,7 @@ class Runner:
       or checkpoints.latest(model_dir)
       and tf.io.gfile.exists(path)
     ):
-      record_files.write_json(path, self.model_config.to_dict())
+      files.write_json(path, self.model_config.to_dict())
 
   def _start_step(self, num_train_steps):
     newest = checkpoints.latest(self.experiment.trainer.model_dir)
