@@ -19,6 +19,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from errors import UserError
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 SPECIAL_SYMBOLS = {
   role: (f"[{role.upper()}]", f"<{role}>") for role in ("unk", "cls", "sep", "pad", "mask")
 } | {"bos": ("<s>",), "eos": ("</s>",), "eod": ("<eod>",), "eop": ("<eop>",)}
-(END_OF_PARAGRAPH,) = SPECIAL_SYMBOLS["eop"]  # written in texts for pretraining
+END_OF_PARAGRAPH = SPECIAL_SYMBOLS["eop"][0]  # written in texts for pretraining
 # No script works without these; "mask" is needed by pretraining only.
 REQUIRED_ROLES = ("unk", "cls", "sep", "pad")
 
@@ -547,6 +548,10 @@ class _Tokenizer:
         f"id {e.args[0]} is not in {self.vocab_file}, which has ids 0 to {self.vocab_size - 1}"
       ) from None
 
+  def tokenize(self, text: str | bytes) -> list[str]:
+    """Returns the tokens of `text`."""
+    raise NotImplementedError
+
   def convert_text_to_ids(self, text: str | bytes) -> list[int]:
     """Returns the ids of the tokens of `text`, without adding any special symbol."""
     return self.convert_tokens_to_ids(self.tokenize(text))
@@ -729,9 +734,9 @@ class SentencePieceTokenizer(_Tokenizer):
     normal, origins = _preprocess_with_origins(
       text, self.lowercases, self._keep_accents, self._ascii_quotes
     )
-    pieces = sentencepiece_pb2.SentencePieceText.FromString(
-      self._model.encode(normal, out_type="serialized_proto")
-    ).pieces
+    # protobuf defines the messages of the module when it is imported.
+    message = sentencepiece_pb2.SentencePieceText  # pyright: ignore[reportAttributeAccessIssue]
+    pieces = message.FromString(self._model.encode(normal, out_type="serialized_proto")).pieces
     # Offsets of the library count bytes of UTF-8.
     char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
     origins.append(len(text))
@@ -756,8 +761,9 @@ class SentencePieceTokenizer(_Tokenizer):
     mistake. A special symbol is: "<cls>" for a model that has "[CLS]" raises ValueError.
     """
     tokens = list(tokens)
-    ids = [self.vocab.get(token, self.unk_id) for token in tokens]
-    for token in tokens if self.unk_id in ids else ():
+    unk_id = self.special_ids["unk"]
+    ids = [self.vocab.get(token, unk_id) for token in tokens]
+    for token in tokens if unk_id in ids else ():
       if token not in self.vocab and any(token in both for both in SPECIAL_SYMBOLS.values()):
         raise ValueError(f"special symbol {token!r} is not in {self.vocab_file}")
     return ids
@@ -769,7 +775,7 @@ class SentencePieceTokenizer(_Tokenizer):
     return token != "" and all(char in string.punctuation for char in token)
 
 
-def _flag_value(name: str) -> object:
+def _flag_value(name: str) -> Any:
   """The value of an absl flag; UserError if there is no such flag or it is not parsed yet."""
   from absl.flags import FLAGS
 
@@ -807,14 +813,12 @@ def get_tokenizer(
   Raises:
     UserError: a file cannot be used, or a setting is for the other tokenizer_type.
   """
-  tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
+  given: Any = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
-  uncased = _flag_value("uncased") if uncased is None else uncased
+  lowercases: bool = _flag_value("uncased") if uncased is None else uncased
 
   # Model Garden's scripts call the two WordPiece and SentencePiece.
-  tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(
-    tokenizer_type, tokenizer_type
-  )
+  tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(given, given)
   if tokenizer_type not in ("word_piece", "sent_piece"):
     raise UserError(f"tokenizer_type must be word_piece or sent_piece, not {tokenizer_type!r}")
   named = {".model": "sent_piece", ".txt": "word_piece"}.get(os.path.splitext(path)[1].lower())
@@ -826,14 +830,14 @@ def get_tokenizer(
         "--strip_accents and --tokenize_chinese_chars are for WordPiece; "
         "SentencePiece models keep accents with --keep_accents"
       )
-    return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
+    return SentencePieceTokenizer(path, lowercases, keep_accents, sent_piece_form)
   if keep_accents:
     raise UserError(
       "--keep_accents is for SentencePiece models; WordPiece keeps accents with --nostrip_accents"
     )
   if sent_piece_form != "funnel":
     raise UserError("--sent_piece_form is for SentencePiece models; leave it out for WordPiece")
-  return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
+  return FullTokenizer(path, lowercases, (), strip_accents, tokenize_chinese_chars)
 
 
 def is_padded(num_tokens: int, num_rows: int) -> bool:
