@@ -17,6 +17,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -256,9 +257,11 @@ class FunnelEncoder:
     self._config = config
     self._features = features
     self._model = FunnelTFM(config)
-    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    self._options: dict[str, Any] = dict(
+      is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16
+    )
 
-  def _inputs(self, input_mask):
+  def _inputs(self, input_mask: tf.Tensor) -> dict[str, Any]:
     # Records have 1 on real tokens, Funnel's own mask has 1 on padding: here one becomes the other.
     return dict(
       inputs=self._features["input_ids"],
