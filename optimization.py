@@ -97,8 +97,9 @@ def layerwise_lr_multipliers(
   num_layers = max((int(match[1]) + 1 for match in layer_of.values() if match), default=0)
 
   def multiplier(name):
-    if layer_of[name]:
-      return decay ** (num_layers - 1 - int(layer_of[name][1]) + head_gap)
+    match = layer_of[name]
+    if match:
+      return decay ** (num_layers - 1 - int(match[1]) + head_gap)
     if re.search(r"(^|/)(embeddings(_project)?|input|input_projection)/", name):
       return decay ** (num_layers + head_gap)
     return 1.0

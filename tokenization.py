@@ -13,6 +13,7 @@ read, so that the worker processes which build data files start quickly.
 
 import os
 import re
+from typing import Any
 
 from errors import UserError
 from text.base import Tokenizer, convert_to_unicode, printable_text, whitespace_tokenize
@@ -90,7 +91,7 @@ def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str |
       )
 
 
-def _flag_value(name: str) -> object:
+def _flag_value(name: str) -> Any:
   """Returns the value of an absl flag; UserError if there is none or it is not parsed yet."""
   from absl.flags import FLAGS
 
@@ -128,14 +129,12 @@ def get_tokenizer(
   Raises:
     UserError: a file cannot be used, or a setting is for the other tokenizer_type.
   """
-  tokenizer_type = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
+  given: Any = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
-  uncased = _flag_value("uncased") if uncased is None else uncased
+  lowercases: bool = _flag_value("uncased") if uncased is None else uncased
 
   # Model Garden's scripts call the two WordPiece and SentencePiece.
-  tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(
-    tokenizer_type, tokenizer_type
-  )
+  tokenizer_type = {"WordPiece": "word_piece", "SentencePiece": "sent_piece"}.get(given, given)
   if tokenizer_type not in ("word_piece", "sent_piece"):
     raise UserError(f"tokenizer_type must be word_piece or sent_piece, not {tokenizer_type!r}")
   named = {".model": "sent_piece", ".txt": "word_piece"}.get(os.path.splitext(path)[1].lower())
@@ -147,14 +146,14 @@ def get_tokenizer(
         "--strip_accents and --tokenize_chinese_chars are for WordPiece; "
         "SentencePiece models keep accents with --keep_accents"
       )
-    return SentencePieceTokenizer(path, uncased, keep_accents, sent_piece_form)
+    return SentencePieceTokenizer(path, lowercases, keep_accents, sent_piece_form)
   if keep_accents:
     raise UserError(
       "--keep_accents is for SentencePiece models; WordPiece keeps accents with --nostrip_accents"
     )
   if sent_piece_form != "funnel":
     raise UserError("--sent_piece_form is for SentencePiece models; leave it out for WordPiece")
-  return FullTokenizer(path, uncased, (), strip_accents, tokenize_chinese_chars)
+  return FullTokenizer(path, lowercases, (), strip_accents, tokenize_chinese_chars)
 
 
 def check_vocab(tokenizer: Tokenizer, vocab_size: int, config_file: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them.
+# Installs what the tests need, checks style, shell scripts and types, and runs the tests.
 #
 #   bash scripts/test.sh            the whole default suite on the newest TensorFlow
 #   bash scripts/test.sh --smoke    the end-to-end subset on TensorFlow 2.15.1
@@ -20,5 +20,7 @@ bash scripts/setup.sh --test
 export TF_CPP_MIN_LOG_LEVEL=3
 "$VENV/bin/ruff" check .
 "$VENV/bin/ruff" format --check .
+"$VENV/bin/shellcheck" scripts/*.sh benchmarks/*.sh .ci/run
+"$VENV/bin/pyright" --pythonpath "$VENV/bin/python"
 "$VENV/bin/python" -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   ${selection[@]+"${selection[@]}"} "$@"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from absl import app
-from absl import flags as absl_flags
 
 import config
 from errors import UserError
@@ -108,8 +107,8 @@ _OTHER_WAYS = {
 
 def _parse_flags(argv):
   try:
-    return absl_flags.FLAGS(argv)
-  except absl_flags.Error as error:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
     flag = getattr(error, "flagname", "")  # of an unknown flag
     other_way = _OTHER_WAYS.get(flag) or _OTHER_WAYS.get(flag.removeprefix("no"))
     message = (

@@ -15,6 +15,7 @@ import config
 import modeling
 
 FLAGS = flags.FLAGS
+Error = flags.Error
 
 _DEFINERS = {
   bool: flags.DEFINE_bool,

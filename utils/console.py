@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+from typing import Any
 
 import tqdm
 
@@ -68,7 +69,9 @@ def progress_bar(
   bar_format: str | None = None,
 ) -> tqdm.tqdm:
   """A progress bar on a terminal; where standard error is none, a plain line now and then."""
-  settings = dict(total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format)
+  settings: dict[str, Any] = dict(
+    total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format
+  )
   if sys.stderr.isatty():
     return tqdm.tqdm(iterable, dynamic_ncols=True, **settings)
   return tqdm.tqdm(

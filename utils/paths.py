@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable
+from typing import Any
 
 from errors import UserError
 
@@ -62,7 +63,7 @@ def _identities(path: str) -> set:
   if "://" in path:
     scheme, rest = path.split("://", 1)
     return {f"{scheme}://{os.path.normpath(rest)}"}
-  found = {os.path.realpath(path)}
+  found: set[Any] = {os.path.realpath(path)}
   if os.path.exists(path):
     stat = os.stat(path)
     found.add((stat.st_dev, stat.st_ino))  # hard links

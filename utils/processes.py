@@ -16,8 +16,9 @@ from errors import UserError
 
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 
-_make_worker = None  # of a worker process: makes its worker
-_worker = None  # of a worker process: what does an item
+# Of a worker process: the function that makes its worker, and the worker, which does an item.
+_make_worker: Callable[[], Callable[[Any], None]] | None = None
+_worker: Callable[[Any], None] | None = None
 
 
 def _start(make_worker, arguments):
@@ -25,7 +26,9 @@ def _start(make_worker, arguments):
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
 
   def end_with_parent():
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in a worker process"
+    parent.join()
     os._exit(1)
 
   threading.Thread(target=end_with_parent, daemon=True).start()
@@ -36,7 +39,9 @@ def _start(make_worker, arguments):
 def _work(item):
   global _worker
   # Made here and not in _start, whose errors would not reach the parent.
-  _worker = _worker or _make_worker()
+  if _worker is None:
+    assert _make_worker is not None, "_start runs before the first item"
+    _worker = _make_worker()
   _worker(item)
 
 
