@@ -16,7 +16,7 @@ import config
 from errors import UserError
 from models import layers
 from tasks import classification
-from training import accumulation, estimator, inputs, runner
+from training import accumulation, estimator, losses, runner
 
 v1 = tf.compat.v1
 
@@ -127,7 +127,7 @@ def train_in_graph(experiment, num_steps):
       name: tf.gather(tf.constant(value, tf.int32), step) for name, value in batches.items()
     }
     features["weight"] = tf.constant(weight)
-    features[inputs.MEAN_WEIGHT + "loss"] = tf.fill([8], weight.mean())
+    features = losses.add_mean_weights(features, {"loss": tf.constant(weight)})
     spec = model_fn(features, None, estimator.load().ModeKeys.TRAIN, {})
     session.run(v1.global_variables_initializer())
     norm = dict(v1.get_collection(estimator.MONITORS))["gradient_norm"]

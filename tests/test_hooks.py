@@ -10,7 +10,7 @@ import tensorflow as tf
 import config
 from models.bert import BertConfig
 from tasks import masking, pretraining
-from training import estimator, hooks, inputs
+from training import estimator, hooks, losses
 
 v1 = tf.compat.v1
 
@@ -95,8 +95,7 @@ def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
   task = pretraining.PretrainingTask(
     loss_type, pretraining.FunnelRecords(sequences, masking.Masking("single_token", 6)), sequences
   )
-  for name, weight in task.loss_weights(features).items():
-    features[inputs.MEAN_WEIGHT + name] = np.full(4, np.mean(weight), np.float32)
+  features = losses.add_mean_weights(features, task.loss_weights(features))
   experiment = config.Experiment()
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
   config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())

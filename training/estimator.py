@@ -26,7 +26,7 @@ import optimization
 from errors import UserError
 from models import layers
 from tasks.base import Task, TaskOutput
-from training import accumulation, checkpoints, inputs
+from training import accumulation, checkpoints, inputs, losses
 from utils import paths
 
 log = logging.getLogger(__name__)
@@ -259,7 +259,6 @@ def _virtual_cpus(count):
 # ---- Model function and estimator ---------------------------------------------------------------
 
 MONITORS = "monitors"  # graph collection of (name, scalar) that hooks show and log
-LOSS, LOSS_WEIGHT = "loss/", "loss_weight/"  # prefixes of losses and weights among the predictions
 SUM = "sum/"  # prefix of TaskOutput.sums among the scalars of a batch
 
 
@@ -373,21 +372,14 @@ def build_model_fn(
 
 
 def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
-  """The loss of a batch, or its share in that of the batch that it is a part of, and the sums.
-
-  MEAN_WEIGHT is the mean of the whole batch's weights: however unevenly they are spread, the mean
-  of the parts' losses is the loss of the whole.
-  """
-  losses = {
-    name: tf.math.divide_no_nan(tf.reduce_mean(values), features[inputs.MEAN_WEIGHT + name][0])
-    for name, values in output.losses.items()
-  }
-  kinds = {f"loss_{name}": value for name, value in losses.items()} if len(losses) > 1 else {}
+  """Loss of a batch, or of a part of it, its kinds if there are several, and the sums."""
+  parts = losses.batch_losses(output.losses, features)
+  kinds = {f"loss_{name}": value for name, value in parts.items()} if len(parts) > 1 else {}
   sums = {SUM + name: value for name, value in output.sums.items()}
   mask = features["input_mask"]
   tokens_per_example = tf.reduce_sum(mask) / tf.shape(mask)[0]  # true division
   return {
-    "loss": tf.add_n(list(losses.values())),
+    "loss": tf.add_n(list(parts.values())),
     **sums,
     **kinds,
     "tokens_per_example": tf.cast(tokens_per_example, tf.float32),
@@ -430,15 +422,13 @@ def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tenso
     for spec in task.feature_specs
     if not spec.is_sequence and spec.length is None
   }
-  predictions = {
+  return {
     **output.predictions,
     **scalars,
     "example_index": features["example_index"],
     "is_real_example": features["is_real_example"],
+    **losses.example_losses(output.losses, task.loss_weights(features)),
   }
-  for name, weight in task.loss_weights(features).items():
-    predictions[LOSS + name], predictions[LOSS_WEIGHT + name] = output.losses[name], weight
-  return predictions
 
 
 def _weights_only_scaffold():

@@ -27,7 +27,7 @@ import tokenization
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask, Task
-from training import checkpoints, estimator, hooks, inputs, model_folder
+from training import checkpoints, estimator, hooks, inputs, losses, model_folder
 from utils import paths
 
 log = logging.getLogger(__name__)
@@ -885,7 +885,7 @@ class Runner:
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
       metrics_of_splits[source.split] = {
         **self.task.score(source.split, predictions),
-        **_mean_losses(predictions),
+        **losses.mean_losses(predictions),
       }
     metrics = self.task.combine(metrics_of_splits)
     if trainer.best_metric not in metrics:
@@ -979,21 +979,6 @@ class Runner:
     if not checkpoints.latest_or_best(trainer.model_dir):
       log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
     return found
-
-
-def _mean_losses(predictions):
-  """The mean of each kind of loss, "loss_KIND", and their sum, "loss"."""
-  kinds = [
-    name.removeprefix(estimator.LOSS) for name in predictions if name.startswith(estimator.LOSS)
-  ]
-  means = {
-    f"loss_{kind}": float(
-      np.sum(predictions[estimator.LOSS + kind])
-      / max(np.sum(predictions[estimator.LOSS_WEIGHT + kind]), 1e-6)
-    )
-    for kind in kinds
-  }
-  return {**(means if len(means) > 1 else {}), "loss": sum(means.values())}
 
 
 def format_metrics(metrics: dict[str, float]) -> str:
