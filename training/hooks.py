@@ -11,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tqdm
 
-from training.estimator import MONITORS
+from training.model_fn import MONITORS
 
 v1 = tf.compat.v1
 

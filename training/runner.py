@@ -27,7 +27,8 @@ import tokenization
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask, Task
-from training import checkpoints, estimator, hooks, inputs, losses, model_folder
+from training import checkpoints, devices, estimator, hooks, inputs, losses, model_folder
+from training.model_fn import ModelFn
 from utils import paths
 
 log = logging.getLogger(__name__)
@@ -442,7 +443,7 @@ class Runner:
     if experiment.trainer.do_train:
       self._check_model_dir()
     self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
-    self.devices = estimator.find_devices(
+    self.devices = devices.find_devices(
       experiment.runtime,
       experiment.trainer.train_batch_size,
       experiment.trainer.gradient_accumulation_steps,
@@ -672,7 +673,7 @@ class Runner:
       if optimizer.warmup_steps >= 0
       else int(num_train_steps * optimizer.warmup_proportion)
     )
-    model_fn = estimator.build_model_fn(
+    model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, num_train_steps, num_warmup_steps
     )
     classifier = estimator.build_estimator(
@@ -852,7 +853,7 @@ class Runner:
     Raises:
       AssertionError: an example was lost or doubled; a defect, never to be hidden.
     """
-    model_fn = estimator.build_model_fn(
+    model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, checkpoint=checkpoint
     )
     predictor = estimator.build_estimator(
