@@ -16,7 +16,9 @@ import config
 from errors import UserError
 from models import layers
 from tasks import classification
-from training import accumulation, estimator, inputs, model_folder, runner
+from training import accumulation, losses, model_folder, runner, tf_compat
+from training.devices import Devices, find_devices
+from training.model_fn import MONITORS, ModelFn
 
 v1 = tf.compat.v1
 
@@ -110,9 +112,7 @@ def train_in_graph(experiment, num_steps):
   rng = np.random.RandomState(1)
   model_config = model_folder.load_model_config(experiment.model)
   task = classification.make_task(experiment.classification, experiment.raw_data)
-  model_fn = estimator.build_model_fn(
-    experiment, task, model_config, estimator.Devices("CPU"), num_steps, 1
-  )
+  model_fn = ModelFn(experiment, task, model_config, Devices("CPU"), num_steps, 1)
   weight = np.array([0, 3, 0.5, 0, 1, 0.1, 7, 1], np.float32)
   lengths = rng.randint(5, 20, [num_steps, 8, 1])
   batches = {
@@ -129,10 +129,10 @@ def train_in_graph(experiment, num_steps):
       name: tf.gather(tf.constant(value, tf.int32), step) for name, value in batches.items()
     }
     features["weight"] = tf.constant(weight)
-    features[inputs.MEAN_WEIGHT + "loss"] = tf.fill([8], weight.mean())
-    spec = model_fn(features, None, estimator.load().ModeKeys.TRAIN, {})
+    features = losses.add_mean_weights(features, {"loss": tf.constant(weight)})
+    spec = model_fn(features, None, tf_compat.load().ModeKeys.TRAIN, {})
     session.run(v1.global_variables_initializer())
-    norm = dict(v1.get_collection(estimator.MONITORS))["gradient_norm"]
+    norm = dict(v1.get_collection(MONITORS))["gradient_norm"]
     curve = [session.run([spec.loss, norm, spec.train_op])[:2] for _ in range(num_steps)]
     return curve, {v.op.name: session.run(v) for v in v1.trainable_variables()}
 
@@ -255,7 +255,7 @@ def test_devices_and_micro_batches_together_equal_one_device(workspace):
 )
 def test_batches_that_do_not_divide(batch, devices, steps, message):
   with pytest.raises(UserError, match=message):
-    estimator.find_devices(config.Runtime(num_core_per_host=devices), batch, steps)
+    find_devices(config.Runtime(num_core_per_host=devices), batch, steps)
 
 
 MEMORY = """

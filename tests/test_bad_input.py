@@ -12,7 +12,7 @@ import modeling
 import run_classifier
 from errors import UserError
 from models import bert_heads
-from training import app, checkpoints, estimator, flags, model_folder, runner
+from training import app, checkpoints, devices, flags, model_folder, runner
 
 v1 = tf.compat.v1
 
@@ -228,7 +228,7 @@ def test_errors_that_are_not_about_files_are_defects():
 
 def test_batches_that_devices_cannot_share():
   with pytest.raises(UserError, match="--train_batch_size=9 .* does not divide by 2"):
-    estimator.find_devices(config.Runtime(num_core_per_host=2), 9)
+    devices.find_devices(config.Runtime(num_core_per_host=2), 9)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_batches_that_devices_cannot_share():
   ],
 )
 def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, used, message):
-  assert estimator.num_even_devices(num_gpus, batch, steps) == used
+  assert devices.num_even_devices(num_gpus, batch, steps) == used
   assert message in caplog.text and bool(caplog.text) == bool(message)
 
 

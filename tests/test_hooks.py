@@ -10,7 +10,8 @@ import tensorflow as tf
 import config
 from models.bert import BertConfig
 from tasks import masking, pretraining
-from training import estimator, hooks, inputs
+from training import devices, hooks, losses, tf_compat
+from training.model_fn import MONITORS, ModelFn
 
 v1 = tf.compat.v1
 
@@ -95,8 +96,7 @@ def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
   task = pretraining.PretrainingTask(
     loss_type, pretraining.FunnelRecords(sequences, masking.Masking("single_token", 6)), sequences
   )
-  for name, weight in task.loss_weights(features).items():
-    features[inputs.MEAN_WEIGHT + name] = np.full(4, np.mean(weight), np.float32)
+  features = losses.add_mean_weights(features, task.loss_weights(features))
   experiment = config.Experiment()
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
   config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())
@@ -114,22 +114,20 @@ def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
 
   def monitors(steps):
     experiment.trainer.gradient_accumulation_steps = steps
-    model_fn = estimator.build_model_fn(
-      experiment, task, model_config, estimator.Devices("CPU"), 10, 1
-    )
+    model_fn = ModelFn(experiment, task, model_config, devices.Devices("CPU"), 10, 1)
     with tf.Graph().as_default(), v1.Session() as session:
       v1.train.create_global_step()
       model_fn(
         {name: tf.constant(value) for name, value in features.items()},
         None,
-        estimator.load().ModeKeys.TRAIN,
+        tf_compat.load().ModeKeys.TRAIN,
         {},
       )
       session.run(v1.global_variables_initializer())
       for variable in v1.trainable_variables():
         shape = variable.shape.as_list()
         variable.load(np.sin(np.arange(np.prod(shape)) * 1.7).reshape(shape), session)
-      return session.run(dict(v1.get_collection(estimator.MONITORS)))
+      return session.run(dict(v1.get_collection(MONITORS)))
 
   whole, parts = monitors(1), monitors(2)
   wanted = {"masked_lm_accuracy", "perplexity", "tokens_per_example", "gradient_norm"}

@@ -20,7 +20,8 @@ from errors import UserError
 from models.funnel_config import ModelConfig
 from preprocessing import pretraining_records, record_files
 from tasks import masking, pretraining
-from training import checkpoints, estimator, inputs
+from training import checkpoints, devices, inputs, tf_compat
+from training.model_fn import ModelFn
 
 v1 = tf.compat.v1
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -399,16 +400,14 @@ def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(made, tmp_path, los
   experiment = config.Experiment()
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
   config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())
-  model_fn = estimator.build_model_fn(
-    experiment, source.task, model_config, estimator.Devices("CPU"), 10, 1
-  )
+  model_fn = ModelFn(experiment, source.task, model_config, devices.Devices("CPU"), 10, 1)
 
   def losses(*shards):
     with tf.Graph().as_default(), v1.Session() as session:
       v1.set_random_seed(5)
       v1.train.create_global_step()
       given = {name: v1.placeholder(value.dtype, value.shape) for name, value in shards[0].items()}
-      spec = model_fn(given, None, estimator.load().ModeKeys.TRAIN, {})
+      spec = model_fn(given, None, tf_compat.load().ModeKeys.TRAIN, {})
       session.run(v1.global_variables_initializer())
       assign(session)
       return [

@@ -12,7 +12,9 @@ import config
 import modeling
 from errors import UserError
 from tasks.base import Task
-from training import checkpoints, estimator, hooks, inputs, model_folder
+from training import checkpoints, estimator, hooks, inputs, losses, model_folder
+from training.devices import Devices
+from training.model_fn import ModelFn
 from training.record_sources import RecordSources
 from utils import files, paths
 
@@ -28,7 +30,7 @@ class Evaluator:
     model_config: modeling.Config,
     task: Task,
     sources: RecordSources,
-    devices: estimator.Devices,
+    devices: Devices,
     vocab_name: str,
   ):
     """Opens metrics.jsonl; `vocab_name` is the vocabulary's file name in model_dir."""
@@ -109,7 +111,7 @@ class Evaluator:
     Raises:
       AssertionError: an example was lost or doubled; a defect, never to be hidden.
     """
-    model_fn = estimator.build_model_fn(
+    model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, checkpoint=checkpoint
     )
     predictor = estimator.build_estimator(
@@ -142,7 +144,7 @@ class Evaluator:
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
       metrics_of_splits[source.split] = {
         **self.task.score(source.split, predictions),
-        **_mean_losses(predictions),
+        **losses.mean_losses(predictions),
       }
     metrics = self.task.combine(metrics_of_splits)
     if trainer.best_metric not in metrics:
@@ -236,21 +238,6 @@ class Evaluator:
     if not checkpoints.latest_or_best(trainer.model_dir):
       log.info("%s has no checkpoint: use --init_checkpoint", trainer.model_dir)
     return found
-
-
-def _mean_losses(predictions):
-  """The mean of each kind of loss, "loss_KIND", and their sum, "loss"."""
-  kinds = [
-    name.removeprefix(estimator.LOSS) for name in predictions if name.startswith(estimator.LOSS)
-  ]
-  means = {
-    f"loss_{kind}": float(
-      np.sum(predictions[estimator.LOSS + kind])
-      / max(np.sum(predictions[estimator.LOSS_WEIGHT + kind]), 1e-6)
-    )
-    for kind in kinds
-  }
-  return {**(means if len(means) > 1 else {}), "loss": sum(means.values())}
 
 
 def format_metrics(metrics: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from training.estimator import MONITORS
+from training.model_fn import MONITORS
 from utils import console
 
 v1 = tf.compat.v1

@@ -19,6 +19,7 @@ import tensorflow as tf
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import Task
+from training import losses
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
@@ -26,7 +27,6 @@ INTERLEAVED = 16  # files of a set that are read at a time
 SHUFFLE_WINDOW = 1 << 17  # records of a set of files that are shuffled among themselves
 PREDICT_WINDOW = 1 << 17  # records that are sorted by length together for predictions
 SHUFFLE_BYTES = 1 << 30  # a file up to this size is shuffled as a whole
-MEAN_WEIGHT = "mean_weight/"  # prefix of the features with Task.loss_weights' means over a batch
 ROW = "row"  # feature that numbers the rows of a batch that is split over the cores of a TPU
 
 
@@ -214,8 +214,7 @@ def train_input_fn(
       features[ROW] = tf.range(batch_size)
     else:
       features = source.trim(features)
-    for name, weight in source.task.loss_weights(features).items():
-      features[MEAN_WEIGHT + name] = tf.fill([batch_size], tf.reduce_mean(weight))
+    features = losses.add_mean_weights(features, source.task.loss_weights(features))
     if num_replicas > 1:  # [batch_size, ...] -> [num_replicas, batch_size / num_replicas, ...]
       features = {
         name: tf.reshape(

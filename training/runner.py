@@ -17,7 +17,17 @@ import tokenization
 from errors import UserError
 from preprocessing import record_files
 from tasks.base import RawDataTask, Task
-from training import checkpoints, estimator, evaluator, hooks, inputs, model_folder, record_sources
+from training import (
+  checkpoints,
+  devices,
+  estimator,
+  evaluator,
+  hooks,
+  inputs,
+  model_folder,
+  record_sources,
+)
+from training.model_fn import ModelFn
 from utils import files, paths
 
 log = logging.getLogger(__name__)
@@ -72,7 +82,7 @@ class Runner:
     files.make_dirs(experiment.trainer.model_dir)
     if experiment.trainer.do_train:
       self._check_model_dir()
-    self.devices = estimator.find_devices(
+    self.devices = devices.find_devices(
       experiment.runtime,
       experiment.trainer.train_batch_size,
       experiment.trainer.gradient_accumulation_steps,
@@ -232,7 +242,7 @@ class Runner:
       if optimizer.warmup_steps >= 0
       else int(num_train_steps * optimizer.warmup_proportion)
     )
-    model_fn = estimator.build_model_fn(
+    model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, num_train_steps, num_warmup_steps
     )
     classifier = estimator.build_estimator(

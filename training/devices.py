@@ -1,0 +1,136 @@
+"""Devices of a run: one CPU or GPU, several GPUs under MirroredStrategy, or a TPU."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import tensorflow as tf
+
+import config
+from errors import UserError
+from training import tf_compat
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Devices:
+  """Devices of a run.
+
+  Attributes:
+    description: for the log.
+    num_replicas: devices that share each training batch under MirroredStrategy; 1 otherwise.
+    strategy: MirroredStrategy, or None for one device or a TPU.
+    resolver: TPUClusterResolver, or None.
+  """
+
+  description: str
+  num_replicas: int = 1
+  strategy: Any = None
+  resolver: Any = None
+
+  @property
+  def is_tpu(self) -> bool:
+    return self.resolver is not None
+
+
+def find_devices(
+  runtime: config.Runtime, train_batch_size: int, accumulation_steps: int = 1
+) -> Devices:
+  """The devices of this machine that the flags ask for.
+
+  Each gets its share of the training batch in `accumulation_steps` micro-batches.
+
+  Raises:
+    UserError: no TPU or too few GPUs, or a batch that cannot be dealt out evenly.
+  """
+  if runtime.num_hosts != 1:
+    raise UserError(
+      f"--num_hosts={runtime.num_hosts}: training on several hosts is not supported, "
+      f"use --num_hosts=1"
+    )
+  parts = accumulation_steps * (runtime.num_core_per_host or 1)
+  if accumulation_steps > 1 and train_batch_size % parts:
+    raise UserError(
+      f"--train_batch_size={train_batch_size} is the batch of one update and does "
+      f"not divide by --gradient_accumulation_steps={accumulation_steps}"
+      + (f" times {runtime.num_core_per_host} devices" if runtime.num_core_per_host > 1 else "")
+    )
+  if runtime.use_tpu:
+    return Devices(f"TPU {runtime.tpu}", resolver=_resolve_tpu(runtime))
+  gpus = [
+    device.name.replace("/physical_device:", "/")
+    for device in tf.config.list_physical_devices("GPU")
+  ]
+  wanted = runtime.num_core_per_host
+  if gpus and wanted > len(gpus):
+    raise UserError(
+      f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
+      f"lower it, or leave it out to use all"
+    )
+  if not wanted:
+    wanted = num_even_devices(len(gpus or [0]), train_batch_size, accumulation_steps)
+  if train_batch_size % wanted:
+    raise UserError(
+      f"--train_batch_size={train_batch_size} is the batch of all devices together "
+      f"and does not divide by {wanted} of them"
+    )
+  kind = "GPU" if gpus else "CPU"
+  if wanted == 1:
+    return Devices(kind)
+  if gpus:
+    return Devices(f"{wanted} x GPU", wanted, tf.distribute.MirroredStrategy(gpus[:wanted]))
+  # The default all-reduce hangs on virtual CPU devices.
+  return Devices(
+    f"{wanted} x virtual CPU",
+    wanted,
+    tf.distribute.MirroredStrategy(_virtual_cpus(wanted), tf.distribute.ReductionToOneDevice()),
+  )
+
+
+def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: int = 1) -> int:
+  """Largest number of GPUs that share a batch evenly; logs a warning if it is not all of them."""
+  used = max(n for n in range(1, num_gpus + 1) if train_batch_size % (n * accumulation_steps) == 0)
+  if used < num_gpus:
+    unit = num_gpus * accumulation_steps
+    below = train_batch_size // unit * unit
+    sizes = f"{below} or {below + unit}" if below else f"{unit}"
+    parts = f" times {accumulation_steps} micro-batches" if accumulation_steps > 1 else ""
+    log.warning(
+      "Only %d of the %d GPUs are used: --train_batch_size=%d does not divide by %d%s; "
+      "%s would use all",
+      used,
+      num_gpus,
+      train_batch_size,
+      num_gpus,
+      parts,
+      sizes,
+    )
+  return used
+
+
+def _resolve_tpu(runtime):
+  if not tf_compat.has_estimator():
+    raise UserError(
+      f"--use_tpu=True needs TensorFlow 2.15, this is {tf.__version__}: make an "
+      f"environment with TENSORFLOW=2.15.1 VENV=.venv-tpu bash scripts/setup.sh, "
+      f"or leave --use_tpu out to run on CPU or GPU"
+    )
+  try:
+    return tf.distribute.cluster_resolver.TPUClusterResolver(
+      runtime.tpu or None, zone=runtime.tpu_zone or None, project=runtime.gcp_project or None
+    )
+  except Exception as error:  # from missing libraries to network errors, all mean the same
+    raise UserError(
+      f"--use_tpu=True, but no TPU was found ({error}). Name one with --tpu, "
+      f"or leave --use_tpu out to run on CPU or GPU"
+    ) from None
+
+
+def _virtual_cpus(count):
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  if len(tf.config.get_logical_device_configuration(cpu) or [None]) != count:
+    tf.config.set_logical_device_configuration(
+      cpu, [tf.config.LogicalDeviceConfiguration()] * count
+    )
+  return [f"/cpu:{index}" for index in range(count)]

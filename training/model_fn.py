@@ -1,0 +1,247 @@
+"""Model function of an estimator: the graph of a task's training or prediction."""
+
+import functools
+
+import tensorflow as tf
+
+import config
+import modeling
+import optimization
+from models import layers
+from tasks.base import Task, TaskOutput
+from training import accumulation, checkpoints, inputs, losses, tf_compat
+from training.devices import Devices
+
+v1 = tf.compat.v1
+
+MONITORS = "monitors"  # graph collection of (name, scalar) that hooks show and log
+SUM = "sum/"  # prefix of TaskOutput.sums among the scalars of a batch
+
+
+def build_optimizer(
+  settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int, names: list[str]
+) -> tuple[optimization.AdamW, tf.Tensor]:
+  """AdamW and its learning rate for the variables of the given names."""
+  learning_rate = optimization.learning_rate_schedule(
+    v1.train.get_or_create_global_step(),
+    settings.learning_rate,
+    num_train_steps,
+    num_warmup_steps,
+    settings.decay_method,
+    min_lr_ratio=settings.min_lr_ratio,
+    warmup_style=settings.warmup_style,
+  )
+  multipliers = optimization.layerwise_lr_multipliers(names, settings.lr_layer_decay_rate)
+  optimizer = optimization.AdamW(
+    learning_rate,
+    settings.weight_decay,
+    settings.adam_beta1,
+    settings.adam_beta2,
+    settings.adam_epsilon,
+    settings.clip,
+    settings.adam_correction,
+    optimization.NO_WEIGHT_DECAY if settings.use_wd_exclusion else (),
+    optimization.FUNNEL_WEIGHT_DECAY,
+    multipliers.get,
+  )
+  return optimizer, learning_rate
+
+
+class ModelFn:
+  """model_fn of a task: (features, labels, mode, params) -> EstimatorSpec or TPUEstimatorSpec.
+
+  Labels are among the features. A prediction holds the task's predictions, each example's losses
+  and their weights, and the scalar features, so that everything is scored on the host.
+
+  Every call builds one graph, or one replica's part of a graph under MirroredStrategy, whose calls
+  overlap. So the object holds settings alone; variables and optimizers belong to a call.
+  """
+
+  def __init__(
+    self,
+    experiment: config.Experiment,
+    task: Task,
+    model_config,
+    devices: Devices,
+    num_train_steps: int = 0,
+    num_warmup_steps: int = 0,
+    checkpoint: str | None = None,
+  ):
+    """Stores the settings.
+
+    Args:
+      experiment: settings of the model, optimizer, training and runtime.
+      task: builds the head and names the features.
+      model_config: configuration of the encoder.
+      devices: devices of the run.
+      num_train_steps: updates of the whole training; 0 for prediction.
+      num_warmup_steps: those among them with a rising learning rate.
+      checkpoint: the checkpoint to predict with, checked as soon as the variables exist. Training
+        checks the newest checkpoint of model_dir instead.
+    """
+    self._experiment = experiment
+    self._task = task
+    self._model_config = model_config
+    self._devices = devices
+    self._num_train_steps = num_train_steps
+    self._num_warmup_steps = num_warmup_steps
+    self._checkpoint = checkpoint
+    self._library = tf_compat.load()
+
+  def __call__(self, features, labels, mode, params):
+    """Builds the model for a batch, with an update if mode is ModeKeys.TRAIN."""
+    del labels, params
+    if mode == self._library.ModeKeys.TRAIN:
+      spec = self._train(features)
+    else:
+      spec = self._predict(features, mode)
+    return spec if self._devices.strategy is None else spec.as_estimator_spec()
+
+  def _build(self, part, is_training):
+    """TaskOutput of the encoder and the head on a batch, or on a part of it."""
+    with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
+      encoder = modeling.build_encoder(
+        self._model_config,
+        part,
+        is_training,
+        self._devices.is_tpu,
+        self._experiment.runtime.use_bfloat16,
+      )
+      return self._task.build(encoder, part)
+
+  def _predict(self, features, mode):
+    output = self._build(features, is_training=False)
+    if self._checkpoint:
+      checkpoints.check(self._checkpoint)
+    return self._library.TPUEstimatorSpec(
+      mode,
+      predictions=_predictions(self._task, output, features),
+      scaffold_fn=_weights_only_scaffold,
+    )
+
+  def _train(self, features):
+    restored = checkpoints.latest(self._experiment.trainer.model_dir)
+    # Once per call, in the first micro-batch: the optimizer needs the names of the variables.
+    optimizers = functools.cache(lambda: self._optimizers(restored))
+
+    def compute(part):
+      scalars = _training_scalars(self._build(part, is_training=True), part)
+      _, wrapped, _ = optimizers()
+      return scalars, wrapped.compute_gradients(scalars["loss"])
+
+    scalars, gradients = accumulation.accumulate(
+      compute, features, self._experiment.trainer.gradient_accumulation_steps
+    )
+    loss = scalars.pop("loss")
+    optimizer, wrapped, learning_rate = optimizers()
+    train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
+    if not self._devices.is_tpu:
+      _add_monitors(self._task, scalars, optimizer.gradient_norm, learning_rate)
+    return self._library.TPUEstimatorSpec(
+      self._library.ModeKeys.TRAIN,
+      loss=loss,
+      train_op=train_op,
+      scaffold_fn=None if restored else self._initialize(),
+    )
+
+  def _optimizers(self, restored):
+    """AdamW, its wrapper for TPUs (else AdamW again) and the learning rate.
+
+    First checks the checkpoint `restored`, if any, against the variables.
+    """
+    if restored:
+      checkpoints.check(restored)
+    optimizer, learning_rate = build_optimizer(
+      self._experiment.optimizer,
+      self._num_train_steps,
+      self._num_warmup_steps,
+      [optimization.variable_name(variable) for variable in v1.trainable_variables()],
+    )
+    wrapped = v1.tpu.CrossShardOptimizer(optimizer) if self._devices.is_tpu else optimizer
+    return optimizer, wrapped, learning_rate
+
+  def _initialize(self):
+    """Initializes from --init_checkpoint: at once, or on a TPU in the scaffold_fn returned."""
+
+    def scaffold():
+      checkpoints.initialize(self._experiment.model)
+      return v1.train.Scaffold()
+
+    if self._devices.is_tpu:  # reading the checkpoint must stay out of the replicated computation
+      return scaffold
+    checkpoints.initialize(self._experiment.model)
+    return None
+
+
+def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
+  """Loss of a batch, or of a part of it, its kinds if there are several, and the sums."""
+  parts = losses.batch_losses(output.losses, features)
+  kinds = {f"loss_{name}": value for name, value in parts.items()} if len(parts) > 1 else {}
+  sums = {SUM + name: value for name, value in output.sums.items()}
+  mask = features["input_mask"]
+  tokens_per_example = tf.reduce_sum(mask) / tf.shape(mask)[0]  # true division
+  return {
+    "loss": tf.add_n(list(parts.values())),
+    **sums,
+    **kinds,
+    "tokens_per_example": tf.cast(tokens_per_example, tf.float32),
+  }
+
+
+def _replica_means(strategy, scalars):
+  return {
+    name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None)
+    for name, value in scalars.items()
+  }
+
+
+def _add_monitors(
+  task: Task,
+  scalars: dict[str, tf.Tensor],
+  gradient_norm: tf.Tensor | None,
+  learning_rate: tf.Tensor,
+) -> None:
+  """Adds the scalars of the whole batch, over all replicas, to those that training logs."""
+  scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
+  if gradient_norm is None:  # in all replicas but the first
+    return
+  sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
+  others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
+  values = {
+    "learning_rate": learning_rate,
+    "gradient_norm": gradient_norm,
+    **others,
+    **task.monitors(sums),
+  }
+  for name, value in values.items():
+    v1.add_to_collection(MONITORS, (name, value))
+
+
+def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tensor]:
+  """Tensors that the host scores: predictions, losses, weights and scalar features."""
+  scalars = {
+    spec.name: features[spec.name]
+    for spec in task.feature_specs
+    if not spec.is_sequence and spec.length is None
+  }
+  return {
+    **output.predictions,
+    **scalars,
+    "example_index": features["example_index"],
+    "is_real_example": features["is_real_example"],
+    **losses.example_losses(output.losses, task.loss_weights(features)),
+  }
+
+
+def _weights_only_scaffold():
+  """Restores the model's weights and nothing else, so that a slim checkpoint serves too."""
+  weights = v1.trainable_variables()
+  return v1.train.Scaffold(
+    saver=v1.train.Saver(weights),
+    ready_for_local_init_op=v1.report_uninitialized_variables(weights),
+    local_init_op=tf.group(
+      v1.train.get_or_create_global_step().initializer,
+      v1.local_variables_initializer(),
+      v1.tables_initializer(),
+    ),
+  )
