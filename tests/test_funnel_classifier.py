@@ -186,7 +186,7 @@ from absl import flags
 import data_utils
 import modeling
 import tokenization
-from training import config
+import config
 from training import flags as shared_flags
 
 FLAGS = flags.FLAGS

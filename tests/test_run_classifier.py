@@ -307,7 +307,7 @@ def test_interruption_is_told_without_a_traceback(workspace, number, status):
 
 
 def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
-  monkeypatch.setattr(hooks, "_signals", [])
+  monkeypatch.setattr(console, "_signals", [])
   console.raise_if_signalled()
   console._signals.append(signal.SIGINT)
   with pytest.raises(KeyboardInterrupt):
