@@ -1,15 +1,20 @@
-"""Tensors of Hugging Face's models: model.safetensors, its shards, and the names in them."""
+"""Hugging Face's model files: the tensors of model.safetensors or its shards, and config.json."""
 
 import glob
 import os
 import re
+from typing import Any
 
 import numpy as np
 import safetensors
 
-from conversion.families import Family
+from conversion.families import FAMILIES, Entry, Family
 from errors import UserError
+from models import config_keys
+from models.bert import read_json
 from utils import files
+
+# ---- model.safetensors --------------------------------------------------------------------------
 
 _FROM_PICKLE = """python -c "import glob, torch, safetensors.torch as s; s.save_file({k: \
 v.contiguous().clone() for f in glob.glob('pytorch_model*.bin') for k, v in torch.load(f, \
@@ -17,7 +22,7 @@ map_location='cpu', weights_only=True).items()}, 'model.safetensors')\""""
 
 
 def _shard_names(index: str) -> list[str]:
-  """Names of the files that an index lists; UserError unless they are in the index's folder."""
+  """Returns the file names of an index; UserError unless they are in the index's folder."""
   weight_map = files.read_json(index).get("weight_map")
   if not isinstance(weight_map, dict):
     raise UserError(f"{index}: no index of shards, it lacks weight_map")
@@ -40,7 +45,7 @@ class HFTensors:
   """
 
   def __init__(self, folder: str):
-    """Opens the files; UserError when there are none or one of them is damaged."""
+    """Opens the files; UserError if there are none or one of them is damaged."""
     self.source, paths = self._find(folder)
     self._stored = {}  # name -> (file, type, shape)
     for path in paths:
@@ -72,31 +77,34 @@ class HFTensors:
     )
 
   def names(self) -> list[str]:
+    """Names of all tensors, as in the files."""
     return list(self._stored)
 
   def shape(self, name: str) -> tuple[int, ...]:
+    """Shape of a tensor."""
     return self._stored[name][2]
 
   def read(self, name: str) -> np.ndarray:
-    """A tensor as float32; UserError when it is neither F32 nor of half precision."""
+    """Reads a tensor as float32; UserError if it is neither F32 nor of half precision."""
     path, dtype, _ = self._stored[name]
     if dtype not in ("F32", "F16", "BF16"):
       raise UserError(
         f"{path}: tensor {name} is of type {dtype}; only F32, F16 and BF16 can be converted"
       )
-    # Opened anew for each: the whole file would stay mapped and count as the script's memory.
+    # Opened for each tensor: otherwise the whole file would stay mapped, as the script's memory.
     with safetensors.safe_open(path, framework="np") as opened:
       return opened.get_tensor(name).astype(np.float32, copy=False)
 
 
 def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
-  """Name without prefix, in today's spelling -> name in the file; buffers and copies left out.
+  """Returns name without prefix, in today's spelling -> name in the file.
 
-  What other libraries set before all names ("module." of PyTorch's data parallelism) is removed.
+  Buffers and copies are left out. Prefixes of other libraries ("module." of PyTorch's data
+  parallelism) are removed.
 
   Raises:
-    UserError: two tensors have the same name then, or a copy differs from what it is a copy of; or
-      the file has several encoders.
+    UserError: two tensors have the same name then, a copy differs from its original, or the file
+      has several encoders.
   """
   pattern = re.compile(rf"((?:.*?\.)??)(?:{re.escape(family.prefix)})?embeddings\.")
   wrappers = {found[1] for found in map(pattern.match, tensors.names()) if found}
@@ -129,3 +137,115 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
           f"that does not share them cannot be represented here"
         )
   return actual
+
+
+def prefixed_names(
+  family: Family, entries: list[Entry], arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Returns the arrays under their names in the file: core groups have a prefix beside a head."""
+  if {entry.group for entry in entries} <= set(family.core):
+    return arrays
+  return {
+    family.prefix * (entry.group in family.core) + entry.hf_name: arrays[entry.hf_name]
+    for entry in entries
+  }
+
+
+# ---- config.json --------------------------------------------------------------------------------
+
+
+def from_hf_config(path: str) -> tuple[Family, Any]:
+  """Reads config.json; returns the model family and our configuration.
+
+  Raises:
+    UserError: the file is missing, of another family, or the models here cannot represent it.
+  """
+  values = read_json(path)
+  name = config_keys.hugging_face_type(values)
+  if name is None:
+    raise UserError(
+      f'{path}: the key model_type is missing; add "model_type": "bert" or "model_type": "funnel"'
+    )
+  if name not in FAMILIES:
+    raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
+  return FAMILIES[name], FAMILIES[name].from_hf(values, path)
+
+
+def to_hf_config(
+  family: Family,
+  config: Any,
+  arrays: dict[str, np.ndarray],
+  groups: set[str],
+  labels: list[str] | None = None,
+  source: str = "",
+) -> dict[str, Any]:
+  """Returns the contents of config.json for our configuration and the tensors of these groups.
+
+  Args:
+    family: the model's.
+    config: our configuration.
+    arrays: the tensors.
+    groups: those that the checkpoint has.
+    labels: names of the classifier's labels; LABEL_0, ... if None.
+    source: the labels' folder, for messages.
+  """
+  known = family.to_hf(config)
+  activation = next(
+    theirs
+    for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
+    if name == known["hidden_act"]
+  )
+  architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
+  values = {
+    "architectures": [architecture],
+    "model_type": family.model_type,
+    **known,
+    "hidden_act": activation,
+  }
+  if "classifier" in groups:  # the only place where the library looks for the number of labels
+    values |= id2label(labels, len(arrays[family.label_bias]), source)
+  return values
+
+
+# ---- Labels in config.json ----------------------------------------------------------------------
+
+
+def labels_tokens(values: dict[str, Any]) -> bool:
+  """Returns True if the classifier of a config.json labels tokens; its tensors do not show it."""
+  return any("ForTokenClassification" in name for name in values.get("architectures") or ())
+
+
+def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str] | None:
+  """Returns the labels of a config.json (id2label) by id; None if it has none but LABEL_0, ...
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = {i: str(name) for i, name in (values.get("id2label") or {}).items()}
+  if all(name == f"LABEL_{i}" for i, name in names.items()):
+    return None
+  ids = [str(i) for i in range(num_labels)]
+  if names.keys() != set(ids) or len(set(names.values())) < num_labels:
+    raise UserError(
+      f"{source}: id2label is {names}, but the classifier has {num_labels} labels; "
+      f"give each of 0 to {num_labels - 1} a name of its own, or remove id2label"
+    )
+  return [names[i] for i in ids]
+
+
+def id2label(names: list[str] | None, num_labels: int, source: str) -> dict[str, dict]:
+  """Returns id2label and label2id of config.json; LABEL_0, ... are the names if there are none.
+
+  Raises:
+    UserError: there is not one name for each of the classifier's `num_labels`.
+  """
+  names = names or [f"LABEL_{i}" for i in range(num_labels)]
+  if len(names) != num_labels:
+    raise UserError(
+      f"{source}: the labels are {', '.join(names)}, but the classifier has "
+      f"{num_labels}; are they those of this checkpoint?"
+    )
+  return {
+    "id2label": {str(i): name for i, name in enumerate(names)},
+    "label2id": {name: i for i, name in enumerate(names)},
+  }

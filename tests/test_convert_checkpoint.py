@@ -11,8 +11,8 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-import convert_checkpoint as cc
 import modeling
+from conversion import commands, huggingface
 from errors import UserError
 
 v1 = tf.compat.v1
@@ -195,8 +195,8 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
 def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads):
   tensors = draw(hf_shapes(prefix, heads))
   source = write_hf(tmp_path / "hf", tensors)
-  cc.hf_to_tf(source, str(tmp_path / "tf"))
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), uncased=False)
+  commands.hf_to_tf(source, str(tmp_path / "tf"))
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), uncased=False)
   assert_same(read_hf(tmp_path / "back"), tensors)
   config = json.loads((tmp_path / "back" / "config.json").read_text())
   assert {
@@ -219,11 +219,11 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(tmp_path, prefix, heads):
 
 def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
   data, weights = golden_folder(tmp_path / "tf")
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "hf"))
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "hf"))
   names = set(read_hf(tmp_path / "hf"))
   assert "bert.encoder.layer.0.attention.self.query.weight" in names
   assert "cls.predictions.transform.dense.weight" in names and len(names) == len(weights)
-  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"))
+  commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"))
   assert_same(read_tf(tmp_path / "back"), weights)
   before, after = (
     json.loads((tmp_path / name / "bert_config.json").read_text()) for name in ("tf", "back")
@@ -244,11 +244,11 @@ def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
 
 
 def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
-  cc.hf_to_tf(write_hf(tmp_path / "hf", draw(hf_shapes())), str(tmp_path / "tf"))
+  commands.hf_to_tf(write_hf(tmp_path / "hf", draw(hf_shapes())), str(tmp_path / "tf"))
   tuned = read_tf(tmp_path / "tf") | draw({"output_weights": (3, 8), "output_bias": (3,)})
   (tmp_path / "run").mkdir()
   write_tf(tmp_path / "run" / "model.ckpt-7", tuned)
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "out"), checkpoint=str(tmp_path / "run"))
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "out"), checkpoint=str(tmp_path / "run"))
   tensors = read_hf(tmp_path / "out")
   np.testing.assert_array_equal(tensors["classifier.weight"], tuned["output_weights"])
   assert "bert.pooler.dense.weight" in tensors
@@ -288,7 +288,7 @@ def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
   with open(index, "w") as writer:
     json.dump({"metadata": {}, "weight_map": weight_map}, writer)
 
-  cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  commands.hf_to_tf(folder, str(tmp_path / "tf"))
   assert "--noinit_pooler" in capsys.readouterr().out
   arrays = read_tf(tmp_path / "tf")
   assert len(arrays) == len(tensors)
@@ -305,7 +305,7 @@ def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
   )
   os.remove(os.path.join(folder, "model-00002-of-00002.safetensors"))
   with pytest.raises(UserError, match="00002-of-00002.safetensors: no such file, but .*index.json"):
-    cc.hf_to_tf(folder, str(tmp_path / "tf"), overwrite=True)
+    commands.hf_to_tf(folder, str(tmp_path / "tf"), overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,9 @@ def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
 def test_activations(tmp_path, theirs, ours, back):
   path = tmp_path / "config.json"
   path.write_text(json.dumps({"model_type": "bert", "hidden_act": theirs}))
-  family, config = cc.from_hf_config(str(path))
+  family, config = huggingface.from_hf_config(str(path))
   assert config == modeling.BertConfig(vocab_size=30522, hidden_act=ours, type_vocab_size=2)
-  assert cc.to_hf_config(family, config, {}, {"encoder"})["hidden_act"] == back
+  assert huggingface.to_hf_config(family, config, {}, {"encoder"})["hidden_act"] == back
 
 
 # ---- Without the optimizer's variables ----------------------------------------------------------
@@ -332,7 +332,7 @@ def test_activations(tmp_path, theirs, ours, back):
 
 def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
   _, weights = golden_folder(tmp_path / "run")
-  cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
+  commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), weights)
   assert sorted(os.listdir(tmp_path / "slim")) == [
     "bert_config.json",
@@ -346,9 +346,9 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
     in capsys.readouterr().out
   )
   with pytest.raises(UserError, match="bert_config.json: the file is there already"):
-    cc.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
+    commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   with pytest.raises(UserError, match="bert_config.json is read by this command"):
-    cc.strip(str(tmp_path / "slim"), str(tmp_path / "slim"), overwrite=True)
+    commands.strip(str(tmp_path / "slim"), str(tmp_path / "slim"), overwrite=True)
   assert_same(read_tf(tmp_path / "slim"), weights)
 
 
@@ -368,7 +368,7 @@ def test_strip_knows_other_optimizers_and_any_model(tmp_path):
     for name in ("beta1_power", "beta2_power", "training/beta1_power_1", "beta2_power_1")
   }
   prefix = write_tf(tmp_path / "model.ckpt-3", kept | dropped)
-  cc.strip(str(tmp_path), str(tmp_path / "slim"), checkpoint=prefix + ".index")
+  commands.strip(str(tmp_path), str(tmp_path / "slim"), checkpoint=prefix + ".index")
   assert_same(read_tf(tmp_path / "slim"), kept)
 
 
@@ -427,7 +427,7 @@ def without(tensors, *names):
 def test_tensors_that_do_not_fit(tmp_path, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())))
   with pytest.raises(UserError, match=message):
-    cc.hf_to_tf(folder, str(tmp_path / "tf"))
+    commands.hf_to_tf(folder, str(tmp_path / "tf"))
   assert not (tmp_path / "tf").exists()
 
 
@@ -445,12 +445,12 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
 def test_configurations_that_cannot_be_represented(tmp_path, change, message):
   folder = write_hf(tmp_path, draw(hf_shapes()), HF_CONFIG | change)
   with pytest.raises(UserError, match=message):
-    cc.hf_to_tf(folder, str(tmp_path / "tf"))
+    commands.hf_to_tf(folder, str(tmp_path / "tf"))
 
 
 def test_missing_and_damaged_files(tmp_path):
   folder = write_hf(tmp_path / "hf", draw(hf_shapes()))
-  convert = lambda: cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  convert = lambda: commands.hf_to_tf(folder, str(tmp_path / "tf"))
   weights = tmp_path / "hf" / "model.safetensors"
   weights.write_bytes(weights.read_bytes()[:-4])
   with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or cut off"):
@@ -475,29 +475,29 @@ def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
   folder, target = str(tmp_path / "tf"), str(tmp_path / "hf")
   other = lambda name, arrays: write_tf(tmp_path / name, arrays)
   with pytest.raises(UserError, match="no place for the tensor new/kernel"):
-    cc.tf_to_hf(folder, target, checkpoint=other("a", arrays | {"new/kernel": np.ones(2)}))
+    commands.tf_to_hf(folder, target, checkpoint=other("a", arrays | {"new/kernel": np.ones(2)}))
   name = "bert/encoder/layer_1/output/dense/kernel"
   with pytest.raises(UserError, match=f"no tensor {name}"):
-    cc.tf_to_hf(folder, target, checkpoint=other("b", without(arrays, name)))
+    commands.tf_to_hf(folder, target, checkpoint=other("b", without(arrays, name)))
   with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* for \[32, 16\]"):
-    cc.tf_to_hf(folder, target, checkpoint=other("c", arrays | {name: arrays[name].T}))
+    commands.tf_to_hf(folder, target, checkpoint=other("c", arrays | {name: arrays[name].T}))
   os.remove(other("d", arrays) + ".data-00000-of-00001")
   with pytest.raises(UserError, match="incomplete or damaged|cannot be read"):
-    cc.tf_to_hf(folder, target, checkpoint=str(tmp_path / "d"))
+    commands.tf_to_hf(folder, target, checkpoint=str(tmp_path / "d"))
   with pytest.raises(UserError, match="no such checkpoint"):
-    cc.strip(folder, target, checkpoint=str(tmp_path / "e"))
+    commands.strip(folder, target, checkpoint=str(tmp_path / "e"))
   objects = tf.train.Checkpoint(x=tf.Variable(1.0)).write(str(tmp_path / "f"))
   with pytest.raises(UserError, match="a checkpoint of TensorFlow 2 objects"):
-    cc.strip(folder, target, checkpoint=objects)
+    commands.strip(folder, target, checkpoint=objects)
   (tmp_path / "tf" / "bert_config.json").unlink()
   with pytest.raises(UserError, match="bert_config.json: no such file"):
-    cc.tf_to_hf(folder, target)
+    commands.tf_to_hf(folder, target)
   assert not os.path.exists(target)
 
 
 def test_nothing_moves_when_writing_fails(tmp_path):
   with pytest.raises(ZeroDivisionError):
-    with cc.staged(str(tmp_path), ["a"]) as folder:
+    with commands.staged(str(tmp_path), ["a"]) as folder:
       with open(os.path.join(folder, "a"), "w"):
         raise ZeroDivisionError
   assert os.listdir(tmp_path) == []
@@ -514,7 +514,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path):
   folder = os.environ.get("HF_BERT_DIR")
   if not folder:
     pytest.skip("HF_BERT_DIR is not set")
-  cc.hf_to_tf(folder, str(tmp_path))
+  commands.hf_to_tf(folder, str(tmp_path))
   config = modeling.load_config(str(tmp_path / "bert_config.json"))
   random = np.random.RandomState(0)
   ids = random.randint(1, config.vocab_size, [4, 64]).astype(np.int32)
@@ -548,7 +548,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path):
   assert max(differences) < 1e-4
 
   # And the way back is a model that the library loads, with the same numbers.
-  cc.tf_to_hf(str(tmp_path), str(tmp_path / "back"))
+  commands.tf_to_hf(str(tmp_path), str(tmp_path / "back"))
   back = transformers.AutoModel.from_pretrained(tmp_path / "back").eval()
   transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
   assert isinstance(back, transformers.BertModel)

@@ -24,9 +24,8 @@ from test_convert_checkpoint import (
   write_tf,
 )
 
-import convert_checkpoint as cc
 import modeling
-from conversion import families
+from conversion import commands, huggingface
 from errors import UserError
 from training import hf_tokenizer, model_folder
 
@@ -79,7 +78,7 @@ def to_tf(tmp_path, tensors=None, config=None, name="tf", **options):
   """Converts tmp_path/hf, written before if tensors are given."""
   if tensors is not None:
     write_hf(tmp_path / "hf", tensors, config)
-  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / name), **options)
+  commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / name), **options)
   return tmp_path / name
 
 
@@ -113,7 +112,7 @@ def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
     in capsys.readouterr().out
   )
 
-  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert TOKENIZER_CONFIG.items() <= read(tmp_path / "back" / "tokenizer_config.json").items()
   assert (tmp_path / "back" / "vocab.txt").read_bytes().decode() == vocab
   assert_same(read_hf(tmp_path / "back"), tensors)
@@ -306,16 +305,16 @@ def test_labels_there_and_back(tmp_path):
   folder = to_tf(tmp_path, tensors, HF_CONFIG | ID2LABEL)
   assert read(folder / "labels.json") == {"label_list": LABELS}
   assert model_folder.read_settings(str(folder)) == {"label_list": LABELS}
-  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
   (folder / "model_settings.json").unlink()  # as earlier versions leave folders
-  cc.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
+  commands.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
   write(folder / "labels.json", {"label_list": LABELS[:2]})
   with pytest.raises(
     UserError, match="model.ckpt: the labels are bad, poor, but the classifier has 5"
   ):
-    cc.tf_to_hf(str(folder), str(tmp_path / "again"))
+    commands.tf_to_hf(str(folder), str(tmp_path / "again"))
 
 
 def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
@@ -341,7 +340,7 @@ def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
   ],
 )
 def test_names_of_labels(labels, expected):
-  assert families.label_list({"id2label": labels}, 2, "config.json") == expected
+  assert huggingface.label_list({"id2label": labels}, 2, "config.json") == expected
 
 
 @pytest.mark.parametrize(
@@ -349,7 +348,7 @@ def test_names_of_labels(labels, expected):
 )
 def test_labels_that_do_not_fit_the_classifier(labels):
   with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
-    families.label_list({"id2label": labels}, 2, "config.json")
+    huggingface.label_list({"id2label": labels}, 2, "config.json")
 
 
 def test_labels_of_an_encoder_alone_are_left(tmp_path):
@@ -385,12 +384,12 @@ def trained(tmp_path):
 
 def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, settings = trained
-  cc.strip(str(run), str(tmp_path / "slim"))
+  commands.strip(str(run), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
   assert model_folder.read_settings(str(tmp_path / "slim")) == settings
   assert read(tmp_path / "slim" / "labels.json") == {"task_name": "tsv", "label_list": LABELS}
   assert f"Copied checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
-  cc.strip(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
+  commands.strip(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
   assert_same(read_tf(tmp_path / "newest"), weights)
   assert model_folder.read_settings(str(tmp_path / "newest")) == settings
 
@@ -398,17 +397,17 @@ def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, cap
 def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
   """Earlier versions kept them in the folder above alone."""
   run, _, best, _ = trained
-  cc.strip(str(run / "best"), str(tmp_path / "slim"))
+  commands.strip(str(run / "best"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
   for name in ("bert_config.json", "vocab.txt"):
     assert (tmp_path / "slim" / name).read_text() == (run / name).read_text()
-  cc.tf_to_hf(str(run / "best"), str(tmp_path / "back"))
+  commands.tf_to_hf(str(run / "best"), str(tmp_path / "back"))
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
 
 
 def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):
   run, _, best, settings = trained
-  cc.strip(str(run), str(tmp_path / "core"), core_only=True)
+  commands.strip(str(run), str(tmp_path / "core"), core_only=True)
   assert_same(
     read_tf(tmp_path / "core"),
     {name: array for name, array in best.items() if name.startswith("bert/")},
@@ -419,14 +418,14 @@ def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_pat
 
 def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, _ = trained
-  cc.tf_to_hf(str(run), str(tmp_path / "hf_best"))
+  commands.tf_to_hf(str(run), str(tmp_path / "hf_best"))
   assert f"Converted checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
   np.testing.assert_array_equal(
     read_hf(tmp_path / "hf_best")["classifier.weight"], best["output_weights"]
   )
   assert ID2LABEL.items() <= read(tmp_path / "hf_best" / "config.json").items()
   assert TOKENIZER_CONFIG.items() <= read(tmp_path / "hf_best/tokenizer_config.json").items()
-  cc.tf_to_hf(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
+  commands.tf_to_hf(str(run), str(tmp_path / "newest"), checkpoint=str(run / "model.ckpt-20"))
   np.testing.assert_array_equal(
     read_hf(tmp_path / "newest")["classifier.weight"], weights["output_weights"]
   )
@@ -439,12 +438,12 @@ def test_labels_are_those_of_the_checkpoints_folder(trained, tmp_path):
   model_folder.write_settings(
     str(encoder), {"label_list": LABELS[::-1], "uncased": True, "strip_accents": False}
   )
-  cc.tf_to_hf(str(encoder), str(tmp_path / "a"), checkpoint=str(run / "best"))
+  commands.tf_to_hf(str(encoder), str(tmp_path / "a"), checkpoint=str(run / "best"))
   assert ID2LABEL.items() <= read(tmp_path / "a" / "config.json").items()
   assert read(tmp_path / "a" / "tokenizer_config.json")["do_lower_case"] is False
   for name in model_folder.SETTINGS_NAMES:
     (run / name).unlink()
-  cc.tf_to_hf(str(encoder), str(tmp_path / "b"), checkpoint=str(run / "best"))
+  commands.tf_to_hf(str(encoder), str(tmp_path / "b"), checkpoint=str(run / "best"))
   assert read(tmp_path / "b" / "config.json")["id2label"]["0"] == "LABEL_0"
   assert read(tmp_path / "b" / "tokenizer_config.json")["strip_accents"] is False
 
@@ -466,7 +465,7 @@ def test_padded_table_there_and_back(tmp_path, rows):
   assert read(folder / "bert_config.json")["vocab_size"] == rows
   config = read(folder / "bert_config.json") | {"vocab_size": 31}
   write(folder / "bert_config.json", config)
-  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert_same(read_hf(tmp_path / "back"), tensors)
   assert read(tmp_path / "back" / "config.json")["vocab_size"] == rows
 
@@ -499,7 +498,7 @@ def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
   path = next(folder.glob("*_config.json"))
   write(path, read(path) | ours)
   with pytest.raises(UserError, match=f"{path}: {message}"):
-    cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+    commands.tf_to_hf(str(folder), str(tmp_path / "back"))
 
 
 @pytest.mark.parametrize(
@@ -590,7 +589,7 @@ def test_a_folder_of_the_library_there_and_back(tmp_path, options):
   expected = {"do_lower_case": True, "tokenize_chinese_chars": True} | options
   assert hf_tokenizer.to_config(settings) == expected
 
-  cc.tf_to_hf(str(folder), str(tmp_path / "back"))
+  commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "back")
   assert [back.config.id2label[i] for i in range(5)] == LABELS
   for name, tensor in model.state_dict().items():

@@ -18,8 +18,8 @@ from test_convert_checkpoint import (
   write_tf,
 )
 
-import convert_checkpoint as cc
 import modeling
+from conversion import commands, huggingface
 from errors import UserError
 from models import funnel_heads
 
@@ -177,7 +177,7 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(
   tmp_path, prefix, heads, decoder, architecture
 ):
   tensors = draw(hf_shapes(prefix, heads, decoder))
-  cc.hf_to_tf(write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"))
+  commands.hf_to_tf(write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"))
   config = modeling.load_config(str(tmp_path / "tf" / "net_config.json"))
   assert config == modeling.ModelConfig(
     vocab_size=31,
@@ -209,7 +209,7 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(
     "vocab.txt",
   ]
 
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   assert_same(read_hf(tmp_path / "back"), tensors)
   written = json.loads((tmp_path / "back" / "config.json").read_text())
   labels = [written.pop(name, {}) for name in ("id2label", "label2id")]
@@ -225,7 +225,9 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(
 
 def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
   tensors = draw(hf_shapes("funnel.", CLASSIFIER | DISCRIMINATOR))
-  cc.hf_to_tf(write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"), cls_scope="mnli")
+  commands.hf_to_tf(
+    write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"), cls_scope="mnli"
+  )
   arrays = read_tf(tmp_path / "tf")
   same = lambda name, expected: np.testing.assert_array_equal(arrays[name], expected)
   for theirs, ours in LAYERS.items():
@@ -262,10 +264,10 @@ def test_the_originals_weights_there_and_back(tmp_path, golden):
   weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
   values = json.loads(str(data["config_json"]))
   del values["flags"]
-  cc.tf_to_hf(tf_folder(tmp_path / "tf", weights, **values), str(tmp_path / "hf"))
+  commands.tf_to_hf(tf_folder(tmp_path / "tf", weights, **values), str(tmp_path / "hf"))
   assert len(read_hf(tmp_path / "hf")) == len(weights)
   scope = next((name.split("/")[1] for name in weights if name.endswith("/logit/bias")), "")
-  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"), cls_scope=scope)
+  commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "back"), cls_scope=scope)
   assert_same(read_tf(tmp_path / "back"), weights)
   assert json.loads((tmp_path / "back" / "net_config.json").read_text()) == values
   assert (tmp_path / "back" / "vocab.txt").read_text() == "<pad>\n<unk>\n"
@@ -277,11 +279,11 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
     draw(hf_shapes(decoder=False)),
     HF_CONFIG | {"truncate_seq": False, "separate_cls": False},
   )
-  cc.hf_to_tf(folder, str(tmp_path / "tf"))
+  commands.hf_to_tf(folder, str(tmp_path / "tf"))
   printed = capsys.readouterr().out
   assert "model_settings.json: truncate_seq False" in printed
   assert "library computes other numbers from these weights: with separate_cls false" in printed
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   config = json.loads((tmp_path / "back" / "config.json").read_text())
   assert config["truncate_seq"] is False and config["separate_cls"] is False
 
@@ -307,16 +309,16 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
 def test_configurations(tmp_path, theirs, ours, back):
   path = tmp_path / "config.json"
   path.write_text(json.dumps(HF_CONFIG | theirs))
-  family, config = cc.from_hf_config(str(path))
+  family, config = huggingface.from_hf_config(str(path))
   assert ours.items() <= config.to_dict().items()
-  written = cc.to_hf_config(family, config, {}, {"encoder"})
+  written = huggingface.to_hf_config(family, config, {}, {"encoder"})
   expected = HF_CONFIG | theirs | back | {"layer_norm_eps": 1e-8}
   assert {name: written[name] for name in HF_CONFIG} == expected
 
 
 def test_defaults_are_those_of_the_library(tmp_path):
   (tmp_path / "config.json").write_text('{"model_type": "funnel"}')
-  assert cc.from_hf_config(str(tmp_path / "config.json"))[1] == modeling.ModelConfig(
+  assert huggingface.from_hf_config(str(tmp_path / "config.json"))[1] == modeling.ModelConfig(
     vocab_size=30522,
     block_size="4_4_4",
     d_model=768,
@@ -371,12 +373,12 @@ def test_core_of_a_pretraining_checkpoint(tmp_path):
     "vocab.uncased.txt",
   ]
   with pytest.raises(UserError, match="vocab.uncased.txt: the file is there already|net_config"):
-    cc.strip(folder, str(tmp_path / "core"), core_only=True)
+    commands.strip(folder, str(tmp_path / "core"), core_only=True)
 
 
 def test_discriminator_without_generator_to_hugging_face(tmp_path, capsys):
   variables, core = pretraining_checkpoint()
-  cc.tf_to_hf(tf_folder(tmp_path / "full", variables), str(tmp_path / "hf"))
+  commands.tf_to_hf(tf_folder(tmp_path / "full", variables), str(tmp_path / "hf"))
   assert "tensors of the generator" in capsys.readouterr().out
   assert set(read_hf(tmp_path / "hf")) == set(hf_shapes("funnel.", DISCRIMINATOR))
 
@@ -388,11 +390,13 @@ def test_core_of_bert(tmp_path):
     "output_bias": np.ones(2, np.float32),
   }
   prefix = write_tf(tmp_path / "model.ckpt-3", kept | head)
-  cc.strip(str(tmp_path), str(tmp_path / "core"), checkpoint=prefix, core_only=True)
+  commands.strip(str(tmp_path), str(tmp_path / "core"), checkpoint=prefix, core_only=True)
   assert_same(read_tf(tmp_path / "core"), kept)
   write_tf(tmp_path / "other", head)
   with pytest.raises(UserError, match="no variable model/input, model/encoder, .* or bert; is it"):
-    cc.strip(str(tmp_path), str(tmp_path / "x"), checkpoint=str(tmp_path / "other"), core_only=True)
+    commands.strip(
+      str(tmp_path), str(tmp_path / "x"), checkpoint=str(tmp_path / "other"), core_only=True
+    )
 
 
 def test_names_from_before_the_release(tmp_path):
@@ -408,7 +412,7 @@ def test_names_from_before_the_release(tmp_path):
     "model/transformer_xl/layer_2/rel_attn/o/bias/adam_m",
   } <= set(old)
   folder = tf_folder(tmp_path / "old", old)
-  cc.strip(folder, str(tmp_path / "slim"))
+  commands.strip(folder, str(tmp_path / "slim"))
   assert_same(
     read_tf(tmp_path / "slim"),
     {
@@ -417,9 +421,9 @@ def test_names_from_before_the_release(tmp_path):
       if not name.endswith(("/adam_m", "/adam_v")) and name != "global_step"
     },
   )
-  cc.strip(folder, str(tmp_path / "core"), core_only=True)
+  commands.strip(folder, str(tmp_path / "core"), core_only=True)
   assert_same(read_tf(tmp_path / "core"), core)
-  cc.tf_to_hf(folder, str(tmp_path / "hf"))
+  commands.tf_to_hf(folder, str(tmp_path / "hf"))
   np.testing.assert_array_equal(
     read_hf(tmp_path / "hf")["funnel.decoder.layers.0.ffn.linear_1.bias"],
     core["model/decoder/layer_3/ff/layer_1/bias"],
@@ -429,7 +433,7 @@ def test_names_from_before_the_release(tmp_path):
     {"model/layer_3/x": np.ones(2, np.float32), "model/decoder/layer_3/x": np.ones(2, np.float32)},
   )
   with pytest.raises(UserError, match="model/decoder/layer_3/x and model/layer_3/x are names of "):
-    cc.strip(folder, str(tmp_path / "out"), checkpoint=both)
+    commands.strip(folder, str(tmp_path / "out"), checkpoint=both)
 
 
 # ---- Mistakes -----------------------------------------------------------------------------------
@@ -471,7 +475,7 @@ ONES = np.ones(8, np.float32)
 def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())), HF_CONFIG | config)
   with pytest.raises(UserError, match=message):
-    cc.hf_to_tf(folder, str(tmp_path / "tf"))
+    commands.hf_to_tf(folder, str(tmp_path / "tf"))
   assert not (tmp_path / "tf").exists()
 
 
@@ -488,17 +492,17 @@ def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
 def test_configurations_that_hugging_face_has_not(tmp_path, change, message):
   folder = tf_folder(tmp_path / "tf", draw(graph_variables(tiny_config(**change))), **change)
   if message is None:  # an initializer is no property of the trained model
-    cc.tf_to_hf(folder, str(tmp_path / "hf"))
+    commands.tf_to_hf(folder, str(tmp_path / "hf"))
   else:
     with pytest.raises(UserError, match=message):
-      cc.tf_to_hf(folder, str(tmp_path / "hf"))
+      commands.tf_to_hf(folder, str(tmp_path / "hf"))
     assert not (tmp_path / "hf").exists()
 
 
 def test_variables_that_hugging_face_has_not(tmp_path):
   core = draw(graph_variables(tiny_config()))
   folder = tf_folder(tmp_path / "tf", core)
-  convert = lambda name, arrays, **more: cc.tf_to_hf(
+  convert = lambda name, arrays, **more: commands.tf_to_hf(
     more.pop("folder", folder),
     str(tmp_path / "hf"),
     **more,
@@ -622,8 +626,8 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
   (tmp_path / "hf" / "vocab.txt").write_text(
     "".join(f"{token}\n" for token in "<pad> <unk> <cls> <sep> <mask> <s> </s> a".split())
   )
-  cc.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "tf"))
-  _, config = cc.from_hf_config(str(tmp_path / "hf" / "config.json"))
+  commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / "tf"))
+  _, config = huggingface.from_hf_config(str(tmp_path / "hf" / "config.json"))
 
   def largest_difference(lengths):
     random = np.random.RandomState(0)
@@ -655,7 +659,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
   print(f"Largest difference of {kind} {changes}: {aligned:.1e}, anywhere {anywhere:.1e}")
   assert max(aligned, anywhere) < 1e-4
 
-  cc.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), truncate_seq=config.truncate_seq)
+  commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"), truncate_seq=config.truncate_seq)
   back, report = getattr(transformers, kind).from_pretrained(
     tmp_path / "back", output_loading_info=True
   )

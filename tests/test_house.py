@@ -48,8 +48,6 @@ KNOWN_FLAGS = {  # path -> reason
 }
 KNOWN_LINES = {  # path -> number of lines today
   "config.py": 578,
-  "conversion/families.py": 599,
-  "convert_checkpoint.py": 704,
   "create_pretraining_data.py": 306,
   "models/funnel.py": 548,
   "run_classifier.py": 227,
@@ -61,7 +59,7 @@ KNOWN_LINES = {  # path -> number of lines today
   "tasks/squad.py": 512,
   "tests/test_convert_checkpoint.py": 556,
   "tests/test_convert_folders.py": 600,
-  "tests/test_convert_funnel.py": 667,
+  "tests/test_convert_funnel.py": 671,
   "tests/test_funnel.py": 956,
   "tests/test_pretraining.py": 952,
   "tests/test_pretraining_data.py": 1151,

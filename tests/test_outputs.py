@@ -8,9 +8,9 @@ import pytest
 import tiny
 
 import config
-import convert_checkpoint
 import create_pretraining_data
 import run_squad
+from conversion import commands
 from errors import UserError
 from preprocessing import pretraining_records, record_files
 from scripts import build_vocab
@@ -181,7 +181,7 @@ def test_finetuning_data_keep_their_files(tmp_path):
 def test_a_model_is_not_converted_onto_itself(tmp_path):
   folder = tiny.write_encoder(tmp_path / "model")
   os.symlink(folder, tmp_path / "link")
-  for convert in (convert_checkpoint.strip, convert_checkpoint.tf_to_hf):
+  for convert in (commands.strip, commands.tf_to_hf):
     assert_refused(
       tmp_path, lambda convert=convert: convert(folder, str(tmp_path / "link"), overwrite=True)
     )
