@@ -1,13 +1,13 @@
-"""The settings of an experiment as plain dataclasses: what flags and YAML files fill.
+"""Settings of an experiment, as plain dataclasses that flags and YAML files fill.
 
-Each field is also a flag of the same name (training/flags.py), so name, type, default and help
-stand here and nowhere else. A field whose default is None is filled by the recipe of the task and
-the model family (configs/experiments/) unless the user sets it or its help states a default.
+Each field is also a flag of the same name (training/flags.py): its name, type, default and help are
+only here. The settings of each job are in tasks/settings.py. A default of None is replaced by the
+recipe of the task and the model family (configs/experiments/), unless the help states a default.
 """
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -24,15 +24,15 @@ def option(
   lower: int | None = None,
   stored: bool = False,
 ) -> Any:
-  """A dataclass field that is also a flag.
+  """Dataclass field that is also a flag.
 
   Args:
-    default: its value when nobody sets it; None leaves it to the recipe.
+    default: default value; None leaves it to the recipe.
     help_text: one line, with the unit.
-    choices: the allowed values of a string.
-    aliases: other names under which the flag is known.
-    kind: bool, int, float or str; taken from the default where that is not None.
-    lower: the smallest allowed number.
+    choices: allowed values of a string.
+    aliases: further names of the flag.
+    kind: bool, int, float or str; the type of the default unless that is None.
+    lower: smallest allowed number.
     stored: the model folder stores the value of training (training/model_folder.py), and
       evaluation, prediction and conversion use it.
   """
@@ -51,12 +51,12 @@ def option(
 
 @dataclasses.dataclass
 class Model:
-  """Which encoder, and where it starts."""
+  """The encoder, and the checkpoint that training starts from."""
 
   pretrained: str = option(
     "./pretrained",
-    "folder with the pretrained encoder: configuration, vocabulary, checkpoint; "
-    "serves where --model_config, --tokenizer_path or --init_checkpoint is not given",
+    "folder of the pretrained encoder: configuration, vocabulary, checkpoint; used for those of "
+    "--model_config, --tokenizer_path and --init_checkpoint that are not given",
   )
   model_config: str = option(
     "", "JSON file of the model's configuration", aliases=("model_config_path", "bert_config_file")
@@ -76,8 +76,8 @@ class Model:
   )
   cls_scope: str = option(
     "",
-    "variable scope of the task's head; empty for the family's own place: the top level for "
-    "BERT, the task's name for Funnel",
+    "variable scope of the task's head; empty for the family's own: the top level for BERT, the "
+    "task's name for Funnel",
     stored=True,
   )
   overwrite_keys: str = option(
@@ -86,10 +86,15 @@ class Model:
     "that name wins over the file",
   )
 
+  @property
+  def start_checkpoint(self) -> str | None:
+    """init_checkpoint, or None if there is none or random weights are wanted."""
+    return None if self.init_checkpoint in ("", "none") else self.init_checkpoint
+
 
 @dataclasses.dataclass
 class Tokenizer:
-  """How text becomes ids."""
+  """The tokenizer."""
 
   tokenizer_path: str = option(
     "", "vocabulary or SentencePiece model file", aliases=("vocab_file", "sp_model_file")
@@ -126,6 +131,7 @@ class Tokenizer:
 
   @property
   def is_sent_piece(self) -> bool:
+    """Whether the tokenizer is SentencePiece, in either spelling."""
     return self.tokenizer_type in ("sent_piece", "SentencePiece")
 
   def metadata(self) -> dict[str, Any]:
@@ -142,7 +148,7 @@ class Tokenizer:
 
 @dataclasses.dataclass
 class RawData:
-  """Where the raw data are."""
+  """Raw data files."""
 
   data_root: str = option("./data", "folder of the tasks' data folders (glue/CoLA, ...)")
   data_dir: str = option(
@@ -152,133 +158,14 @@ class RawData:
   )
   skip_bad_rows: bool = option(
     False,
-    "leave out rows with too few or too many columns, and "
-    "answers that are not where the file says, instead of stopping",
-  )
-
-
-@dataclasses.dataclass
-class Classification:
-  """Classification tasks, and the columns of a user's own files."""
-
-  task_name: str = option(
-    "",
-    "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
-    "snli, xnli, paws-x, imdb, ag, dbpedia, yelp2, yelp5, amazon2, amazon5, "
-    "or tsv, csv, jsonl for your own files",
-    aliases=("classification_task_name",),
-    stored=True,
-  )
-  language: str = option(
-    "zh",
-    "xnli, paws-x: language of the data, of xnli by default that of the original script",
-    aliases=("xnli_language", "pawsx_language"),
-    stored=True,
-  )
-  train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
-  eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
-  predict_file: str = option("", "own file to predict; default: test.tsv in data_dir")
-  text_a_col: str = option(
-    "text", "column of the (first) text: name in the header, or number from 0", stored=True
-  )
-  text_b_col: str = option("", "column of the second text; empty for single texts", stored=True)
-  label_col: str = option("label", "column of the label", stored=True)
-  id_col: str = option(
-    "",
-    "column of the file to predict that predictions carry along, as id; "
-    "training and evaluation files need not have it",
-  )
-  weight_col: str = option(
-    "",
-    "column of the training file with each example's weight in the "
-    "loss, a number from 0 on; metrics and the loss of evaluation stay "
-    "unweighted",
-  )
-  class_weights: str = option(
-    "",
-    "weights of training examples by label: balanced (inverse to the label's frequency), or "
-    "LABEL:WEIGHT,... with 1 for the others; multiplied with --weight_col",
-  )
-  has_header: bool = option(True, "the files' first line names the columns", stored=True)
-  is_regression: bool = option(False, "labels of own files are numbers to predict", stored=True)
-
-
-@dataclasses.dataclass
-class Pretraining:
-  """Records of raw text, and what is learned from them."""
-
-  loss_type: str = option(
-    None,
-    "bert (masked words and next sentence), mlm or electra; default: bert with "
-    "--input_file and a BERT configuration, else mlm",
-    kind=str,
-  )
-  input_file: str = option("", "records in BERT's form: comma-separated names or globs")
-  eval_input_file: str = option("", "the same to evaluate on; default: --input_file")
-  record_dir: str = option("", "folders (comma-separated) with records in Funnel's form")
-  eval_split: str = option("dev", "split of --record_dir to evaluate on")
-  num_passes: int = option(0, "use passes 0 to N - 1 of --record_dir; 0 for all", lower=0)
-  max_predictions_per_seq: int = option(
-    None,
-    "masked tokens of a sequence; default: the records' own, or 15% of the length",
-    aliases=("num_predict",),
-    kind=int,
-    lower=1,
-  )
-  use_v2_feature_names: bool = option(
-    False, "the records of --input_file call their features input_word_ids and input_type_ids"
-  )
-  pack_sequences: bool = option(False, "the records of --input_file have several sequences a row")
-  sample_strategy: str = option(
-    "single_token",
-    "what is masked as a whole in --record_dir",
-    ("single_token", "whole_word", "token_span", "word_span"),
-  )
-  leak_ratio: float = option(0.1, "share of the masked tokens that stay as they are")
-  rand_ratio: float = option(0.1, "share of them that become a random token")
-  min_tok: int = option(1, "token_span: the shortest span, in tokens", lower=1)
-  max_tok: int = option(5, "token_span: the longest span, in tokens", lower=1)
-  min_word: int = option(1, "word_span: the shortest span, in words", lower=1)
-  max_word: int = option(5, "word_span: the longest span, in words", lower=1)
-  width_shrink: float = option(0.25, "width of ELECTRA's generator, as a fraction of the encoder's")
-  disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator")
-  max_eval_batch: int = option(
-    100, "evaluate on so many batches; 0 or -1 for all data", aliases=("max_eval_steps",), lower=-1
-  )
-
-
-@dataclasses.dataclass
-class Race:
-  """Multiple choice: questions about passages, with options."""
-
-  task_name: str = option("race", "data set: race, swag, or jsonl for your own files", stored=True)
-  train_file: str = option(
-    "", "own training file; default: train.csv (swag), train.jsonl in data_dir"
-  )
-  eval_file: str = option("", "own evaluation file; default: val.csv (swag), dev.jsonl in data_dir")
-  predict_file: str = option(
-    "", "own file to predict; default: test.csv (swag), test.jsonl in data_dir"
-  )
-  eval_split: str = option(
-    "dev", "split to evaluate; its questions must have answers", ("dev", "test")
-  )
-  max_qa_length: int = option(
-    128,
-    "longest question with an option, in tokens; of longer ones the end is kept",
-    lower=1,
-    stored=True,
-  )
-  num_options: int = option(
-    0,
-    "options per question; questions with fewer are filled up and the fill is masked out; 0 "
-    "for 4 in race, else for the largest number in the files",
-    lower=0,
+    "skip rows with too few or too many columns, and answers that are not at their "
+    "answer_start, instead of stopping",
   )
 
 
 @dataclasses.dataclass
 class RecordFiles:
-  """Record files made by create_finetuning_data.py (or another program) to use instead."""
+  """Record files of create_finetuning_data.py, or of another program, to use instead."""
 
   train_data_path: str = option("", "record file to train on instead of raw data")
   eval_data_path: str = option("", "record file to evaluate instead of raw data")
@@ -290,8 +177,24 @@ class RecordFiles:
 
 
 @dataclasses.dataclass
+class Preprocessing:
+  """How records are made from raw data."""
+
+  prepro_split: str = option(
+    "", "make the records of this split and stop", ("", "train", "eval", "test")
+  )
+  num_proc: int = option(1, "processes that make the records", lower=1)
+  proc_id: int = option(
+    -1,
+    "make only this part of num_proc (from 0) if the same command makes the others elsewhere; "
+    "the last process joins the parts. -1 for all",
+    lower=-1,
+  )
+
+
+@dataclasses.dataclass
 class Data:
-  """How much data, and where its records are kept."""
+  """Amount of data, and the folder of its records."""
 
   output_dir: str = option(
     "", "folder of the preprocessed records; default: model_dir, or ./runs/TASK"
@@ -304,7 +207,7 @@ class Data:
     lower=3,
     stored=True,
   )
-  overwrite_data: bool = option(False, "make the records anew even where they exist")
+  overwrite_data: bool = option(False, "make the records again even if they exist")
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all", lower=0)
   max_eval_examples: int = option(
     0, "evaluate and predict the first N examples only (of SQuAD: windows); 0 for all", lower=0
@@ -331,7 +234,7 @@ class Optimizer:
   )
   warmup_style: str = option(
     None,
-    "how warm-up and decay meet (optimization.learning_rate_schedule)",
+    "how warm-up and decay are joined (optimization.learning_rate_schedule)",
     ("then_decay", "replaces_decay", "scales_decay"),
     kind=str,
   )
@@ -350,7 +253,7 @@ class Optimizer:
 
 @dataclasses.dataclass
 class Trainer:
-  """What is done, how long, and what is kept. Batch sizes are global on every hardware."""
+  """Training, evaluation and prediction. Batch sizes are global on every hardware."""
 
   do_train: bool = option(False, "train (without any --do_ flag: train and evaluate)")
   do_eval: bool = option(False, "evaluate on the dev data")
@@ -361,7 +264,7 @@ class Trainer:
   gradient_accumulation_steps: int = option(
     1,
     "compute each batch in this many parts, one after the other: the same update in the "
-    "memory of train_batch_size / gradient_accumulation_steps",
+    "memory of a batch of train_batch_size / gradient_accumulation_steps",
     lower=1,
   )
   eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
@@ -398,6 +301,11 @@ class Trainer:
     1, "repeat with seed, seed + 1, ... and give mean and deviation", lower=1
   )
 
+  @property
+  def predictions_dir(self) -> str:
+    """Folder of the predictions."""
+    return self.predict_dir or self.model_dir
+
 
 @dataclasses.dataclass
 class Runtime:
@@ -419,123 +327,76 @@ class Runtime:
 
 
 @dataclasses.dataclass
-class SquadData:
-  """How SQuAD becomes records."""
+class NoTask:
+  """Settings of no particular job."""
 
-  doc_stride: int = option(
-    128, "pieces of the passage from a window to the next", lower=1, stored=True
-  )
-  max_query_length: int = option(64, "pieces of a question that are used", lower=1, stored=True)
-  version_2_with_negative: bool = option(
-    False,
-    "the files are SQuAD v2.0, where questions may have no answer; they are taken to be "
-    "wherever such a question is among them",
-  )
-
-
-@dataclasses.dataclass
-class Squad:
-  """SQuAD: its files, heads, and how answers are chosen."""
-
-  train_file: str = option(
-    "", "training file; default: train-v2.0.json or train-v1.1.json in data_dir"
-  )
-  predict_file: str = option(
-    "",
-    "file to evaluate and predict; default: dev-v2.0.json or dev-v1.1.json in data_dir",
-    aliases=("eval_file",),
-  )
-  train_version: str = option(
-    "",
-    "v1 refuses training questions without an answer; empty takes the file as it is",
-    ("", "v1", "v2"),
-  )
-  eval_version: str = option(
-    "",
-    "rules of evaluation; empty for v2 where the file has questions without an answer, else v1",
-    ("", "v1", "v2"),
-  )
-  prepro_split: str = option("", "make the records of this split and stop", ("", "train", "eval"))
-  num_proc: int = option(1, "processes that make the records", lower=1)
-  proc_id: int = option(
-    -1,
-    "make only this part of num_proc (from 0), the others being made by the same command "
-    "elsewhere; the last of them joins the parts. -1 for all",
-    lower=-1,
-  )
-  max_answer_length: int = option(None, "longest predicted answer, in pieces", kind=int, lower=1)
-  n_best_size: int = option(
-    None,
-    "answers kept per question; for BERT also the starts and ends per window that are put together",
-    kind=int,
-    lower=1,
-  )
-  null_score_diff_threshold: float = option(
-    0.0,
-    "v2: predict no answer where its log odds (null_odds.json) are above this",
-    aliases=("na_threshold",),
-  )
-  search_threshold: bool = option(
-    False, "v2: search the threshold that gives the best F1 on the evaluated data, and use it"
-  )
-  start_n_top: int = option(5, "Funnel: starts per window", lower=1)
-  end_n_top: int = option(5, "Funnel: ends per start", lower=1)
-  use_answer_class: bool = option(
-    True, "Funnel: a head of its own says whether there is no answer", stored=True
-  )
-  conditional_end: bool = option(True, "Funnel: the end is predicted given the start", stored=True)
-  use_masked_loss: bool = option(
-    True, "Funnel: only [CLS] and passage take part in the loss", stored=True
-  )
-  ans_loss_weight: float = option(0.5, "Funnel: weight of the losses of start and end")
-  cls_loss_weight: float = option(0.5, "Funnel: weight of the loss of use_answer_class")
-  do_ensemble: bool = option(False, "predict with all of --ensemble_ckpts together")
-  ensemble_ckpts: str = option(
-    "", "comma-separated checkpoints (prefixes, or folders for their newest)"
-  )
-  ensemble_output_file: str = option(
-    "",
-    "file of the ensemble's predictions; default: "
-    "ensemble.json in predict_dir. Its n-best lists and odds "
-    "stand beside it, as ensemble.nbest.json and so on",
-  )
+  job: ClassVar[str] = ""
 
 
 @dataclasses.dataclass
 class Experiment:
-  """All settings of one run."""
+  """All settings of one run.
 
+  Names of settings are unique over all sections, so a name alone identifies one.
+
+  Attributes:
+    task: settings of the job, of a class in tasks/settings.py or of a user's own.
+    model_keys: keys of the model's configuration given directly, instead of in a file.
+    sources: name of each setting that is not at its default -> where its value is from: "flag",
+      a file, the trained model's folder, the recipe. A setting is set once; `fill` keeps it.
+  """
+
+  task: Any = dataclasses.field(default_factory=NoTask)
   model: Model = dataclasses.field(default_factory=Model)
   tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
   raw_data: RawData = dataclasses.field(default_factory=RawData)
-  classification: Classification = dataclasses.field(default_factory=Classification)
-  pretraining: Pretraining = dataclasses.field(default_factory=Pretraining)
-  race: Race = dataclasses.field(default_factory=Race)
   record_files: RecordFiles = dataclasses.field(default_factory=RecordFiles)
-  squad_data: SquadData = dataclasses.field(default_factory=SquadData)
-  squad: Squad = dataclasses.field(default_factory=Squad)
+  preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
   data: Data = dataclasses.field(default_factory=Data)
   optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
   trainer: Trainer = dataclasses.field(default_factory=Trainer)
   runtime: Runtime = dataclasses.field(default_factory=Runtime)
+  model_keys: dict[str, Any] = dataclasses.field(default_factory=dict)
+  sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
-  def sections(self) -> list[Any]:
-    return [getattr(self, field.name) for field in dataclasses.fields(self)]
+  @property
+  def job(self) -> str:
+    """Name of the job, which names its recipes and its entry in tasks/registry.py."""
+    return self.task.job
+
+  def sections(self) -> dict[str, Any]:
+    """Returns the name of each section -> the section."""
+    names = [field.name for field in dataclasses.fields(self)]
+    return {name: getattr(self, name) for name in names if name not in ("model_keys", "sources")}
+
+  def owners(self) -> dict[str, Any]:
+    """Returns the name of each setting -> its section."""
+    return {
+      field.name: section
+      for section in self.sections().values()
+      for field in dataclasses.fields(section)
+    }
+
+  def set(self, name: str, value: Any, source: str) -> None:
+    """Sets a setting, whatever its value was; KeyError if there is none of that name."""
+    setattr(self.owners()[name], name, value)
+    self.sources[name] = source
+
+  def fill(self, name: str, value: Any, source: str) -> bool:
+    """Sets a setting unless it was set before; returns whether it did."""
+    if name in self.sources:
+      return False
+    self.set(name, value, source)
+    return True
 
   def to_dict(self) -> dict[str, dict[str, Any]]:
-    return dataclasses.asdict(self)
+    """Returns section -> setting -> value."""
+    return {name: dataclasses.asdict(section) for name, section in self.sections().items()}
 
 
-def stored_fields(experiment: Experiment, job: str) -> dict[str, Any]:
-  """Name of each setting that a model folder stores -> its section of the experiment.
-
-  Args:
-    experiment: the settings.
-    job: "classification", "race", "squad" or "pretraining", whose section counts.
-  """
-  sections = [experiment.model, experiment.tokenizer, experiment.data, getattr(experiment, job)]
-  if job == "squad":
-    sections.append(experiment.squad_data)
+def stored_fields(experiment: Experiment) -> dict[str, Any]:
+  """Returns the name of each setting that a model folder stores -> its section."""
+  sections = (experiment.model, experiment.tokenizer, experiment.data, experiment.task)
   return {
     field.name: section
     for section in sections
@@ -548,31 +409,28 @@ EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "configs", "experiment
 
 
 def load_recipe(family: str, job: str, task_name: str) -> dict[str, Any]:
-  """Flat name -> value of a task's recipe: the file's defaults, then the task's own values."""
+  """Returns name -> value of a task's recipe: the file's defaults, then the task's own values."""
   path = os.path.join(EXPERIMENTS_DIR, f"{family}_{job}.yaml")
   with open(path, encoding="utf-8") as reader:
     recipe = yaml.safe_load(reader)
   return {**recipe["defaults"], **recipe["tasks"].get(task_name, {})}
 
 
-def apply_recipe(experiment: Experiment, recipe: dict[str, Any], given: set[str]) -> dict[str, Any]:
-  """Fills the fields the user did not give from the recipe; returns what was taken from it.
+def apply_recipe(
+  experiment: Experiment, recipe: dict[str, Any], source: str = "recipe"
+) -> dict[str, Any]:
+  """Fills the settings that are not set from a recipe; returns those that were taken from it.
 
   Args:
     experiment: changed in place.
-    recipe: name -> value; a name that is no field is an error.
-    given: names the user set, which win.
+    recipe: name -> value.
+    source: where the recipe is from.
+
+  Raises:
+    UserError: a name is no setting.
   """
-  taken = {}
-  fields = {
-    field.name: section
-    for section in experiment.sections()
-    for field in dataclasses.fields(section)
-  }
-  for name, value in recipe.items():
-    if name not in fields:
+  known = experiment.owners()
+  for name in recipe:
+    if name not in known:
       raise UserError(f"the recipe sets {name!r}, which is no setting")
-    if name not in given:
-      setattr(fields[name], name, value)
-      taken[name] = value
-  return taken
+  return {name: value for name, value in recipe.items() if experiment.fill(name, value, source)}

@@ -10,22 +10,16 @@
       --train_data_output_path=squad_train.tf_record --meta_data_file_path=squad_meta_data
 
 run_classifier.py and run_squad.py read them with --train_data_path, --eval_data_path and
---input_meta_data_path.
-Record files appear when they are complete, the metadata file last.
+--input_meta_data_path. Record files are renamed when they are complete; the metadata file is last.
 """
 
 import dataclasses
 import os
 
-import tensorflow as tf
-
 import config
-import tokenization
 from errors import UserError
-from preprocessing import record_files
-from tasks import base, classification, squad
-from training import app, flags, model_folder
-from utils import console, files, paths
+from tasks.settings import Classification, Squad, SquadData
+from training import app, flags
 
 
 @dataclasses.dataclass
@@ -46,110 +40,68 @@ class Finetuning:
   max_seq_length: int = config.option(
     128, "longest sequence, in tokens, specials included", lower=3
   )
+  num_proc: int = config.option(1, "processes that make the records", lower=1)
   cls_segment_id: int = config.option(0, "segment id of the first token: 0 for BERT, 2 for Funnel")
 
 
-SECTIONS = (config.Tokenizer, config.RawData, config.Classification, config.SquadData)
+SECTIONS = (Classification, config.Tokenizer, config.RawData)
 
 
-def split_of(task: classification.ClassificationTask, kind: str, mnli_type: str) -> str:
-  """The task's split of a kind; of MNLI's two dev and test splits the one of mnli_type."""
-  splits = task.splits(kind)
-  if not splits:
-    raise UserError(f"task {task.name} has no {kind} data")
-  return splits[0] if len(splits) == 1 else f"{kind}_{mnli_type}"
-
-
-def make_task(experiment: config.Experiment, settings: Finetuning) -> base.Task:
-  """The task of the flags."""
+def read_experiment(settings: Finetuning) -> config.Experiment:
+  """The settings of the flags, with the task's own section."""
+  experiment = flags.read(*SECTIONS)
   if settings.fine_tuning_task_type == "squad":
-    files = config.Squad(train_file=settings.squad_data_file, predict_file=settings.squad_data_file)
-    return squad.SquadTask(
-      experiment.squad_data,
-      files,
-      cls_segment_id=settings.cls_segment_id,
-      skip_bad_rows=experiment.raw_data.skip_bad_rows,
-    )
-  task = classification.make_task(
-    experiment.classification, experiment.raw_data, cls_segment_id=settings.cls_segment_id
-  )
-  if task.is_regression != (settings.fine_tuning_task_type == "regression"):
-    kind = "regression" if task.is_regression else "classification"
-    raise UserError(
-      f"--fine_tuning_task_type={settings.fine_tuning_task_type} does not fit: "
-      f"task {task.name} is {kind}"
-    )
-  return task
+    squad_data, _ = flags.read_section(SquadData)
+    path = settings.squad_data_file
+    experiment.task = Squad(**vars(squad_data), train_file=path, predict_file=path)
+  experiment.data.max_seq_length = settings.max_seq_length
+  return experiment
 
 
 def main() -> None:
-  experiment, given = flags.read(*SECTIONS)
+  """Makes the record files that the flags name."""
+  from preprocessing import finetuning_files  # loads TensorFlow
+  from training import model_folder
+
   settings, _ = flags.read_section(Finetuning)
-  is_squad = settings.fine_tuning_task_type == "squad"
+  experiment = read_experiment(settings)
   outputs = {
-    kind: path
-    for kind, path in (
-      ("train", settings.train_data_output_path),
-      ("eval", settings.eval_data_output_path),
-      ("test", settings.test_data_output_path),
-    )
-    if path
+    "train": settings.train_data_output_path,
+    "eval": settings.eval_data_output_path,
+    "test": settings.test_data_output_path,
   }
+  outputs = {kind: path for kind, path in outputs.items() if path}
+  is_squad = settings.fine_tuning_task_type == "squad"
   for name, value in (
     ("squad_data_file", settings.squad_data_file)
     if is_squad
-    else ("task_name", experiment.classification.task_name),
+    else ("task_name", experiment.task.task_name),
     ("tokenizer_path", experiment.tokenizer.tokenizer_path),
     ("meta_data_file_path", settings.meta_data_file_path),
     ("train_data_output_path", outputs),
   ):
     if not value:
       raise UserError(f"--{name} is missing")
-  if experiment.classification.id_col:
+  if not is_squad and experiment.task.id_col:
     raise UserError(
       "--id_col: records hold no ids; pass it to run_classifier.py, with --predict_file"
     )
-  task = make_task(experiment, settings)
-  paths.check_outputs(
-    [
-      *record_files.raw_files(task),
-      *model_folder.tokenizer_inputs(experiment.tokenizer.tokenizer_path),
-    ],
-    [
-      settings.meta_data_file_path,
-      *(path + end for path in outputs.values() for end in ("", record_files.SIDE_TABLE)),
-    ],
+  vocab_path = experiment.tokenizer.tokenizer_path
+  model_folder.fill_tokenizer(
+    experiment.tokenizer, [os.path.dirname(vocab_path)], experiment.sources
   )
-  vocab_folder = os.path.dirname(experiment.tokenizer.tokenizer_path)
-  model_folder.fill_tokenizer(experiment.tokenizer, [vocab_folder], given)
-  tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
-  meta = record_files.settings(task, tokenizer, experiment.tokenizer, settings.max_seq_length)
-  if is_squad:
-    meta["version_2_with_negative"] = experiment.squad_data.version_2_with_negative
-  if tf.io.gfile.exists(settings.meta_data_file_path):
-    # While the records are rewritten they must not look complete.
-    tf.io.gfile.remove(settings.meta_data_file_path)
-  for kind, path in outputs.items():
-    split = split_of(task, "dev" if kind == "eval" else kind, settings.mnli_type)
-    count = record_files.write_split(
-      path,
-      task,
-      split,
-      tokenizer,
-      settings.max_seq_length,
-      lambda items, split=split: console.progress_bar(items, unit="example", desc=split),
-    )
-    meta[f"{kind}_data_size"] = count
-    if is_squad and kind == "train":
-      task.read_training_notes(path + record_files.SIDE_TABLE)
-    print(
-      f"{path}: {count} {'windows' if is_squad else 'examples'} of "
-      f"{', '.join(task.input_files(split))}"
-    )
-  files.write_json(settings.meta_data_file_path, meta)
-  print(f"{settings.meta_data_file_path}: metadata")
+  finetuning_files.make_files(
+    experiment,
+    "funnel" if settings.cls_segment_id else "bert",
+    settings.fine_tuning_task_type,
+    settings.mnli_type,
+    outputs,
+    settings.meta_data_file_path,
+    model_folder.tokenizer_inputs(vocab_path),
+    settings.num_proc,
+  )
 
 
 if __name__ == "__main__":
-  flags.define(*SECTIONS, Finetuning)
+  flags.define(Finetuning, *SECTIONS, SquadData)
   app.run_main(main, "Without the metadata file the records are not complete.")

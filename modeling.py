@@ -77,6 +77,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# Segment id of the first token, by model family.
+CLS_SEGMENT_IDS = {kind.family: kind.cls_segment_id for kind in (BertConfig, ModelConfig)}
+
 RELEASED_FUNNELS = ("B4-4-4H768", "B6-3x2-3x2H768", "B6-6-6H768", "B8-8-8H1024", "B10-10-10H1024")
 
 

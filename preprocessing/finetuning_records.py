@@ -1,12 +1,12 @@
-"""Making a large record file in parts: by several processes, and resumable.
+"""Record files of raw data: made by one or several processes, and resumable.
 
-The examples are cut into shards. Each shard is a record file of its own that appears when it is
-complete; when all are there they are joined and removed. What a stopped run has left is not made
-again, whatever the number of processes of the next.
+The examples are split into shards. Each shard is a record file of its own, renamed when it is
+complete. When all shards exist they are joined and removed. The shards of a stopped run are kept
+and used, whatever the number of processes of the next run.
 """
 
 import contextlib
-from typing import Any
+import itertools
 
 import tensorflow as tf
 
@@ -20,60 +20,49 @@ MIN_EXAMPLES = 32  # per shard
 
 
 class Unfinished(Exception):
-  """Shards of other processes are missing; this one's are made."""
+  """The shards of this process are made, those of others are missing."""
 
 
-def write_split(
+def make_records(
   path: str,
   task: RawDataTask,
   split: str,
   tokenizer,
   max_seq_length: int,
-  progress: Any = None,
   num_proc: int = 1,
   proc_id: int = -1,
 ) -> int:
-  """As record_files.write_split, by num_proc processes.
+  """Makes the record file `path` of a split, and its side table; returns the number of records.
+
+  Examples are read once to count them and once by each process, and are never all in memory.
 
   Args:
-    path: target; appears only when it is complete.
+    path: target; written under a temporary name and renamed.
     task: reads and featurizes the examples; can be pickled.
-    split: which of the task's splits.
+    split: name of the split.
     tokenizer: from tokenization.get_tokenizer.
     max_seq_length: length of the sequences.
-    progress: not used; the progress bar counts examples over all processes.
     num_proc: number of processes.
     proc_id: -1 starts the processes; else this process makes part proc_id and no other.
 
-  Returns:
-    Number of records.
-
   Raises:
     Unfinished: with proc_id, parts of the others are missing.
-    UserError: bad input (from the task).
+    UserError: bad input (from the task), or no examples.
   """
-  del progress
-  examples = list(task.read_examples(split))
-  shards = _cut(path, len(examples))
-  with console.progress_bar(total=len(examples), unit="example", desc=f"{split} records") as bar:
+  num_examples = sum(1 for _ in task.read_examples(split))
+  if not num_examples:
+    raise UserError(f"{task.input_files(split)[0]}: no examples in it")
+  shards = _cut(path, num_examples)
+  arguments = (task, split, tokenizer, max_seq_length)
+  with console.progress_bar(total=num_examples, unit="example", desc=f"{split} records") as bar:
     bar.update(_num_made(shards))
     if num_proc == 1 or proc_id >= 0:
-      _write(
-        shards[max(proc_id, 0) :: num_proc],
-        examples,
-        task,
-        split,
-        tokenizer,
-        max_seq_length,
-        bar.update,
-      )
+      make = _make_worker(*arguments, bar.update)
+      for shard in shards[max(proc_id, 0) :: num_proc]:
+        make(shard)
     else:
       processes.run(
-        _make_worker,
-        (task, split, tokenizer, max_seq_length),
-        shards,
-        num_proc,
-        lambda: bar.update(_num_made(shards) - bar.n),
+        _make_worker, arguments, shards, num_proc, lambda: bar.update(_num_made(shards) - bar.n)
       )
   missing = sum(not tf.io.gfile.exists(name) for name, _, _ in shards)
   if missing:
@@ -100,37 +89,48 @@ def _cut(path, num_examples):
 
 
 def _num_made(shards):
-  """Number of examples in the shards that are there."""
+  """Number of examples in the shards that exist."""
   return sum(size for name, _, size in shards if tf.io.gfile.exists(name))
 
 
-def _write(shards, examples, task, split, tokenizer, max_seq_length, update=lambda count: None):
-  """Makes those of the shards that are not there."""
-  for name, first, size in shards:
-    if not tf.io.gfile.exists(name):
-      record_files.write_split(
-        name, task, split, tokenizer, max_seq_length, examples=examples[first : first + size]
-      )
-      update(size)
+def _make_worker(task, split, tokenizer, max_seq_length, update=lambda count: None):
+  """Returns a function that makes a shard unless it exists; shards come in the file's order."""
+  examples, position = iter(()), None
 
+  def make(shard):
+    nonlocal examples, position
+    name, first, size = shard
+    if tf.io.gfile.exists(name):
+      return
+    if position is None or position > first:
+      examples, position = task.read_examples(split), 0
+    position += sum(1 for _ in itertools.islice(examples, first - position))
+    position += size
+    record_files.write_split(
+      name,
+      task,
+      split,
+      tokenizer,
+      max_seq_length,
+      examples=itertools.islice(examples, size),
+      first_id=first,
+    )
+    update(size)
 
-def _make_worker(task, split, tokenizer, max_seq_length):
-  """What makes a shard in a process of its own."""
-  examples = list(task.read_examples(split))  # faster than to send them
-  return lambda shard: _write([shard], examples, task, split, tokenizer, max_seq_length)
+  return make
 
 
 def _join(path, names, source):
   """Joins the shards to one file and removes them; returns the number of records."""
-  # Another process may be joining too, and be ahead. So the side table is read first, and of each
-  # shard the records are removed first: who misses a part of the table misses its records as well,
-  # and stops before anything got its name.
+  # Another process may be joining at the same time, and be ahead. So side tables are read first,
+  # and the records of a shard are removed first: a process that misses a side table misses its
+  # records as well, and stops before it renames anything.
   temporaries = {
     suffix: files.temporary_name(path + suffix) for suffix in (record_files.SIDE_TABLE, "")
   }
   try:
     for suffix, temporary in temporaries.items():
-      # A TFRecord file is a sequence of records without a header, so files can be put together.
+      # A TFRecord file is a sequence of records without a header, so files can be concatenated.
       with tf.io.gfile.GFile(temporary, "wb") as writer:
         writer.write(b"")  # without a write there is no file
         for name in names:

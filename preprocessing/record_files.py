@@ -1,7 +1,7 @@
-"""TFRecord files of features: writing them whole or not at all, and checking them before use.
+"""TFRecord files of features: atomic writing, and checks before use.
 
-A record file is written under a temporary name and renamed; its metadata file follows last. So a
-file that has metadata is complete, and one without is never read.
+A record file is written under a temporary name and renamed; its metadata file is written last. So a
+file with metadata is complete, and a file without is never read.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -61,19 +61,21 @@ def write_split(
   max_seq_length: int,
   progress=lambda items: items,
   examples: Iterable[Any] | None = None,
+  first_id: int = 0,
 ) -> int:
   """Writes all examples of a split to the record file `path`; returns the number of records.
 
-  What the task keeps beside its records goes into `path` + SIDE_TABLE, a JSON value per line.
+  The side table of the task goes into `path` + SIDE_TABLE, one JSON value per line.
 
   Args:
-    path: target; appears only when it is complete.
+    path: target; written under a temporary name and renamed.
     task: reads and featurizes the examples.
-    split: which of the task's splits.
+    split: name of the split.
     tokenizer: from tokenization.get_tokenizer.
     max_seq_length: length of the sequences.
     progress: wraps the iterable of examples, e.g. with a progress bar.
-    examples: the examples, where they are not all of the split's.
+    examples: the examples, if not all of the split.
+    first_id: example_id of the first record.
 
   Raises:
     UserError: bad input (from the task), no examples at all, or a folder that cannot be written.
@@ -86,7 +88,7 @@ def write_split(
       for example in progress(task.read_examples(split) if examples is None else examples):
         found, side = task.featurize_all(example, tokenizer, max_seq_length)
         for features in found:
-          features.setdefault("example_id", count)
+          features.setdefault("example_id", first_id + count)
           writer.write(to_example(features, task.feature_specs, max_seq_length, tokenizer.pad_id))
           count += 1
         if side is not None:
@@ -105,7 +107,7 @@ def write_split(
 def settings(
   task: RawDataTask, tokenizer, tokenizer_settings, max_seq_length: int
 ) -> dict[str, Any]:
-  """What shapes the records of a task besides its raw files; becomes part of their metadata."""
+  """Returns the settings that shape the records of a task; they are part of the metadata."""
   return {
     **task.metadata(),
     "max_seq_length": max_seq_length,
@@ -118,7 +120,7 @@ def settings(
 
 
 def raw_files(task: RawDataTask) -> list[str]:
-  """Raw files of all splits of a task that are there."""
+  """Raw files of all splits of a task that exist."""
   found = []
   for split in {split for kind in ("train", "dev", "test") for split in task.splits(kind)}:
     with contextlib.suppress(UserError):
@@ -133,17 +135,21 @@ def cached_split(
   tokenizer,
   wanted: dict[str, Any],
   overwrite: bool,
-  progress,
-  write=write_split,
+  write: Callable[..., int] = write_split,
 ) -> tuple[str, int]:
-  """Record file of a split of raw data in `folder`, made unless it is there.
+  """Returns path and number of records of a split's record file in `folder`, made if missing.
 
-  Its name carries a hash of everything that shapes it (`wanted`, the code's columns, the raw
-  files), so records of other settings are never taken for it, nor overwritten. `write` makes it,
-  with the arguments of write_split.
+  Its name has a hash of everything that shapes it (`wanted`, columns, raw files), so records of
+  other settings are neither used nor overwritten.
 
-  Returns:
-    Path and number of examples.
+  Args:
+    folder: folder of the record files.
+    task: the task.
+    split: name of the split.
+    tokenizer: from tokenization.get_tokenizer.
+    wanted: the settings that shape the records, see `settings`.
+    overwrite: make the file again even if it exists.
+    write: makes the file, with the first five arguments of write_split.
   """
   source = {
     **wanted,
@@ -155,13 +161,13 @@ def cached_split(
   path = os.path.join(folder, f"{task.name}.len-{wanted['max_seq_length']}.{split}.{key}.tfrecord")
   meta_path = path + ".meta.json"
   if not overwrite and tf.io.gfile.exists(meta_path):
-    with contextlib.suppress(UserError):  # a damaged file of our own is simply made anew
+    with contextlib.suppress(UserError):  # a damaged file of our own is made again
       count = files.read_json(meta_path)["num_examples"]
       check_size(path, count)
       return path, count
   if tf.io.gfile.exists(meta_path):
     tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
-  count = write(path, task, split, tokenizer, wanted["max_seq_length"], progress)
+  count = write(path, task, split, tokenizer, wanted["max_seq_length"])
   files.write_json(meta_path, {**source, "num_examples": count})
   return path, count
 
@@ -193,7 +199,7 @@ def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-# How a setting is called on the command line.
+# Flag of a setting.
 _FLAG_OF = {
   "max_seq_length": "--max_seq_length",
   "do_lower_case": "--uncased",
@@ -210,9 +216,9 @@ _FLAG_OF = {
 
 
 def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> None:
-  """Compares records with the flags; UserError says which settings differ, and how.
+  """UserError if records were made with other settings; it names them and both values.
 
-  A setting that the file does not hold (records of other programs) is not compared.
+  Settings that the file does not have (records of other programs) are not compared.
   """
   different = []
   meta = complete_meta(meta)
@@ -226,20 +232,20 @@ def check_meta(meta_path: str, meta: dict[str, Any], wanted: dict[str, Any]) -> 
     raise UserError(
       f"{meta_path}: the records were written with other settings: "
       + "; ".join(different)
-      + ". Change the flags or make the records anew"
+      + ". Change the flags or make the records again"
     )
 
 
 @dataclasses.dataclass
 class RecordSet:
-  """Finished record files of one split and the number of their records together."""
+  """Finished record files of one split, and the total number of their records."""
 
   paths: list[str]
   num_examples: int
 
 
 def compression(path: str) -> str:
-  """What tf.data must be told of a record file: "GZIP" or "", seen from its first bytes."""
+  """Compression type for TFRecordDataset, "GZIP" or "", detected from the magic bytes."""
   with tf.io.gfile.GFile(path, "rb") as reader:
     return "GZIP" if reader.read(3) == b"\x1f\x8b\x08" else ""
 
@@ -257,7 +263,7 @@ def count_records(path: str) -> int:
       return sum(1 for _ in tf.data.TFRecordDataset(path, compression(path)))
     except tf.errors.DataLossError as error:
       raise UserError(
-        f"{path}: the compressed file is damaged ({error.message}), make it anew"
+        f"{path}: the compressed file is damaged ({error.message}), make it again"
       ) from None
   size = tf.io.gfile.stat(path).length
   count = position = 0
@@ -270,7 +276,7 @@ def count_records(path: str) -> int:
       if len(header) < 8 or position > size:
         raise UserError(
           f"{path}: the file ends in the middle of record {count}; it was cut off "
-          f"while it was written or copied, make it anew"
+          f"while it was written or copied, make it again"
         )
       count += 1
   return count
@@ -279,29 +285,32 @@ def count_records(path: str) -> int:
 def check_size(path: str, expected: int, count: int | None = None) -> None:
   """UserError unless a record file holds as many records as its metadata say.
 
-  `count` is the number of its records, where it was counted already.
+  Args:
+    path: the record file.
+    expected: number of records in the metadata.
+    count: number of records of the file, if they have been counted.
   """
   count = count_records(path) if count is None else count
   if count != expected:
     raise UserError(
       f"{path}: {count} records where its metadata say {expected}; one of the two "
-      f"belongs to other data, make them anew together"
+      f"belongs to other data, make them again together"
     )
 
 
 def check_num_bytes(path: str, expected: int) -> None:
-  """UserError unless a record file is there and as long as its metadata say."""
+  """UserError unless a record file exists and has the size that its metadata say."""
   found = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
   if found != expected:
     what = "no such file" if found is None else f"{found} bytes"
     raise UserError(
       f"{path}: {what}, but {expected} bytes in its metadata: it was lost, cut off "
-      f"or replaced. create_pretraining_data.py --overwrite_data makes all anew"
+      f"or replaced. create_pretraining_data.py --overwrite_data makes all again"
     )
 
 
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
-  """Compares the first record's features with what will be parsed; UserError names what differs."""
+  """UserError if the features of the first record are not those that will be parsed."""
   serialized = next(iter(tf.data.TFRecordDataset(path, compression(path))), None)
   if serialized is None:
     raise UserError(f"{path}: no records in it")

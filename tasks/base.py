@@ -1,18 +1,21 @@
-"""The seam between a task and everything that runs tasks.
+"""Interface of a task to everything that runs tasks.
 
 A Task names its features, reads raw examples, turns an example into features, builds its head and
-per-example loss, and scores predictions in Python. Its FeatureSpecs drive writing, parsing and
-padding of records. A new task is one class and one line of a registry.
+per-example loss, scores predictions in Python and writes them. Its FeatureSpecs drive writing,
+parsing and padding of records. A new task is one class and one line in tasks/registry.py.
 """
 
 import abc
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+import config
+from errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +42,34 @@ class FeatureSpec:
 
 
 @dataclasses.dataclass
-class TaskOutput:
-  """What a task's head gives.
+class Split:
+  """Records of one split, as scoring sees them.
 
   Attributes:
-    losses: name -> float32 [B], the sum of an example's weighted losses of that kind (over its
-      masked tokens, say; one loss for a classifier). The batch's loss is the sum over the kinds of
+    name: name of the split, e.g. "dev_matched".
+    num_examples: number of records that are evaluated or predicted.
+    side_table: result of Task.read_side_table.
+    origins: result of Task.read_origins; None unless predictions are written.
+  """
+
+  name: str
+  num_examples: int = 0
+  side_table: Any = None
+  origins: Any = None
+
+
+@dataclasses.dataclass
+class TaskOutput:
+  """Losses and predictions of a task's head.
+
+  Attributes:
+    losses: loss name -> float32 [B], sum of an example's weighted losses, e.g. over its masked
+      tokens. The loss of a batch is the sum over the names of
       sum(losses[name]) / sum(loss_weights[name]), see Task.loss_weights.
-    predictions: name -> [B, ...] tensors that `score` and the prediction writers need.
-    sums: name -> float32 scalar, sum over the batch, from which Task.monitors computes what the
-      log of training shows.
+    predictions: name -> [B, ...] tensors for `score` and `write_predictions`; the second dimension
+      may differ between batches, see Task.padding.
+    sums: name -> float32 scalar, sum over the batch, from which Task.monitors computes values for
+      the log of training.
   """
 
   losses: dict[str, tf.Tensor]
@@ -57,19 +78,21 @@ class TaskOutput:
 
 
 class Task(abc.ABC):
-  """One kind of job, on records.
+  """A kind of job on records.
 
   Attributes:
-    name: the task's canonical name.
-    job: "classification", "race", "squad" or "pretraining": its recipes are those of
-      configs/experiments/FAMILY_JOB.yaml.
+    name: canonical name of the task.
+    job: name of the job in tasks/registry.py; recipes are configs/experiments/FAMILY_JOB.yaml.
     metrics: names of the metrics of `score`.
-    score_name: metric of `combine` that selects the best checkpoint; larger is better, but of
-      losses ("loss...") smaller.
-    eval_split: what evaluation is said to be on.
-    is_grouped: batches of training group examples of like length, by the feature input_mask.
-    sequences_per_example: how many sequences each example is, one for each option of a question;
-      from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
+    score_name: metric of `combine` that selects the best checkpoint; larger is better, except for
+      losses ("loss...").
+    eval_split: split name shown with evaluation results.
+    is_grouped: training batches group examples of similar length, by the feature input_mask.
+    sequences_per_example: number of sequences of an example, e.g. one for each option of a
+      question; from 2 on sequence features are [B, sequences_per_example, T], else [B, T].
+    predicts_dev: predictions are for the records of evaluation unless others are named.
+    padding: prediction -> value that fills its second dimension up to the longest batch's.
+    ensemble_checkpoints: checkpoints to predict with together; see `write_ensemble`.
   """
 
   name: str
@@ -79,6 +102,23 @@ class Task(abc.ABC):
   eval_split = "dev"
   is_grouped = True
   sequences_per_example: int = 1
+  predicts_dev = False
+  padding: dict[str, float] = {}
+  ensemble_checkpoints: Sequence[str] = ()
+
+  @classmethod
+  def canonical_name(cls, settings: Any) -> str:
+    """Returns the canonical task name of the settings, "" if they name none.
+
+    Raises:
+      UserError: the settings contradict each other, or the name is unknown.
+    """
+    return getattr(settings, "task_name", cls.job)
+
+  @classmethod
+  def known_names(cls) -> list[str]:
+    """Returns the canonical names of all tasks of the job."""
+    return [cls.job]
 
   @property
   @abc.abstractmethod
@@ -86,7 +126,7 @@ class Task(abc.ABC):
     """Features of a record, in the order in which they are written."""
 
   def splits(self, kind: str) -> list[str]:
-    """Names of the splits of a `kind`: "train", "dev" or "test" (MNLI has two of the last)."""
+    """Names of the splits of a `kind`: "train", "dev" or "test" (MNLI has two dev splits)."""
     return [kind]
 
   @property
@@ -98,23 +138,38 @@ class Task(abc.ABC):
     """JSON values that a model folder stores in addition to the settings (label_list, ...)."""
     return {}
 
+  def take_model_settings(
+    self, stored: dict[str, Any], folder: str | None, meta: dict[str, Any]
+  ) -> None:
+    """Takes over what the trained model, or the records, fix (e.g. the order of the labels).
+
+    Args:
+      stored: settings of the model that the run continues, else of the one that it starts from.
+      folder: folder of the model that the run continues, evaluates or predicts with; None if it
+        trains a new one.
+      meta: metadata of the record files; empty without any.
+
+    Raises:
+      UserError: the model is of another task.
+    """
+    del stored, folder, meta
+
   def prepare(self, features: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
     """Turns a batch of parsed records into the model's features, in the input pipeline.
 
     Args:
       features: [B, ...] of the feature_specs.
-      seed: int32 [2] of this batch, or [B, 2], one for each example; whatever is drawn must be a
-        function of it.
+      seed: int32 [2] of the batch, or [B, 2] with one seed for each example, for random draws.
     """
     del seed
     return features
 
   def loss_weights(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """name of a loss -> float32 [B], the weight that each example's losses of that kind sum up to.
+    """Loss name -> float32 [B], normalizer of each example (e.g. its number of masked tokens).
 
-    The weights depend on the data alone. So the whole batch's sum is known before the batch is cut
-    over devices or micro-batches, and each part divides by it: the parts' losses and gradients are
-    those of the whole, however unevenly the weights are spread.
+    The weights depend on the data alone. Their sum over the whole batch is computed before the
+    batch is split over devices or micro-batches, and each part divides by it; so losses and
+    gradients do not depend on the split (training/losses.py).
     """
     return {"loss": features["weight"] * tf.cast(features["is_real_example"], tf.float32)}
 
@@ -126,24 +181,78 @@ class Task(abc.ABC):
     """float32 scalars for the log of training.
 
     Args:
-      sums: TaskOutput.sums, each a mean over all micro-batches and replicas of the batch, so that a
-        ratio of two is that of the whole batch.
+      sums: TaskOutput.sums, averaged over all micro-batches and replicas: the ratio of two of them
+        is the ratio for the whole batch.
     """
     del sums
     return {}
 
-  @abc.abstractmethod
-  def score(self, split: str, predictions: dict[str, np.ndarray]) -> dict[str, float]:
-    """Metrics over all examples of one split; `predictions` also holds the label features."""
+  def read_side_table(self, kind: str, split: str, path: str, num_records: int) -> Any:
+    """Reads what `score` needs in addition to the predictions of a record file.
 
-  def metric_names(self, splits: list[str]) -> set[str]:
+    Args:
+      kind: "train", "dev" or "test".
+      split: name of the split.
+      path: the record file's path + record_files.SIDE_TABLE; need not exist.
+      num_records: number of records of the file.
+
+    Raises:
+      UserError: the table does not belong to the records, or "dev" records have no answers.
+    """
+    return None
+
+  def read_origins(self, split: str, num_examples: int) -> Any:
+    """Reads what leads from predictions back to raw files, before training; None if nothing does.
+
+    Called for splits whose records are made from raw data.
+    """
+    return None
+
+  @abc.abstractmethod
+  def score(self, split: Split, predictions: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metrics over all examples of a split; `predictions` also holds the label features."""
+
+  def metrics_of(self, split: Split) -> Iterable[str]:
+    """Names of the metrics of `score` on a split."""
+    return self.metrics
+
+  def metric_names(self, splits: Sequence[Split]) -> set[str]:
     """Names of all metrics of an evaluation on these splits."""
-    names = dict.fromkeys((*self.metrics, "loss"), 0.0)
-    return set(self.combine({split: names for split in splits}))
+    return set(
+      self.combine(
+        {split.name: dict.fromkeys((*self.metrics_of(split), "loss"), 0.0) for split in splits}
+      )
+    )
 
   @abc.abstractmethod
   def combine(self, metrics: dict[str, dict[str, float]]) -> dict[str, float]:
     """Joins the metrics of the splits of one evaluation and adds `score_name`."""
+
+  def output_files(self, trainer: config.Trainer, split: str) -> list[str]:
+    """Paths that `write_predictions` writes; UserError if the task has no such predictions."""
+    raise UserError(f"--do_predict: {self.job} has nothing to predict")
+
+  def write_predictions(
+    self, trainer: config.Trainer, split: Split, predictions: dict[str, np.ndarray]
+  ) -> None:
+    """Writes the `output_files` of a split and prints their paths.
+
+    Args:
+      trainer: --do_predict, --do_submit and the folder.
+      split: the split, with its origins.
+      predictions: name -> [num_examples, ...] in the order of the file.
+    """
+    raise NotImplementedError
+
+  def ensemble_files(self, trainer: config.Trainer) -> list[str]:
+    """Paths that `write_ensemble` writes."""
+    return []
+
+  def write_ensemble(
+    self, trainer: config.Trainer, split: Split, several: Sequence[dict[str, np.ndarray]]
+  ) -> None:
+    """Joins the predictions of the ensemble_checkpoints and writes them."""
+    raise NotImplementedError
 
 
 def stem(path: str) -> str:
@@ -153,19 +262,36 @@ def stem(path: str) -> str:
 
 
 class RawDataTask(Task):
-  """A task that makes its records from raw data itself."""
+  """A task whose records are made from raw data by preprocessing/finetuning_records.py.
+
+  Attributes:
+    record_unit: plural noun for its records, in messages.
+    cls_segment_id: segment id of the first token: 0 for BERT, 2 for Funnel.
+  """
+
+  record_unit = "examples"
+  cls_segment_id: int = 0
+
+  @classmethod
+  @abc.abstractmethod
+  def from_experiment(cls, experiment: config.Experiment, family: str) -> "RawDataTask":
+    """Returns the task of complete settings, for a model family ("bert" or "funnel").
+
+    Raises:
+      UserError: the settings contradict each other.
+    """
 
   @abc.abstractmethod
   def input_files(self, split: str) -> list[str]:
     """Raw files of a split, which must exist; UserError says what is missing and how to get it."""
 
   def predictions_name(self, split: str) -> str:
-    """Part of the predictions' file name: the split's, or the name of a user's own file."""
+    """Part of the predictions' file name: the split, or the stem of a user's own file."""
     return split
 
   @abc.abstractmethod
   def source_key(self, split: str) -> Any:
-    """What, besides the raw files and `metadata`, decides which examples are read (as JSON)."""
+    """JSON value of the settings besides raw files and `metadata` that decide what is read."""
 
   @abc.abstractmethod
   def read_examples(self, split: str) -> Iterator[Any]:
@@ -181,14 +307,14 @@ class RawDataTask(Task):
   def featurize_all(
     self, example: Any, tokenizer, max_seq_length: int
   ) -> tuple[list[dict[str, list]], Any]:
-    """Features of all records of an example, for tasks where it may become several.
+    """Features of all records of an example, for tasks with several records per example.
 
     Returns:
-      The records' features, and what else is to be kept for scoring them: a JSON value that goes
-      into the side table of the record file (records.SIDE_TABLE), or None.
+      The features of each record, and a JSON value for the side table of the record file
+      (record_files.SIDE_TABLE), or None.
     """
     return [self.featurize(example, tokenizer, max_seq_length)], None
 
   @abc.abstractmethod
   def metadata(self) -> dict:
-    """What the metadata file of the records says about the task (label_list, ...)."""
+    """Entries of the records' metadata file that describe the task (label_list, ...)."""

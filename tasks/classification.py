@@ -1,7 +1,6 @@
-"""Classification and regression of texts and pairs: GLUE, SNLI, reviews, topics, your own files.
+"""Classification and regression of texts and pairs of texts.
 
-Every set is a row of DATASETS: where its files and columns are, its labels in the order of their
-ids, and its official metrics.
+The data sets are in tasks/classification_data.py.
 """
 
 import collections
@@ -9,289 +8,26 @@ import dataclasses
 import itertools
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+import modeling
 from errors import UserError
 from tasks import base, metrics
-from tasks.readers import Columns, list_texts, read_columns, read_text
-
-NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
-ENTAILMENT_LABELS = ("entailment", "not_entailment")
-BINARY_LABELS = ("0", "1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-  """One data set.
-
-  Attributes:
-    folder: its place under --data_root.
-    columns: columns of the labelled files.
-    files: split -> file names, the first that exists counts; a name that ends in "/" is a folder
-      with a sub-folder for each label, which holds one text in each file.
-    labels: class names in the order of their ids; None for regression; () to find them in the
-      training file.
-    metrics: official metrics, whose mean is the score.
-    split_columns: "train", "dev" or "test" -> columns of those files, if they differ; test files
-      are read without their labels in any case.
-    submission: split -> file name of the GLUE submission.
-    file_format: "jsonl" or a format of readers.read_rows, whatever the files are called.
-    languages: what --language may be; file names hold {language}. () if there is only one.
-    language: the chosen one of them.
-    label_aliases: other spelling of a label in the files -> label.
-    literal_breaks: line breaks stand in the files as backslash and n, quotes as backslash and
-      quote.
-  """
-
-  folder: str
-  columns: Columns
-  files: dict[str, tuple[str, ...]]
-  labels: tuple[str, ...] | None
-  metrics: tuple[str, ...] = ("accuracy",)
-  split_columns: dict[str, Columns] = dataclasses.field(default_factory=dict)
-  submission: dict[str, str] = dataclasses.field(default_factory=dict)
-  languages: tuple[str, ...] = ()
-  language: str = ""
-  label_aliases: dict[str, str] = dataclasses.field(default_factory=dict)
-  literal_breaks: bool = False
-  file_format: str = "unquoted"
-
-
-def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
-  """A data set of GLUE's usual form: train/dev/test.tsv with headers."""
-  return Dataset(
-    f"glue/{folder}",
-    Columns(text_a, text_b, label),
-    {"train": ("train.tsv",), "dev": ("dev.tsv",), "test": ("test.tsv",)},
-    labels,
-    metric_names,
-    submission={"test": f"{folder}.tsv"},
-  )
-
-
-DATASETS = {
-  "cola": dataclasses.replace(
-    _glue("CoLA", "sentence", None, None, BINARY_LABELS, ("matthews",)),
-    columns=Columns(3, None, 1, has_header=False),
-    split_columns={"test": Columns("sentence")},
-  ),
-  "sst-2": _glue("SST-2", "sentence", None, "label", BINARY_LABELS),
-  "mrpc": _glue("MRPC", "#1 String", "#2 String", "Quality", BINARY_LABELS, ("f1", "accuracy")),
-  "sts-b": _glue("STS-B", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
-  "qqp": _glue("QQP", "question1", "question2", "is_duplicate", BINARY_LABELS, ("f1", "accuracy")),
-  "qnli": _glue("QNLI", "question", "sentence", "label", ENTAILMENT_LABELS),
-  "rte": _glue("RTE", "sentence1", "sentence2", "label", ENTAILMENT_LABELS),
-  "wnli": _glue("WNLI", "sentence1", "sentence2", "label", BINARY_LABELS),
-  "mnli": Dataset(
-    "glue/MNLI",
-    Columns("sentence1", "sentence2", "gold_label"),
-    {
-      "train": ("train.tsv",),
-      "dev_matched": ("dev_matched.tsv",),
-      "dev_mismatched": ("dev_mismatched.tsv",),
-      "test_matched": ("test_matched.tsv",),
-      "test_mismatched": ("test_mismatched.tsv",),
-    },
-    NLI_LABELS,
-    submission={"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
-  ),
-  "ax": Dataset(
-    "glue/AX",
-    Columns("sentence1", "sentence2"),
-    {"test": ("AX.tsv", "diagnostic.tsv", "test.tsv")},
-    NLI_LABELS,
-    submission={"test": "AX.tsv"},
-  ),
-  "snli": Dataset(
-    "SNLI",
-    Columns("sentence1", "sentence2", "gold_label"),
-    {
-      "train": ("train.tsv", "snli_1.0_train.txt"),
-      "dev": ("dev.tsv", "snli_1.0_dev.txt"),
-      "test": ("test.tsv", "snli_1.0_test.txt"),
-    },
-    NLI_LABELS,
-  ),
-  "xnli": Dataset(  # the folders of its two archives, or what BERT's README has in one folder
-    "XNLI",
-    Columns("sentence1", "sentence2", "gold_label", language="language"),
-    {
-      "train": (
-        "multinli/multinli.train.{language}.tsv",
-        "XNLI-MT-1.0/multinli/multinli.train.{language}.tsv",
-      ),
-      "dev": ("xnli.dev.tsv", "XNLI-1.0/xnli.dev.tsv"),
-      "test": ("xnli.test.tsv", "XNLI-1.0/xnli.test.tsv"),
-    },
-    NLI_LABELS,
-    split_columns={"train": Columns("premise", "hypo", "label")},
-    languages=(
-      "ar",
-      "bg",
-      "de",
-      "el",
-      "en",
-      "es",
-      "fr",
-      "hi",
-      "ru",
-      "sw",
-      "th",
-      "tr",
-      "ur",
-      "vi",
-      "zh",
-    ),
-    label_aliases={"contradictory": "contradiction"},
-  ),
-  "paws-x": Dataset(
-    "x-final",
-    Columns("sentence1", "sentence2", "label"),
-    {
-      "train": ("{language}/translated_train.tsv", "{language}/train.tsv"),
-      "dev": ("{language}/dev_2k.tsv",),
-      "test": ("{language}/test_2k.tsv",),
-    },
-    BINARY_LABELS,
-    languages=("de", "en", "es", "fr", "ja", "ko", "zh"),
-  ),
-}
-
-
-def _csv_set(folder, text, num_labels):
-  """A data set of Zhang et al. 2015: CSV files without a header, labels from 1 on, no dev data."""
-  return Dataset(
-    folder,
-    Columns(text, None, 0, has_header=False),
-    {"train": ("train.csv",), "dev": ("test.csv",), "test": ("test.csv",)},
-    tuple(str(label + 1) for label in range(num_labels)),
-    literal_breaks=True,
-    file_format="csv",
-  )
-
-
-# The text classification sets of the Funnel-Transformer paper, evaluated on their test data.
-DATASETS |= {
-  "imdb": Dataset(
-    "aclImdb",
-    Columns("text"),
-    {"train": ("train/",), "dev": ("test/",), "test": ("test/",)},
-    ("neg", "pos"),
-  ),
-  "ag": _csv_set("ag_news_csv", (1, 2), 4),
-  "dbpedia": _csv_set("dbpedia_csv", (1, 2), 14),
-  "yelp2": _csv_set("yelp_review_polarity_csv", 1, 2),
-  "yelp5": _csv_set("yelp_review_full_csv", 1, 5),
-  "amazon2": _csv_set("amazon_review_polarity_csv", (1, 2), 2),
-  "amazon5": _csv_set("amazon_review_full_csv", (1, 2), 5),
-}
-DATASETS["mnli_matched"] = dataclasses.replace(
-  DATASETS["mnli"], files={k: v for k, v in DATASETS["mnli"].files.items() if "mismatched" not in k}
+from tasks.classification_data import (
+  DATASETS,
+  FILE_TASKS,
+  NLI_LABELS,
+  Dataset,
+  canonical_name,
+  dataset_of,
+  share_models,
 )
-DATASETS["mnli_mismatched"] = dataclasses.replace(
-  DATASETS["mnli"],
-  files={k: v for k, v in DATASETS["mnli"].files.items() if not k.endswith("_matched")},
-)
-
-ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax", "pawsx": "paws-x"}
-FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
-
-
-def dataset_of(name: str, settings) -> Dataset:
-  """The data set of a canonical task name; for a user's own files as `settings` describe it.
-
-  Args:
-    name: key of DATASETS, or one of FILE_TASKS.
-    settings: config.Classification, or anything with its fields.
-  """
-  if name in DATASETS:
-    given = [
-      f"--{key}"
-      for key in ("train_file", "eval_file", "predict_file", "id_col", "weight_col")
-      if getattr(settings, key)
-    ]
-    if given:
-      raise UserError(
-        f"{', '.join(given)}: task {name} has its own files (name their folder with "
-        f"--data_dir); own files go with --task_name=tsv, csv or jsonl"
-      )
-    return _in_language(name, DATASETS[name], settings.language)
-  columns = Columns(
-    _column(settings.text_a_col),
-    _column(settings.text_b_col),
-    _column(settings.label_col),
-    settings.has_header,
-  )
-  split_columns = {
-    "train": dataclasses.replace(columns, weight=_column(settings.weight_col)),
-    "test": dataclasses.replace(columns, id=_column(settings.id_col)),
-  }
-  if not settings.has_header and name != "jsonl":
-    named = [
-      column
-      for found in (columns, *split_columns.values())
-      for column in found.parts().values()
-      if isinstance(column, str)
-    ]
-    if named:
-      raise UserError(
-        f"with --nohas_header columns are numbers from 0, not {named[0]!r}: set "
-        f"--text_a_col, --label_col (and --text_b_col for pairs)"
-      )
-  files = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
-  return Dataset(
-    folder="",
-    columns=columns,
-    split_columns=split_columns,
-    file_format=name,
-    files={
-      split: (_absolute(path) if path else f"{split}.{name}",) for split, path in files.items()
-    },
-    labels=None if settings.is_regression else (),
-    metrics=("pearson", "spearman") if settings.is_regression else ("accuracy", "macro_f1"),
-  )
-
-
-def _in_language(name, dataset, language):
-  """The data set with the file names of a language, if it has several."""
-  if not dataset.languages:
-    return dataset
-  if language not in dataset.languages:
-    raise UserError(f"--language={language}: task {name} has {', '.join(dataset.languages)}")
-  files = {
-    split: tuple(path.format(language=language) for path in paths)
-    for split, paths in dataset.files.items()
-  }
-  return dataclasses.replace(dataset, files=files, language=language)
-
-
-def _absolute(path):
-  """The path made independent of data_dir."""
-  return path if "://" in path else os.path.abspath(path)
-
-
-def _column(text):
-  return int(text) if text.isdecimal() else text or None
-
-
-def canonical_name(task_name: str) -> str:
-  """Canonical form of a task name ("SST2" -> "sst-2"); UserError lists the known names."""
-  name = task_name.lower()
-  name = ALIASES.get(name, name)
-  if name not in DATASETS and name not in FILE_TASKS:
-    known = ", ".join([*DATASETS, *FILE_TASKS])
-    raise UserError(f"--task_name={task_name} is unknown; known are {known}")
-  return name
-
-
-def share_models(name: str, other: str) -> bool:
-  """Returns whether a model of one task serves the other: own files of any format, or MNLI's."""
-  kinds = ["own files" if task in FILE_TASKS else task.split("_")[0] for task in (name, other)]
-  return kinds[0] == kinds[1]
+from tasks.labels import check_cell, parse_number, parse_weight, sort_labels
+from tasks.readers import list_texts, read_columns, read_text
+from utils import files
 
 
 @dataclasses.dataclass
@@ -324,6 +60,46 @@ class ClassificationTask(base.RawDataTask):
 
   job = "classification"
 
+  @classmethod
+  def canonical_name(cls, settings):
+    return canonical_name(settings.task_name) if settings.task_name else ""
+
+  @classmethod
+  def known_names(cls):
+    return [*DATASETS, *FILE_TASKS]
+
+  @classmethod
+  def from_experiment(cls, experiment, family):
+    settings, records = experiment.task, experiment.record_files
+    for name in ("weight_col", "class_weights"):
+      if records.train_data_path and getattr(settings, name):
+        raise UserError(
+          f"--{name}: the records of --train_data_path have weights already; pass "
+          f"--{name} to create_finetuning_data.py"
+        )
+    if records.test_data_path and settings.id_col:
+      raise UserError(
+        "--id_col: the records of --test_data_path hold no ids; predict the file "
+        "itself, with --predict_file"
+      )
+    name = canonical_name(settings.task_name)
+    dataset = dataset_of(name, settings)
+    if settings.class_weights and dataset.labels is None:
+      raise UserError(
+        f"--class_weights: task {name} is a regression, which has no classes; "
+        f"--weight_col weights examples"
+      )
+    raw = experiment.raw_data
+    return cls(
+      name,
+      dataset,
+      raw.data_dir or os.path.join(raw.data_root, dataset.folder),
+      experiment.model.cls_scope or None,
+      modeling.CLS_SEGMENT_IDS[family],
+      raw.skip_bad_rows,
+      settings.class_weights,
+    )
+
   def __init__(
     self,
     name: str,
@@ -337,17 +113,17 @@ class ClassificationTask(base.RawDataTask):
     """Makes the task.
 
     Args:
-      name: the task's canonical name.
-      dataset: where and what the data are.
-      data_dir: folder of the raw files; may be empty where records are read.
-      cls_scope: variable scope of the head; None for the model family's own place.
+      name: canonical name of the task.
+      dataset: files, columns, labels and metrics.
+      data_dir: folder of the raw files; may be empty if records are read.
+      cls_scope: variable scope of the head; None for the model family's own.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-      skip_bad_rows: leave out rows with too few or too many columns instead of raising.
-      class_weights: weights of training examples by their labels: "balanced", or
-        "LABEL:WEIGHT,..." with 1 for labels that are not named.
+      skip_bad_rows: skip rows with too few or too many columns instead of raising.
+      class_weights: weights of training examples by label: "balanced", or "LABEL:WEIGHT,..." with
+        1 for labels that are not named.
     """
     self.name = name
-    self.head_name = name  # of the task whose head the model has; MNLI's serves AX
+    self.head_name = name  # task of the model's head; AX is predicted with MNLI's
     self.dataset = dataset
     self.data_dir = data_dir
     self.cls_scope = cls_scope
@@ -360,31 +136,15 @@ class ClassificationTask(base.RawDataTask):
 
   @property
   def labels(self) -> tuple[str, ...]:
-    """Class names in the order of their ids, found in the training file where none are given."""
+    """Class names in the order of their ids, collected from the training file if not given."""
     if self._labels == ():
       names = set()
       for place, parts in self._rows("train"):
         if not parts["label"]:
           raise UserError(f"{place}: the label is empty")
-        _check_cell(place, "label", parts["label"])
+        check_cell(place, "label", parts["label"])
         names.add(parts["label"])
-      spellings = {}
-      for name in sorted(names):
-        other = spellings.setdefault(_label_value(name), name)
-        if other != name:
-          raise UserError(
-            f"{self.input_files('train')[0]}: the labels {other!r} and {name!r} are "
-            f"the same {'text' if other.strip() == name.strip() else 'number'}; "
-            f"write all of them in one form"
-          )
-      self._labels = tuple(
-        sorted(names, key=lambda name: (not _is_int(name), _is_int(name) and int(name), name))
-      )
-      if len(self._labels) < 2:
-        raise UserError(
-          f"{self.input_files('train')[0]}: found the labels {list(self._labels)}; "
-          f"at least two are needed to train a classifier (is --label_col right?)"
-        )
+      self._labels = sort_labels(names, self.input_files("train")[0])
     return self._labels
 
   @labels.setter
@@ -402,6 +162,36 @@ class ClassificationTask(base.RawDataTask):
       base.FeatureSpec("weight", dtype="float32", default=1.0),
       base.FeatureSpec("example_id", default=-1),
     ]
+
+  def take_model_settings(self, stored, folder, meta):
+    """Sets the labels in the order of the ids that the model was trained with.
+
+    Search order: 1. the trained model, 2. the records' metadata, 3. the data set or, for own files,
+    the training file. New training that starts from a classifier keeps the classifier's order.
+    """
+    is_own = self.dataset.labels == ()
+    if is_own and meta.get("label_list"):
+      self.labels = meta["label_list"]
+    names = stored.get("label_list")
+    if not folder:  # a new model, of this task
+      if names and not self.is_regression and set(names) == set(self.labels):
+        self.labels = names
+      return
+    # Data without training data of their own (AX) are predicted by another task's model.
+    if self.splits("train") and not share_models(stored.get("task_name", self.name), self.name):
+      raise UserError(
+        f"{folder}: this folder holds a model of task {stored['task_name']}, not of "
+        f"{self.name}; use another --model_dir"
+      )
+    self.head_name = stored.get("task_name", self.name)
+    if self.is_regression or not names:
+      return
+    if not is_own and set(names) != set(self.labels):
+      raise UserError(
+        f"{folder}: the model was trained with the labels {names}, the data have "
+        f"{list(self.labels)}; use another model"
+      )
+    self.labels = names
 
   def splits(self, kind):
     return [split for split in self.dataset.files if split.split("_")[0] == kind]
@@ -458,9 +248,9 @@ class ClassificationTask(base.RawDataTask):
     return dataclasses.replace(columns, label=None) if kind == "test" else columns
 
   def _rows(self, split):
-    """Yields (place for messages, {name of a part: text}), see readers.read_columns.
+    """Yields (file and line for messages, {column role: text}), see readers.read_columns.
 
-    The part "line" is the row's line number; texts that are files of their own do not have it.
+    The role "line" is the row's line number; texts in files of their own do not have it.
     """
     paths = self.input_files(split)
     if self.dataset.files[split][0].endswith("/"):
@@ -476,21 +266,24 @@ class ClassificationTask(base.RawDataTask):
       if self.dataset.literal_breaks:
         parts["text_a"] = parts["text_a"].replace("\\n", " ").replace('\\"', '"')
       place = f"{paths[0]}: line {number}"
-      _check_cell(place, "id", parts.get("id", ""))
+      check_cell(place, "id", parts.get("id", ""))
       yield place, {"line": str(number), **parts}
 
-  def origins(self, split: str, count: int) -> list[list[str]]:
-    """Columns that lead from the first `count` predictions back to an own file, header first.
+  def read_origins(self, split, num_examples):
+    """Columns that lead from predictions back to a user's own file, header first.
 
-    They are `line`, the 1-based line number, and `id`, the cell of --id_col. Data sets with files
-    of their own have none: their predictions are in the form of the benchmark.
+    They are `line`, the 1-based line number, and `id`, the cell of --id_col. Named data sets have
+    none: their predictions are in the form of the benchmark.
     """
     if self.name not in FILE_TASKS:
       return []
     names = ["line", "id"] if self._columns(split).id is not None else ["line"]
     return [
       names,
-      *([parts[name] for name in names] for _, parts in itertools.islice(self._rows(split), count)),
+      *(
+        [parts[name] for name in names]
+        for _, parts in itertools.islice(self._rows(split), num_examples)
+      ),
     ]
 
   def read_examples(self, split):
@@ -511,16 +304,16 @@ class ClassificationTask(base.RawDataTask):
       label = parts.get("label")
       label = self.dataset.label_aliases.get(label, label)
       if label == "-" and self.dataset.labels == NLI_LABELS:
-        continue  # SNLI and MNLI mark pairs so on which the annotators did not agree
+        continue  # a pair of SNLI or MNLI on which the annotators did not agree
       yield Example(
         parts["text_a"],
         parts.get("text_b"),
         self._parse_label(label, place),
-        _parse_weight(parts.get("weight", "1"), f"{place}: the weight"),
+        parse_weight(parts.get("weight", "1"), f"{place}: the weight"),
       )
 
   def _find_class_weights(self):
-    """Label -> weight, as class_weights says."""
+    """Returns label -> weight, from class_weights."""
     if self.class_weights == "balanced":
       counts = collections.Counter(example.label for example in self._read_examples("train"))
       return {label: counts.total() / (len(counts) * count) for label, count in counts.items()}
@@ -532,14 +325,14 @@ class ClassificationTask(base.RawDataTask):
           f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
           f"{', '.join(map(repr, self.labels))}, each at most once"
         )
-      weights[label] = _parse_weight(weight, f"--class_weights: the weight of {label!r}")
+      weights[label] = parse_weight(weight, f"--class_weights: the weight of {label!r}")
     return weights
 
   def _parse_label(self, label, place):
     if label is None:
       return None
     if self.is_regression:
-      value = _parse_number(label)
+      value = parse_number(label)
       if not math.isfinite(value):
         raise UserError(f"{place}: the label {label!r} is not a number")
       return value
@@ -552,8 +345,8 @@ class ClassificationTask(base.RawDataTask):
   def featurize(self, example, tokenizer, max_seq_length):
     """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]; segment ids 0 for a and its [SEP], 1 for b's.
 
-    Too long a pair loses tokens from the end of whichever text is the longer, one at a time. A
-    second text without tokens is none, as in the originals: [CLS] a [SEP].
+    A pair that is too long loses tokens from the end of its longer text, one at a time. A second
+    text without tokens counts as missing, as in the originals: [CLS] a [SEP].
     """
     tokens_a = tokenizer.convert_text_to_ids(example.text_a)
     tokens_b = tokenizer.convert_text_to_ids(example.text_b or "")
@@ -613,7 +406,7 @@ class ClassificationTask(base.RawDataTask):
 
     Args:
       predictions: name -> [num_examples, ...].
-      origins: further columns, header first, from `origins`.
+      origins: further columns, header first, from `read_origins`.
     """
     rows = self._prediction_rows(predictions)
     return (row + origin for row, origin in zip(rows, origins, strict=True)) if origins else rows
@@ -629,7 +422,7 @@ class ClassificationTask(base.RawDataTask):
       yield [str(index), self.labels[np.argmax(row)], *(f"{p:.4f}" for p in row)]
 
   def test_result_rows(self, predictions: dict[str, np.ndarray]) -> Iterator[list[str]]:
-    """Rows of BERT's test_results.tsv, without a header: the probabilities (or the number)."""
+    """Rows of BERT's test_results.tsv, without a header: probabilities (or the number)."""
     values = predictions["prediction" if self.is_regression else "probabilities"]
     return ([str(value) for value in np.atleast_1d(row)] for row in values)
 
@@ -642,6 +435,39 @@ class ClassificationTask(base.RawDataTask):
       # STS-B's scale ends at 0 and 5.
       yield [index, f"{min(max(float(value), 0), 5):.3f}" if self.is_regression else value]
 
+  def _paths(self, trainer, split):
+    """Returns kind -> path of the files that the --do_ flags ask for.
+
+    "predictions" (predictions.SPLIT.tsv, of an own file predictions.FILE.tsv) has a header and
+    label names; "test_results" (test_results.tsv, test_results_matched.tsv of test_matched) has
+    BERT's form, the probabilities alone; "submission" is GLUE's file.
+    """
+    names = {}
+    if trainer.do_predict:
+      names["predictions"] = f"predictions.{self.predictions_name(split)}.tsv"
+      names["test_results"] = split.replace("test", "test_results", 1) + ".tsv"
+    if trainer.do_submit:
+      if split not in self.dataset.submission:
+        raise UserError(
+          f"--do_submit: task {self.name} has no GLUE submission for its {split} data; use "
+          f"--do_predict"
+        )
+      names["submission"] = os.path.join("submit", self.dataset.submission[split])
+    return {kind: os.path.join(trainer.predictions_dir, name) for kind, name in names.items()}
+
+  def output_files(self, trainer, split):
+    return list(self._paths(trainer, split).values())
+
+  def write_predictions(self, trainer, split, predictions):
+    rows = {
+      "predictions": lambda: self.prediction_rows(predictions, split.origins or ()),
+      "test_results": lambda: self.test_result_rows(predictions),
+      "submission": lambda: self.submission_rows(predictions),
+    }
+    for kind, path in self._paths(trainer, split.name).items():
+      files.write_tsv(path, rows[kind]())
+      print(f"{self.name} {split.name}: {path}")
+
   def score(self, split, predictions):
     guesses = (
       predictions["prediction"]
@@ -651,7 +477,7 @@ class ClassificationTask(base.RawDataTask):
     return metrics.compute(self.metrics, predictions["label_ids"], guesses)
 
   def combine(self, metrics_of_splits):
-    """Metrics of several splits get the split's suffix; the score is the mean of the official ones.
+    """Adds the suffix of the split if there are several; the score is the mean of the metrics.
 
     With one split {"f1": .8, "accuracy": .7} gives score .75; MNLI gives accuracy_matched,
     accuracy_mismatched and their mean.
@@ -662,74 +488,6 @@ class ClassificationTask(base.RawDataTask):
       joined.update({name + suffix: value for name, value in values.items()})
     official = [value for name, value in joined.items() if not name.startswith("loss")]
     return {**joined, self.score_name: float(np.mean(official))}
-
-
-def make_task(
-  settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0
-) -> ClassificationTask:
-  """The task of --task_name and its companions.
-
-  Args:
-    settings: config.Classification, or anything with its fields.
-    raw_data: config.RawData, or anything with its fields.
-    cls_scope: variable scope of the head; empty for the model family's own place.
-    cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-  """
-  name = canonical_name(settings.task_name)
-  dataset = dataset_of(name, settings)
-  if settings.class_weights and dataset.labels is None:
-    raise UserError(
-      f"--class_weights: task {name} is a regression, which has no classes; "
-      f"--weight_col weights examples"
-    )
-  data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
-  return ClassificationTask(
-    name,
-    dataset,
-    data_dir,
-    cls_scope or None,
-    cls_segment_id,
-    raw_data.skip_bad_rows,
-    settings.class_weights,
-  )
-
-
-def _parse_weight(text, name):
-  """A weight as a number; `name` begins the message if it is none."""
-  weight = _parse_number(text)
-  if not (math.isfinite(weight) and weight >= 0):
-    raise UserError(f"{name} is {text!r}; it must be a number from 0 on")
-  return weight
-
-
-def _check_cell(place, name, text):
-  """Raises UserError if a text cannot be a cell of the predictions, which have no quotes."""
-  if re.search(r"[\t\r\n]", text):
-    raise UserError(
-      f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
-      f"of predictions cannot hold"
-    )
-
-
-def _label_value(name):
-  """Value that two spellings of a label share: 1 for "1", " 1", "01" and "1.0"."""
-  text = name.strip()
-  if _is_int(text):
-    return int(text)  # exact, unlike a float
-  number = _parse_number(text)
-  return number if math.isfinite(number) else text
-
-
-def _parse_number(text):
-  """Number of a text; nan for any other text, "1_0" included."""
-  try:
-    return math.nan if "_" in text else float(text)
-  except ValueError:
-    return math.nan
-
-
-def _is_int(text):
-  return text.removeprefix("-").isdecimal()
 
 
 def truncate_pair(tokens_a: list, tokens_b: list, max_length: int) -> tuple[list, list]:

@@ -54,3 +54,8 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
   """The named metrics of one set of examples."""
   return {name: float(METRICS[name](labels, predictions)) for name in names}
+
+
+def format_metrics(metrics: dict[str, float]) -> str:
+  """Metrics on one line, four digits each."""
+  return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))

@@ -1,34 +1,25 @@
-"""Multiple choice: which option answers a question about a passage (RACE, SWAG, your own files).
+"""Multiple choice: questions about a passage, with options (RACE, SWAG, your own files).
 
-A question with N options is N sequences, [cls] question and option [sep] passage [sep], each of
-which the encoder turns into one score; the softmax is over a question's scores.
+A question with N options is N sequences, [cls] question and option [sep] passage [sep]. The encoder
+computes one score for each; the softmax is over the scores of a question.
 """
 
 import dataclasses
 import itertools
-import json
-import numbers
 import os
 import re
-import string
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import modeling
 from errors import UserError
 from tasks import base, metrics
-from tasks.readers import (
-  check_characters,
-  find_columns,
-  list_texts,
-  read_jsonl,
-  read_rows,
-  read_text,
-  scalar_text,
-  whole_rows,
-)
+from tasks.race_data import Question, option_name, read_choices_jsonl, read_race, read_swag
+from tasks.readers import list_texts
+from utils import files
 
 LEVELS = ("middle", "high")  # RACE's schools, in the order of is_high_example
 
@@ -38,11 +29,11 @@ class Dataset:
   """One data set.
 
   Attributes:
-    folder: its place under --data_root.
+    folder: folder below --data_root.
     file_format: "race", "swag" or "jsonl", see read_race, read_swag, read_choices_jsonl.
     files: split -> file, or for RACE folder.
-    num_options: options of every question; 0 to find the largest number in the files.
-    how_to_get: what a message about missing files says.
+    num_options: options of every question; 0 for the largest number in the files.
+    how_to_get: advice in messages about missing files.
   """
 
   folder: str
@@ -80,203 +71,10 @@ DATASETS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-  """A raw example.
-
-  Attributes:
-    id: tells the question in predictions.
-    place: file and line, or file and question; for messages.
-    passage: what it is about; may be empty.
-    question: where it has a blank "_" the option belongs there, else the option follows it.
-    options: at least two texts.
-    answer: 0-based index of the right option; None where it is not known (test files).
-    is_high: of RACE's high school part.
-  """
-
-  id: str
-  place: str
-  passage: str
-  question: str
-  options: tuple[str, ...]
-  answer: int | None
-  is_high: bool = False
-
-
-def option_name(index: int) -> str:
-  """Letter of an option: "A" for 0; beyond "Z" its index."""
-  return string.ascii_uppercase[index] if index < 26 else str(index)
-
-
-# ---- Reading files ------------------------------------------------------------------------------
-
-
-def _option_texts(place, options):
-  """The options as texts, checked."""
-  if not isinstance(options, list) or len(options) < 2:
-    what = f"{len(options)} of them" if isinstance(options, list) else repr(options)
-    raise UserError(f"{place}: the options must be a list of at least two texts, not {what}")
-  for index, option in enumerate(options):
-    if not isinstance(option, str | numbers.Real) or isinstance(option, bool):
-      raise UserError(f"{place}: option {option_name(index)} is missing (it is {option!r})")
-  return tuple(scalar_text(option, place, "options") for option in options)
-
-
-def _answer_index(place, answer, num_options, required):
-  """Index of an answer given as a letter ("B") or an index (1, "1"); None where there is none."""
-  if answer is None or answer == "":
-    if required:
-      raise UserError(f"{place}: the answer is missing")
-    return None
-  index = None
-  if isinstance(answer, str):
-    text = answer.strip()
-    if text.isdecimal():
-      index = int(text)
-    elif len(text) == 1:
-      index = string.ascii_uppercase.find(text.upper())
-  elif isinstance(answer, int) and not isinstance(answer, bool):
-    index = answer
-  if index is None or not 0 <= index < num_options:
-    raise UserError(
-      f"{place}: the answer {answer!r} is none of the {num_options} options: "
-      f"{option_name(0)} to {option_name(num_options - 1)}, or 0 to "
-      f"{num_options - 1}"
-    )
-  return index
-
-
-def read_race(path: str, has_answers: bool) -> Iterator[Question]:
-  """Questions of one of RACE's files: {"article", "questions", "options", "answers", "id"}.
-
-  Raises:
-    UserError: names the file and the number of the question, from 1.
-  """
-  try:
-    values = json.loads(read_text(path))
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: not valid JSON: {error}") from None
-  if not isinstance(values, dict):
-    raise UserError(
-      f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
-    )
-  wanted = {"article": str, "questions": list, "options": list}
-  if has_answers or "answers" in values:
-    wanted["answers"] = list
-  for name, kind in wanted.items():
-    if not isinstance(values.get(name), kind):
-      raise UserError(
-        f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
-        f"{'text' if kind is str else 'list'}"
-      )
-  questions, options = values["questions"], values["options"]
-  answers = values.get("answers") or [None] * len(questions)
-  for name, column in (("options", options), ("answers", answers)):
-    if len(column) != len(questions):
-      raise UserError(
-        f"{path}: {len(questions)} questions but {len(column)} {name}; question "
-        f"{min(len(column), len(questions)) + 1} has none or is none"
-      )
-  passage = check_characters(values["article"], path, "article")
-  folder, name = os.path.split(path)
-  level = os.path.basename(folder)
-  for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
-    place = f"{path}: question {number}"
-    question, texts, answer = row
-    if not isinstance(question, str):
-      raise UserError(f"{place}: the question is missing (it is {question!r})")
-    check_characters(question, place, "questions")
-    texts = _option_texts(place, texts)
-    yield Question(
-      f"{level}/{name}#{number}",
-      place,
-      passage,
-      question,
-      texts,
-      _answer_index(place, answer, len(texts), has_answers),
-      level == "high",
-    )
-
-
-def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
-  """Questions of a file with one object a line.
-
-    {"article": "...", "question": "...", "options": ["...", "..."], "answer": "B", "id": "q1"}
-
-  "context" may stand for "article", and may be missing; so may "id" (then it is the place in the
-  file, from 0). The answer is a letter or a 0-based index.
-  """
-  lines = {}  # id -> line
-  for count, (number, row) in enumerate(read_jsonl(path)):
-    place = f"{path}: line {number}"
-    if "question" not in row or "options" not in row:
-      missing = "question" if "question" not in row else "options"
-      raise UserError(f"{place}: no key {missing!r}; the keys are {', '.join(map(repr, row))}")
-    options = _option_texts(place, row["options"])
-    passage = row.get("article", row.get("context"))
-    passage = "" if passage is None else passage
-    for name, text in (("question", row["question"]), ("article", passage)):
-      if not isinstance(text, str):
-        raise UserError(f"{place}: the {name} must be a text, not {text!r}")
-      check_characters(text, place, name)
-    question_id = scalar_text(row.get("id"), place, "id") or str(count)
-    if re.search(r"[\t\r\n]", question_id):
-      raise UserError(
-        f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
-        f"file of predictions cannot hold"
-      )
-    if lines.setdefault(question_id, number) != number:
-      raise UserError(f"{place}: the id {question_id} is that of line {lines[question_id]} too")
-    yield Question(
-      question_id,
-      place,
-      passage,
-      row["question"],
-      options,
-      _answer_index(place, row.get("answer"), len(options), has_answers),
-    )
-
-
-def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iterator[Question]:
-  """Questions of a CSV file with SWAG's columns: sent1, sent2, ending0, ending1, ..., label.
-
-  sent1 is the passage and sent2 the beginning of the sentence that the endings end; where these two
-  are not there, startphrase is the passage.
-  """
-  rows = read_rows(path, "csv")
-  _, header = next(rows, (0, []))
-  endings = [name for name in (f"ending{index}" for index in range(len(header))) if name in header]
-  starts = ["sent1", "sent2"] if {"sent1", "sent2"} <= set(header) else ["startphrase"]
-  labels = ["label"] if has_answers or "label" in header else []
-  columns = find_columns(path, header, [*starts, *(endings or ["ending0"]), *labels], "csv")
-  rows = [(number, row) for number, row in rows if row != [""]]
-  ids = {number: str(count) for count, (number, _) in enumerate(rows)}
-
-  def fault(row):
-    return "" if max(columns) < len(row) <= len(header) else f"the header has {len(header)}"
-
-  for number, row in whole_rows(path, rows, fault, skip_bad_rows):
-    place = f"{path}: line {number}"
-    cells = [row[column] for column in columns]
-    answer = cells.pop() if labels else None
-    start, options = cells[: len(starts)], _option_texts(place, cells[len(starts) :])
-    yield Question(
-      ids[number],
-      place,
-      start[0],
-      start[1] if len(start) > 1 else "",
-      options,
-      _answer_index(place, answer, len(options), has_answers),
-    )
-
-
-# ---- The task -----------------------------------------------------------------------------------
-
-
 class RaceTask(base.RawDataTask):
   """Multiple choice.
 
-  A question with fewer options than num_options is filled up with empty sequences, whose scores are
+  A question with fewer options than num_options is padded with empty sequences, whose scores are
   masked out: their probability is 0.
 
   Example:
@@ -285,6 +83,53 @@ class RaceTask(base.RawDataTask):
   """
 
   job = "race"
+
+  @classmethod
+  def canonical_name(cls, settings):
+    name = settings.task_name.lower()
+    if name not in DATASETS:
+      raise UserError(
+        f"--task_name={settings.task_name} is unknown; known are {', '.join(DATASETS)}"
+      )
+    return name
+
+  @classmethod
+  def known_names(cls):
+    return list(DATASETS)
+
+  @classmethod
+  def from_experiment(cls, experiment, family):
+    settings, raw = experiment.task, experiment.raw_data
+    name = cls.canonical_name(settings)
+    _check_room(experiment.data.max_seq_length, settings.max_qa_length)
+    dataset = DATASETS[name]
+    given = {
+      split: path
+      for split, path in (
+        ("train", settings.train_file),
+        ("dev", settings.eval_file),
+        ("test", settings.predict_file),
+      )
+      if path
+    }
+    if given and name == "race":
+      raise UserError(
+        "--train_file, --eval_file, --predict_file: task race has its own files (name "
+        "their folder with --data_dir); own files go with --task_name=jsonl or swag"
+      )
+    own = {split: path if "://" in path else os.path.abspath(path) for split, path in given.items()}
+    dataset = dataclasses.replace(dataset, files={**dataset.files, **own})
+    return cls(
+      name,
+      dataset,
+      raw.data_dir or os.path.join(raw.data_root, dataset.folder),
+      settings.max_qa_length,
+      settings.num_options,
+      experiment.model.cls_scope or None,
+      modeling.CLS_SEGMENT_IDS[family],
+      raw.skip_bad_rows,
+      settings.eval_split,
+    )
 
   def __init__(
     self,
@@ -301,14 +146,14 @@ class RaceTask(base.RawDataTask):
     """Makes the task.
 
     Args:
-      name: the task's canonical name.
-      dataset: where and what the data are.
+      name: canonical name of the task.
+      dataset: files and number of options.
       data_dir: folder of the raw files.
       max_qa_length: longest question with its option, in tokens.
-      num_options: room for this many options in every question; 0 for what the data set needs.
-      cls_scope: variable scope of the head; None for the model family's own place.
+      num_options: options of every question, after padding; 0 for the data set's own number.
+      cls_scope: variable scope of the head; None for the model family's own.
       cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-      skip_bad_rows: leave out rows of CSV files with too few or too many columns.
+      skip_bad_rows: skip rows of CSV files with too few or too many columns.
       eval_split: "dev" or "test", the split to evaluate.
     """
     self.name = name
@@ -319,7 +164,7 @@ class RaceTask(base.RawDataTask):
     self.cls_scope = cls_scope
     self.cls_segment_id = cls_segment_id
     self.skip_bad_rows = skip_bad_rows
-    # Where the data set says how many options there are, another number is a mistake in the file.
+    # If the data set has a fixed number of options, another number is a mistake in the file.
     self._exact_options = 0 if num_options else dataset.num_options
     self._num_options = num_options or dataset.num_options
     self.eval_split = eval_split
@@ -359,7 +204,7 @@ class RaceTask(base.RawDataTask):
   def input_files(self, split):
     path = self._path(split)
     if self.dataset.file_format == "race":
-      # By their numbers as text, so that the first N of them are of both levels.
+      # Sorted by file name, so that the first N of them are of both levels.
       found = sorted(
         (name for level in LEVELS for name in list_texts(os.path.join(path, level))),
         key=lambda name: (os.path.basename(name), name),
@@ -387,7 +232,7 @@ class RaceTask(base.RawDataTask):
     return split in ("train", self.eval_split)
 
   def source_key(self, split):
-    # A RACE file's place says which level it is of.
+    # The folder of a RACE file is its level.
     place = (
       [os.path.relpath(name, self.data_dir) for name in self.input_files(split)]
       if self.dataset.file_format == "race"
@@ -409,17 +254,17 @@ class RaceTask(base.RawDataTask):
       count, room = len(question.options), self.sequences_per_example
       if count > room or self._exact_options not in (0, count):
         raise UserError(
-          f"{question.place}: {count} options where {room} are expected; mend it, or "
+          f"{question.place}: {count} options, {room} are expected; fix it, or "
           f"set --num_options to the largest number of options (questions with fewer "
-          f"are filled up)"
+          f"are padded)"
         )
       yield question
 
   def featurize(self, example, tokenizer, max_seq_length):
     """[cls] question and option [sep] passage [sep] for each option; segments 0 and 1.
 
-    Question and option keep their last max_qa_length tokens, the passage as many of its first as
-    have room. A passage without tokens is none: [cls] question and option [sep].
+    Question and option keep their last max_qa_length tokens, the passage as many of its first
+    tokens as fit. A passage without tokens is left out: [cls] question and option [sep].
     """
     last_tokenizer, text, passage = self._passage
     if last_tokenizer is not tokenizer or text != example.passage:
@@ -453,7 +298,7 @@ class RaceTask(base.RawDataTask):
 
   def build(self, encoder, features):
     scores = encoder.choice_scores(self.sequences_per_example, self.cls_scope)  # [B, N]
-    is_there = tf.reduce_max(features["input_mask"], axis=-1) > 0  # not so where filled up
+    is_there = tf.reduce_max(features["input_mask"], axis=-1) > 0  # False for padding
     scores = tf.where(is_there, scores, tf.fill(tf.shape(scores), -1e9))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
       labels=features["label_ids"], logits=scores
@@ -464,7 +309,7 @@ class RaceTask(base.RawDataTask):
     )
 
   def score(self, split, predictions):
-    """accuracy, and where there are questions of both of RACE's levels accuracy_{middle,high}."""
+    """accuracy; with questions of both of RACE's levels also accuracy_middle and accuracy_high."""
     guesses = np.argmax(predictions["probabilities"], axis=-1)
     values = metrics.compute(self.metrics, predictions["label_ids"], guesses)
     parts = [predictions["is_high_example"] == level for level in (0, 1)]
@@ -480,8 +325,8 @@ class RaceTask(base.RawDataTask):
       {
         os.path.basename(os.path.dirname(name))
         for split in splits
-        if tf.io.gfile.exists(self._path(split))  # records made elsewhere do without
-        for name in self.input_files(split)
+        if tf.io.gfile.exists(self._path(split.name))  # not needed for records made elsewhere
+        for name in self.input_files(split.name)
       }
       if self.dataset.file_format == "race"
       else set()
@@ -507,63 +352,44 @@ class RaceTask(base.RawDataTask):
       best = int(np.argmax(row))
       yield [question.id, option_name(best), str(best), *(f"{p:.4f}" for p in row)]
 
-  def examples(self, split: str, count: int) -> list[Question]:
-    """The first `count` questions of a split, those that predictions are for."""
-    return list(itertools.islice(self.read_examples(split), count))
+  def read_origins(self, split, num_examples):
+    """The questions that predictions are for."""
+    return list(itertools.islice(self.read_examples(split), num_examples))
+
+  def output_files(self, trainer, split):
+    return [
+      os.path.join(trainer.predictions_dir, f"predictions.{self.predictions_name(split)}.tsv")
+    ]
+
+  def write_predictions(self, trainer, split, predictions):
+    (path,) = self.output_files(trainer, split.name)
+    probabilities = predictions["probabilities"]
+    questions = split.origins
+    if questions is None:  # records made elsewhere
+      questions = self.read_origins(split.name, len(probabilities))
+    files.write_tsv(path, self.prediction_rows(questions, probabilities))
+    print(f"{self.name} {split.name}: {path}")
+    if all(question.answer is not None for question in questions):
+      print(f"{self.name} {split.name}: {metrics.format_metrics(self.score(split, predictions))}")
 
 
 def fill_in(question: str, option: str) -> str:
-  """The question with the option in its blank, or after it.
+  """Returns the question with the option in its blank, or after it.
 
   "He goes by _ ." and "bus" give "He goes by bus .", "Why?" and "For fun." give "Why? For fun.". A
-  blank may be of several underscores; where there are two blanks, both are filled.
+  blank is one or more underscores; the option fills every blank.
   """
   if "_" in question:
     return re.sub("_+", lambda _: option, question)
   return f"{question} {option}".strip()
 
 
-def make_task(settings, raw_data, cls_scope: str = "", cls_segment_id: int = 0) -> RaceTask:
-  """The task of --task_name and its companions.
-
-  Args:
-    settings: config.Race, or anything with its fields.
-    raw_data: config.RawData, or anything with its fields.
-    cls_scope: variable scope of the head; empty for the model family's own place.
-    cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-
-  Raises:
-    UserError: unknown task, or own files for RACE.
-  """
-  name = settings.task_name.lower()
-  if name not in DATASETS:
-    raise UserError(f"--task_name={settings.task_name} is unknown; known are {', '.join(DATASETS)}")
-  dataset = DATASETS[name]
-  given = {
-    split: path
-    for split, path in (
-      ("train", settings.train_file),
-      ("dev", settings.eval_file),
-      ("test", settings.predict_file),
-    )
-    if path
-  }
-  if given and name == "race":
+def _check_room(max_seq_length, max_qa_length):
+  """UserError if question and option may leave no room for the passage."""
+  room = max_seq_length - 3  # [cls] and two [sep]
+  if max_qa_length >= room:
     raise UserError(
-      "--train_file, --eval_file, --predict_file: task race has its own files (name "
-      "their folder with --data_dir); own files go with --task_name=jsonl or swag"
+      f"--max_qa_length={max_qa_length} does not fit into "
+      f"--max_seq_length={max_seq_length} with its 3 special tokens and the passage; "
+      f"lower it, below {room}"
     )
-  own = {split: path if "://" in path else os.path.abspath(path) for split, path in given.items()}
-  dataset = dataclasses.replace(dataset, files={**dataset.files, **own})
-  data_dir = raw_data.data_dir or os.path.join(raw_data.data_root, dataset.folder)
-  return RaceTask(
-    name,
-    dataset,
-    data_dir,
-    settings.max_qa_length,
-    settings.num_options,
-    cls_scope or None,
-    cls_segment_id,
-    raw_data.skip_bad_rows,
-    settings.eval_split,
-  )

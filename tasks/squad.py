@@ -6,117 +6,73 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import modeling
 from errors import UserError
-from tasks import base, squad_data, squad_metrics
+from tasks import base, metrics, squad_answers, squad_data, squad_metrics
+from tasks.settings import Squad
+from tasks.squad_answers import Answers, SideTable, join_answers, read_lines
+from utils import files
 
 log = logging.getLogger(__name__)
 
-NO_CANDIDATE_ODDS = 1e6  # log odds of no answer where no start and end go together
-
 UNANSWERABLE = "unanswerable"  # remark about a question
-# Why an answer is left out of training.
+# Reasons to leave an answer out of training.
 LEFT_OUT = {
   "misplaced": "as the answer is not where answer_start says",
-  "lost": "as the tokenizer leaves nothing of the answer",
+  "lost": "as the answer has no tokens",
 }
-
-
-@dataclasses.dataclass
-class Answers:
-  """The answers to the questions of a file.
-
-  Attributes:
-    n_best: question id -> its best answers, the best first: dicts with text, probability and
-      scores of start and end. The text "" stands for no answer.
-    null_odds: v2.0: question id -> log odds of no answer; empty for v1.1.
-    golds: question id -> gold answers, of the questions for which the file says some or none.
-    threshold: no answer is predicted where the odds are above it.
-  """
-
-  n_best: dict[str, list[dict[str, Any]]]
-  null_odds: dict[str, float]
-  golds: dict[str, list[str]]
-  threshold: float = 0.0
-
-  def texts(self, threshold: float | None = None) -> dict[str, str]:
-    """Question id -> predicted text, "" for none, at `threshold` instead of the own one."""
-    threshold = self.threshold if threshold is None else threshold
-    best = {
-      key: next((entry["text"] for entry in entries if entry["text"]), "")
-      for key, entries in self.n_best.items()
-    }
-    return {
-      key: "" if self.null_odds.get(key, -np.inf) > threshold else text
-      for key, text in best.items()
-    }
-
-
-def join_answers(several: Sequence[Answers]) -> Answers:
-  """An ensemble's answers: probabilities of equal texts add up, odds of no answer are averaged."""
-  n_best = {}
-  for key in several[0].n_best:
-    total = collections.Counter()
-    for answers in several:
-      for entry in answers.n_best[key]:
-        total[entry["text"]] += entry["probability"] / len(several)
-    n_best[key] = [{"text": text, "probability": value} for text, value in total.most_common()]
-  null_odds = {
-    key: float(np.mean([answers.null_odds[key] for answers in several]))
-    for key in several[0].null_odds
-  }
-  return Answers(n_best, null_odds, several[0].golds, several[0].threshold)
-
-
-def _read_lines(path):
-  """The JSON values of a side table; none where there is no such file."""
-  if not tf.io.gfile.exists(path):
-    return []
-  with tf.io.gfile.GFile(path) as reader:
-    return [json.loads(line) for line in reader.read().split("\n") if line]
 
 
 class SquadTask(base.RawDataTask):
   """SQuAD, for both model families. An example is a paragraph, a record one window of a question.
 
   Example:
-    task = SquadTask(config.SquadData(), config.Squad(train_file="train-v1.1.json"))
+    task = SquadTask(settings.Squad(train_file="train-v1.1.json"))
     paragraph = next(iter(task.read_examples("train")))
     windows, _ = task.featurize_all(paragraph, tokenizer, max_seq_length=384)
   """
 
   name = job = "squad"
+  record_unit = "windows"
+
+  @classmethod
+  def canonical_name(cls, settings):
+    if settings.do_ensemble and not settings.ensemble_ckpts:
+      raise UserError("--do_ensemble: name the checkpoints with --ensemble_ckpts")
+    return cls.name
+
+  @classmethod
+  def from_experiment(cls, experiment, family):
+    raw = experiment.raw_data
+    data_dir = raw.data_dir or os.path.join(raw.data_root, "squad")
+    return cls(experiment.task, data_dir, family, raw.skip_bad_rows)
 
   def __init__(
-    self,
-    data_settings,
-    settings,
-    data_dir: str = "",
-    cls_segment_id: int = 0,
-    skip_bad_rows: bool = False,
+    self, settings: Squad, data_dir: str = "", family: str = "bert", skip_bad_rows: bool = False
   ):
     """Makes the task.
 
     Args:
-      data_settings: config.SquadData, or anything with its fields.
-      settings: config.Squad, or anything with its fields.
+      settings: files, windows, heads and choice of answers.
       data_dir: folder of the files that the settings do not name.
-      cls_segment_id: segment id of the first token, which tells the layout: 0 BERT's, 2 Funnel's.
-      skip_bad_rows: leave out questions whose answer is not where the file says.
+      family: model family, "bert" or "funnel", which decides the layout of the records.
+      skip_bad_rows: skip questions whose answer is not at its answer_start.
     """
-    self.data_settings = data_settings
     self.settings = settings
     self.data_dir = data_dir
-    self.cls_segment_id = cls_segment_id
     self.skip_bad_rows = skip_bad_rows
-    self.is_funnel = cls_segment_id != 0
+    self.is_funnel = family == "funnel"
+    self.cls_segment_id = modeling.CLS_SEGMENT_IDS[family]
+    self.predicts_dev = not settings.predict_file
+    self.ensemble_checkpoints = (
+      [path.strip() for path in settings.ensemble_ckpts.split(",")] if settings.do_ensemble else []
+    )
     self.layout = squad_data.FUNNEL_LAYOUT if self.is_funnel else squad_data.BERT_LAYOUT
     self.has_unanswerable = False  # whether the model was trained on questions without an answer
-    self._side_table: list[dict[str, Any]] = []
 
   # -- data --
 
@@ -142,6 +98,10 @@ class SquadTask(base.RawDataTask):
       base.FeatureSpec("weight", dtype="float32", default=1.0),
     ]
 
+  def take_model_settings(self, stored, folder, meta):
+    del meta
+    self.has_unanswerable = bool(folder) and stored.get("has_unanswerable", False)
+
   def splits(self, kind):
     return ["train"] if kind == "train" else ["predict"]
 
@@ -153,14 +113,14 @@ class SquadTask(base.RawDataTask):
       return [given]
     stem = "train" if split == "train" else "dev"
     version = self.settings.train_version if split == "train" else self.settings.eval_version
-    if self.data_settings.version_2_with_negative:
+    if self.settings.version_2_with_negative:
       version = "v2"
     names = {"": ("v1.1", "v2.0"), "v1": ("v1.1",), "v2": ("v2.0",)}[version]
     paths = [os.path.join(self.data_dir, f"{stem}-{name}.json") for name in names]
     found = [path for path in paths if tf.io.gfile.exists(path)]
     if len(found) > 1:
       raise UserError(
-        f"{' and '.join(found)}: which of them? Name it with --{split}_file, or pass "
+        f"{' and '.join(found)}: both exist. Name one with --{split}_file, or pass "
         f"--version_2_with_negative for v2.0"
       )
     if not found:
@@ -175,13 +135,13 @@ class SquadTask(base.RawDataTask):
 
   @property
   def _refuses_unanswerable(self):
-    return self.settings.train_version == "v1" and not self.data_settings.version_2_with_negative
+    return self.settings.train_version == "v1" and not self.settings.version_2_with_negative
 
   def metadata(self):
     return {
       "task_type": "bert_squad",
-      "max_query_length": self.data_settings.max_query_length,
-      "doc_stride": self.data_settings.doc_stride,
+      "max_query_length": self.settings.max_query_length,
+      "doc_stride": self.settings.doc_stride,
     }
 
   def read_examples(self, split):
@@ -206,8 +166,8 @@ class SquadTask(base.RawDataTask):
   def featurize_all(self, example, tokenizer, max_seq_length):
     """Windows of all questions of a paragraph, whose passage is tokenized once.
 
-    Kept beside training records: which answers were left out or are not exact (`_find_answer`).
-    Beside others: what the way from tokens back to text takes, and the gold answers.
+    The side table of training records holds the answers that were left out or are not exact
+    (`_find_answer`), that of other records a line of SideTable.
     """
     passage = squad_data.Passage(example.context, *tokenizer.tokenize_with_offsets(example.context))
     if not passage.ids:
@@ -221,9 +181,7 @@ class SquadTask(base.RawDataTask):
         if note == "misplaced" and not self.skip_bad_rows:
           raise UserError(squad_data.describe_misplaced(question, passage.context))
         continue
-      query_ids = tokenizer.convert_text_to_ids(question.text)[
-        : self.data_settings.max_query_length
-      ]
+      query_ids = tokenizer.convert_text_to_ids(question.text)[: self.settings.max_query_length]
       windows = self._cut(question, len(query_ids), len(passage.ids), max_seq_length)
       first_id = squad_data.FIRST_UNIQUE_ID + number * squad_data.MAX_WINDOWS
       records += [
@@ -252,16 +210,16 @@ class SquadTask(base.RawDataTask):
     }
 
   def _find_answer(self, question, passage):
-    """First and last piece of the first answer or None, and what is to be said about it.
+    """Returns (token span of the first answer or None, status).
 
-    The remarks: "unanswerable", there is no answer; "misplaced", the answer is not where the file
-    says; "lost", the tokenizer leaves nothing of it; "inexact", its pieces hold more than it ("ton"
-    of "Washington").
+    Status: "unanswerable", there is no answer; "misplaced", the answer is not at its answer_start;
+    "lost", the answer has no tokens; "inexact", its tokens cover more than the answer ("ton" of
+    "Washington"); "" otherwise.
     """
     if not question.answers:
       return None, UNANSWERABLE
     text, start = question.answers[0], question.answer_start
-    if start is None:  # not in training; only the evaluation's loss needs a place
+    if start is None:  # not in training; only the evaluation's loss needs a position
       start = passage.context.find(text)
     found = squad_data.find_answer(passage.context, text, start)
     if found is None:
@@ -277,13 +235,13 @@ class SquadTask(base.RawDataTask):
       raise UserError(
         f"{question.place}: the {query_length} tokens of the question leave no room "
         f"for the passage: raise --max_seq_length ({max_seq_length}) or lower "
-        f"--max_query_length ({self.data_settings.max_query_length})"
+        f"--max_query_length ({self.settings.max_query_length})"
       )
-    windows = squad_data.cut_windows(num_pieces, room, self.data_settings.doc_stride)
+    windows = squad_data.cut_windows(num_pieces, room, self.settings.doc_stride)
     if len(windows) > squad_data.MAX_WINDOWS:
       raise UserError(
         f"{question.place}: {len(windows)} windows of a passage of {num_pieces} "
-        f"tokens; raise --doc_stride ({self.data_settings.doc_stride})"
+        f"tokens; raise --doc_stride ({self.settings.doc_stride})"
       )
     return windows
 
@@ -295,90 +253,91 @@ class SquadTask(base.RawDataTask):
 
   # -- scores --
 
-  def read_side_table(self, path: str, num_records: int) -> None:
-    """Takes note of what was kept beside records to predict (see featurize_all).
+  def read_side_table(self, kind, split, path, num_records):
+    """SideTable of records to evaluate or predict; of training records, logs what is left out.
 
     Raises:
-      UserError: there is no table, it belongs to other records, or the flags do not fit the file.
+      UserError: there is no table, it belongs to other records, the flags do not fit the file, or
+        records to evaluate have no answers.
     """
-    self._side_table = _read_lines(path)
-    if not self._side_table:
+    del split
+    if kind == "train":
+      self.read_training_notes(path)
+      return None
+    table = SideTable(read_lines(path))
+    if not table.lines:
       raise UserError(
         f"{path}: no such file; it leads from the records' tokens back to the "
-        f"text: keep it beside them, or make them anew (--overwrite_data)"
+        f"text: keep it next to them, or make them again (--overwrite_data)"
       )
-    num_windows = sum(len(question["windows"]) for question in self._questions())
+    num_windows = sum(len(question["windows"]) for question in table.questions())
     if num_windows != num_records:
       raise UserError(
-        f"{path}: it tells of {num_windows} windows, and the records beside it are "
-        f"{num_records}; make them anew together (--overwrite_data)"
+        f"{path}: it holds {num_windows} windows, but the record file has {num_records}; "
+        f"make them again together (--overwrite_data)"
       )
-    self._check_version()
+    self._check_version(table)
+    if kind == "dev" and not table.has_golds:
+      raise UserError(
+        f"{self.input_files('predict')[0]}: no answers in it to compare with; "
+        f"predict it with --do_predict"
+      )
+    return table
 
   def read_training_notes(self, path: str) -> None:
-    """Says how many answers are left out of training records (see featurize_all)."""
+    """Logs the number of answers that are left out of training records (see featurize_all)."""
     notes = collections.Counter()
-    for line in _read_lines(path):
+    for line in read_lines(path):
       for note, ids in line.items():
         notes[note] += len(ids)
         if note in LEFT_OUT:
           log.warning("Left out of training: %s, %s", ", ".join(ids), LEFT_OUT[note])
     self.has_unanswerable = notes[UNANSWERABLE] > 0
     log.info(
-      "Answers of the training data: %d left out, %d hold a part of a token only",
+      "Answers of the training data: %d left out, %d with a part of a token",
       sum(notes[note] for note in LEFT_OUT),
       notes["inexact"],
     )
 
-  def _questions(self):
-    return (question for line in self._side_table for question in line["questions"])
-
-  def _check_version(self):
-    unanswerable = next((q["id"] for q in self._questions() if q["answers"] == []), None)
+  def _check_version(self, table):
+    settings = self.settings
     if (
-      unanswerable
-      and self.settings.eval_version == "v1"
-      and not self.data_settings.version_2_with_negative
+      table.unanswerable and settings.eval_version == "v1" and not settings.version_2_with_negative
     ):
       raise UserError(
-        f"--eval_version=v1, but question {unanswerable} of the file has no answer, "
+        f"--eval_version=v1, but question {table.unanswerable} of the file has no answer, "
         f"as in SQuAD v2.0: pass --eval_version=v2"
       )
-    if self.settings.search_threshold and self.has_golds and not self.version_2:
+    if settings.search_threshold and table.has_golds and not self.is_version_2(table):
       raise UserError(
         f"--search_threshold: {self.input_files('predict')[0]} has no questions "
         f"without an answer, so there is no threshold; leave it out"
       )
 
-  @property
-  def version_2(self) -> bool:
+  def is_version_2(self, table: SideTable) -> bool:
     """Returns whether "no answer" is an answer.
 
-    1. As the flags say, 2. as the evaluated file is, 3. as the training file was, if the evaluated
-    file has no answers.
+    It is if 1. the flags say so, 2. the evaluated file has a question without an answer, or 3. the
+    training file had one and the evaluated file has no gold answers.
     """
     return (
-      self.data_settings.version_2_with_negative
+      self.settings.version_2_with_negative
       or self.settings.eval_version == "v2"
-      or any(question["answers"] == [] for question in self._questions())
-      or (self.has_unanswerable and not self.has_golds)
+      or table.unanswerable is not None
+      or (self.has_unanswerable and not table.has_golds)
     )
 
   def model_settings(self):
     return {"has_unanswerable": self.has_unanswerable}
 
-  @property
-  def has_golds(self) -> bool:
-    """Whether the evaluated file has answers to compare with."""
-    return any(question["answers"] is not None for question in self._questions())
+  metrics = ("exact_match", "f1")
 
-  @property
-  def metrics(self):
-    if not self.version_2:
-      return ("exact_match", "f1")
+  def metrics_of(self, split):
+    if not self.is_version_2(split.side_table):
+      return self.metrics
     kinds = {
       "HasAns" if question["answers"] else "NoAns"
-      for question in self._questions()
+      for question in split.side_table.questions()
       if question["answers"] is not None
     }
     return (
@@ -392,12 +351,11 @@ class SquadTask(base.RawDataTask):
       *(f"{kind}_{name}" for kind in kinds for name in ("exact", "f1")),
     )
 
-  def answers(self, predictions: dict[str, np.ndarray]) -> Answers:
-    """Answers to the questions of the evaluated file.
-
-    Of a file of which not all records were predicted, the questions whose windows all were.
+  def answers(self, table: SideTable, predictions: dict[str, np.ndarray]) -> Answers:
+    """Answers to the questions of the evaluated file whose windows were all predicted.
 
     Args:
+      table: side table of the records.
       predictions: of all records in the file's order, see modeling's `squad` methods.
 
     Raises:
@@ -405,8 +363,8 @@ class SquadTask(base.RawDataTask):
     """
     names = ("start_scores", "start_index", "end_scores", "end_index")
     result = Answers({}, {}, {}, self.settings.null_score_diff_threshold)
-    version_2, row, count = self.version_2, 0, len(predictions["null_score"])
-    for line in self._side_table:
+    version_2, row, count = self.is_version_2(table), 0, len(predictions["null_score"])
+    for line in table.lines:
       passage = squad_data.Passage(line["context"], [], line["starts"], line["ends"])
       for question in line["questions"]:
         rows = range(row, row + len(question["windows"]))
@@ -425,52 +383,19 @@ class SquadTask(base.RawDataTask):
         found = squad_metrics.best_answers(
           passage, windows, self.settings.n_best_size, self.settings.max_answer_length
         )
-        result.n_best[question["id"]] = self._entries(found, null_score, version_2)
+        result.n_best[question["id"]] = squad_answers.entries(
+          found, null_score, version_2, self.is_funnel
+        )
         if version_2:
-          result.null_odds[question["id"]] = self._null_odds(found, null_score)
+          result.null_odds[question["id"]] = squad_answers.null_odds(
+            found, null_score, self.is_funnel, self.settings.use_answer_class
+          )
         if question["answers"] is not None and (version_2 or question["answers"]):
           result.golds[question["id"]] = question["answers"]
     return self._with_threshold(result)
 
-  def _entries(self, found, null_score, version_2):
-    """The n-best list as it is written."""
-    kind = "log_prob" if self.is_funnel else "logit"
-    entries = [
-      {
-        "text": candidate.text,
-        f"start_{kind}": candidate.start_score,
-        f"end_{kind}": candidate.end_score,
-      }
-      for candidate in found
-    ]
-    scores = [candidate.score for candidate in found]
-    if version_2 and not self.is_funnel:  # Funnel's answerability is on another scale
-      place = sum(score > null_score for score in scores)
-      entries.insert(place, {"text": ""})
-      scores.insert(place, null_score)
-    if not entries:
-      entries, scores = [{"text": ""}], [0.0]
-    chances = squad_metrics.probabilities(scores)
-    return [
-      {"text": entry.pop("text"), "probability": chance, **entry}
-      for entry, chance in zip(entries, chances, strict=True)
-    ]
-
-  def _null_odds(self, found, null_score):
-    """Log odds of no answer.
-
-    Funnel's answerability head gives just that. BERT's score of the first token as start and end
-    stands against the best answer's, that of Funnel without the head (the start alone) against the
-    best answer's start.
-    """
-    if self.is_funnel and self.settings.use_answer_class:
-      return null_score
-    if not found:
-      return NO_CANDIDATE_ODDS
-    return null_score - (found[0].start_score if self.is_funnel else found[0].score)
-
   def _with_threshold(self, answers):
-    if self.settings.search_threshold and self.version_2:
+    if self.settings.search_threshold and answers.null_odds:
       if not answers.golds:
         raise UserError(
           "--search_threshold needs a file with answers; pass the threshold that was "
@@ -487,26 +412,61 @@ class SquadTask(base.RawDataTask):
       )
     return answers
 
-  def measure(self, answers: Answers) -> dict[str, float]:
+  def measure(self, answers: Answers, version_2: bool) -> dict[str, float]:
     """Metrics of the official scripts, in percent (squad_metrics.evaluate); v2.0: the threshold."""
     if not answers.golds:
       raise UserError(
         "no question with an answer to compare with has all its windows in this "
         "evaluation; raise --max_eval_examples, which counts windows"
       )
-    metrics = squad_metrics.evaluate(
-      answers.texts(), answers.golds, self.version_2, answers.null_odds
-    )
-    return {**metrics, "threshold": answers.threshold} if self.version_2 else metrics
+    metrics = squad_metrics.evaluate(answers.texts(), answers.golds, version_2, answers.null_odds)
+    return {**metrics, "threshold": answers.threshold} if version_2 else metrics
 
   def join(self, several: Sequence[Answers]) -> Answers:
-    """The answers of an ensemble (join_answers), with the threshold that the settings say."""
+    """Answers of an ensemble (join_answers), with the threshold of the settings."""
     return self._with_threshold(join_answers(several))
 
   def score(self, split, predictions):
-    return self.measure(self.answers(predictions))
+    table = split.side_table
+    return self.measure(self.answers(table, predictions), self.is_version_2(table))
 
   def combine(self, metrics_of_splits):
     """The score is F1."""
     (metrics,) = metrics_of_splits.values()
     return {**metrics, self.score_name: metrics["f1"]}
+
+  # -- predictions --
+
+  def output_files(self, trainer, split):
+    """Paths of the predictions, the n-best lists and the odds of no answer (v2.0 only)."""
+    del split
+    names = ("predictions.json", "nbest_predictions.json", "null_odds.json")
+    return [os.path.join(trainer.predictions_dir, name) for name in names]
+
+  def write_predictions(self, trainer, split, predictions):
+    answers = self.answers(split.side_table, predictions)
+    self._write(split, answers, self.output_files(trainer, split.name))
+
+  def ensemble_files(self, trainer):
+    path = self.settings.ensemble_output_file
+    path = path or os.path.join(trainer.predictions_dir, "ensemble.json")
+    stem = path.removesuffix(".json")
+    return [path, f"{stem}.nbest.json", f"{stem}.null_odds.json"]
+
+  def write_ensemble(self, trainer, split, several):
+    answers = [self.answers(split.side_table, predictions) for predictions in several]
+    self._write(split, self.join(answers), self.ensemble_files(trainer))
+
+  def _write(self, split, answers, paths):
+    """Writes the files for the official evaluation; prints the score if there are gold answers."""
+    contents = dict(zip(paths, (answers.texts(), answers.n_best, answers.null_odds), strict=True))
+    if not answers.null_odds:
+      del contents[paths[-1]]
+    for path, values in contents.items():
+      # ASCII only, as the official files: they may be read under any locale.
+      files.write_text(path, json.dumps(values, indent=4) + "\n")
+    found = ""
+    if answers.golds:
+      values = self.measure(answers, self.is_version_2(split.side_table))
+      found = f", {metrics.format_metrics(values)}"
+    print(f"squad: {len(answers.n_best)} questions{found} ({paths[0]})")

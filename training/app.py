@@ -1,4 +1,4 @@
-"""What every script's main does: flags, log, signals, one line for a user's mistake, trials."""
+"""Main of every script: flags, log, signals, one-line messages for user errors, trials."""
 
 import copy
 import math
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-import tensorflow as tf
 from absl import app
 
 import config
@@ -17,17 +16,56 @@ from errors import UserError
 from training import flags
 from utils import console, files
 
+# Sections of flags, most used first.
+FINETUNING = (
+  config.Trainer,
+  config.Model,
+  config.Tokenizer,
+  config.RawData,
+  config.Data,
+  config.Optimizer,
+  config.RecordFiles,
+  config.Preprocessing,
+  config.Runtime,
+)
+PRETRAINING = (
+  config.Trainer,
+  config.Model,
+  config.Tokenizer,
+  config.Data,
+  config.Optimizer,
+  config.Runtime,
+)
 
-def run_main(
-  main: Callable[[], None], what_stays: str = "The same command goes on from the last checkpoint."
-) -> None:
-  """Runs a script's main under absl; a user's mistake ends it with one line and status 1.
+
+def run_job(settings_type: type) -> None:
+  """Runs the script of a job: its flags, and their job.
 
   Args:
-    main: the script's.
-    what_stays: said after Ctrl-C.
+    settings_type: settings of the task, see tasks/registry.py.
   """
+  sections = PRETRAINING if settings_type.job == "pretraining" else FINETUNING
+  flags.define(settings_type, *sections)
+  flags.define_funnel()
 
+  def main():
+    from training import jobs  # loads TensorFlow
+
+    jobs.run(flags.read(settings_type, *sections))
+
+  run_main(main)
+
+
+def run_main(
+  main: Callable[[], None],
+  after_interrupt: str = "The same command goes on from the last checkpoint.",
+) -> None:
+  """Runs a script's main under absl; a UserError ends it with one line and status 1.
+
+  Args:
+    main: main of the script.
+    after_interrupt: printed after Ctrl-C.
+  """
   if {"--help", "-help", "--h", "-h", "-?"}.intersection(sys.argv[1:]):
     print(flags.help_text(sys.modules["__main__"].__doc__ or ""))
     return
@@ -37,6 +75,8 @@ def run_main(
       raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
     console.set_up_logging()
     console.watch_signals()
+    import tensorflow as tf  # not before the flags are parsed: --help needs none
+
     try:
       main()
     except UserError as error:
@@ -61,38 +101,40 @@ def run_main(
         raise
       sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error.filename}: {files.reason(error)}")
     except KeyboardInterrupt:
-      print(f"Interrupted. {what_stays}", file=sys.stderr)
+      print(f"Interrupted. {after_interrupt}", file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
 
 
-# What TensorFlow says of a file that is a folder, vanished, or cannot be read.
+# Messages of TensorFlow about a file that is a folder, is missing, or cannot be read.
 _FILE_ERROR = re.compile(
   r"No such file|[Nn]ot a directory|[Ii]s a directory|matching files|"
   r"Permission denied|gs://|No space left"
 )
 
 
-def is_file_error(error: tf.errors.OpError) -> bool:
-  """Returns whether TensorFlow's error is about a file; its message then names the file."""
+def is_file_error(error: Exception) -> bool:
+  """Returns whether a tf.errors.OpError is about a file; its message then names the file."""
+  import tensorflow as tf
+
   kinds = tf.errors.DataLossError | tf.errors.OutOfRangeError | tf.errors.PermissionDeniedError
-  return isinstance(error, kinds) or bool(_FILE_ERROR.search(error.message or ""))
+  return isinstance(error, kinds) or bool(_FILE_ERROR.search(getattr(error, "message", None) or ""))
 
 
 def _first_line(error):
-  """What TensorFlow's error says, without the heading that newer versions set above it."""
+  """First line of TensorFlow's error, without the heading that newer versions add."""
   lines = (line.strip() for line in error.message.splitlines())
   return next((line for line in lines if line not in ("", "Graph execution error:")), "")
 
 
-# Flags of the originals that are not needed here, and what serves instead.
+# Flags of the originals that do not exist here -> replacement.
 _OTHER_WAYS = {
   "debug_mode": "use --max_train_examples and --max_eval_examples",
   "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
   "eval_model_dir": "name the folder with --model_dir, the data with --output_dir",
   "eval_split": "name the file to evaluate with --eval_file",
-  "num_passes": "every epoch is shuffled anew; --num_train_epochs says how many",
+  "num_passes": "every epoch is shuffled again; --num_train_epochs is their number",
   "per_core_clip": "the gradient is clipped once, averaged over all devices",
   "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
   "retain_best": "the best checkpoint is always kept, in model_dir/best",

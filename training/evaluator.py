@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +11,7 @@ import config
 import modeling
 from errors import UserError
 from tasks.base import Task
+from tasks.metrics import format_metrics
 from training import checkpoints, estimator, hooks, inputs, losses, model_folder
 from training.devices import Devices
 from training.model_fn import ModelFn
@@ -33,7 +33,16 @@ class Evaluator:
     devices: Devices,
     vocab_name: str,
   ):
-    """Opens metrics.jsonl; `vocab_name` is the vocabulary's file name in model_dir."""
+    """Opens metrics.jsonl.
+
+    Args:
+      experiment: complete settings.
+      model_config: configuration of the encoder.
+      task: the task.
+      sources: its records.
+      devices: devices of the run.
+      vocab_name: file name of the vocabulary in model_dir.
+    """
     self.experiment = experiment
     self.model_config = model_config
     self.task = task
@@ -44,7 +53,7 @@ class Evaluator:
     self._evaluated: dict[str, dict[str, float]] = {}
 
   def check_best_metric(self) -> None:
-    """UserError when --best_metric is no metric of the task."""
+    """UserError if --best_metric is no metric of the task."""
     splits = [source.split for source in self.sources.of("dev")]
     known = self.task.metric_names(splits)
     if self.experiment.trainer.best_metric not in known:
@@ -54,7 +63,7 @@ class Evaluator:
       )
 
   def _data_key(self):
-    """Tells evaluations on different data apart: their figures cannot be compared."""
+    """Hash of the evaluated data; metrics on different data cannot be compared."""
     parts = [
       (*map(os.path.basename, source.records.paths), source.records.num_examples)
       for source in self.sources.of("dev")
@@ -62,7 +71,7 @@ class Evaluator:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:10]
 
   def _history(self):
-    """Earlier evaluations on the same data of checkpoints up to the newest: step -> metrics."""
+    """Returns step -> metrics of earlier evaluations on the same data, up to the newest step."""
     model_dir = self.experiment.trainer.model_dir
     newest = checkpoints.latest(model_dir)
     entries = self.metrics_log.read("eval", data=self._data_key())
@@ -80,12 +89,13 @@ class Evaluator:
     return files.read_json(path) if tf.io.gfile.exists(path) else {}
 
   def _best_step(self, history):
-    """Step of the best evaluation, the earliest of equals; of losses the smallest is the best."""
+    """Step of the best evaluation, the earliest of equals; the best loss is the smallest."""
     metric = self.experiment.trainer.best_metric
     sign = -1 if metric.startswith("loss") else 1
     return max(history, key=lambda step: (sign * history[step][metric], -step))
 
-  def stops_early(self):
+  def stops_early(self) -> bool:
+    """Returns whether early_stopping_patience evaluations brought no better score."""
     patience = self.experiment.trainer.early_stopping_patience
     if not patience:
       return False
@@ -108,8 +118,11 @@ class Evaluator:
   ) -> dict[str, np.ndarray]:
     """Predictions of a checkpoint for every example of a source, in the file's order.
 
+    The second dimension of a prediction may differ between batches; the task's `padding` fills it
+    up to the longest.
+
     Raises:
-      AssertionError: an example was lost or doubled; a defect, never to be hidden.
+      AssertionError: an example was lost or counted twice; this is a defect.
     """
     model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, checkpoint=checkpoint
@@ -125,16 +138,19 @@ class Evaluator:
         yield_single_examples=False,
       )
     )
-    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    padding = self.task.padding
+    joined = {
+      name: _join([batch[name] for batch in batches], padding.get(name)) for name in batches[0]
+    }
     real = joined["example_index"] >= 0
     order = np.argsort(joined["example_index"][real])
     assert len(order) == source.num_examples, (len(order), source.num_examples)
     joined = {name: values[real][order] for name, values in joined.items()}
-    # Records of the originals are filled up to whole batches with examples that are none.
+    # The original record files pad the last batch with dummy examples.
     return {name: values[joined["is_real_example"] != 0] for name, values in joined.items()}
 
   def evaluate(self, checkpoint: str, is_training: bool = False) -> dict[str, float]:
-    """Metrics of a checkpoint on the dev data; keeps a copy of it when it is the best so far."""
+    """Metrics of a checkpoint on the dev data; copies it to best/ if it is the best so far."""
     if checkpoint in self._evaluated:
       return self._evaluated[checkpoint]
     trainer = self.experiment.trainer
@@ -142,7 +158,7 @@ class Evaluator:
     metrics_of_splits = {}
     for source in self.sources.of("dev"):
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
-      metrics_of_splits[source.split] = {
+      metrics_of_splits[source.split.name] = {
         **self.task.score(source.split, predictions),
         **losses.mean_losses(predictions),
       }
@@ -155,11 +171,11 @@ class Evaluator:
     history = {**self._history(), step: metrics}
     best_step, best_metric = self._best_step(history), trainer.best_metric
     entry = {**metrics, "data": self._data_key()}
-    # The copy comes first, then the line in the log: a run that is killed between the two finds
-    # the evaluation in best/info.json.
+    # The copy is first, the line in the log second: a run that is killed between them finds the
+    # evaluation in best/info.json.
     folder = os.path.join(trainer.model_dir, "best")
     is_own = checkpoint.startswith(os.path.join(trainer.model_dir, "model.ckpt"))
-    # A look at other data afterwards does not replace what training chose.
+    # Evaluation on other data does not replace the choice of training.
     is_chosen = is_training or self._best_info().get("data") in (None, self._data_key())
     if best_step == step and is_own and is_chosen:
       copied = checkpoints.copy(checkpoint, folder)
@@ -188,11 +204,11 @@ class Evaluator:
     return metrics
 
   def evaluate_all(self) -> tuple[str, dict[str, float]]:
-    """Evaluates checkpoints; returns the best of them and its metrics.
+    """Evaluates checkpoints; returns the best one and its metrics.
 
-    Those are the newest of model_dir (with eval_all_ckpt every one from eval_start_step, exclusive,
-    to eval_end_step), and what training evaluated;
-    in an empty model_dir the init_checkpoint, if one was given.
+    It evaluates the newest of model_dir (with eval_all_ckpt all after eval_start_step, up to
+    eval_end_step), and includes those that training evaluated. If model_dir is empty, it evaluates
+    the init_checkpoint.
     """
     trainer = self.experiment.trainer
     found = checkpoints.all_of(trainer.model_dir) if trainer.eval_all_ckpt else []
@@ -205,7 +221,7 @@ class Evaluator:
       raise UserError(
         f"{trainer.model_dir}: no checkpoint is after --eval_start_step="
         f"{trainer.eval_start_step} and up to --eval_end_step="
-        f"{trainer.eval_end_step}; there are those of the steps "
+        f"{trainer.eval_end_step}; the steps are "
         + ", ".join(str(checkpoints.step_of(prefix)) for prefix in found)
       )
     for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
@@ -216,19 +232,8 @@ class Evaluator:
     ]
     return best, self._evaluated[best]
 
-  def predict(self) -> dict[str, dict[str, np.ndarray]]:
-    """Predictions of the best checkpoint for the test data, by split."""
-    checkpoint = self.best_checkpoint()
-    log.info("Predict with %s", checkpoint)
-    return {
-      source.split: self.predict_all(
-        source.records, checkpoint, self.experiment.trainer.predict_batch_size
-      )
-      for source in self.sources.of("test")
-    }
-
   def best_checkpoint(self) -> str:
-    """The best checkpoint where evaluations kept one, else the newest."""
+    """The best checkpoint if an evaluation kept one, else the newest."""
     best = checkpoints.latest(os.path.join(self.experiment.trainer.model_dir, "best"))
     return best or self._newest_checkpoint("predict with")
 
@@ -240,13 +245,23 @@ class Evaluator:
     return found
 
 
-def format_metrics(metrics: dict[str, float]) -> str:
-  """Metrics on one line, four digits each."""
-  return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+def _join(batches, pad_value):
+  """Concatenates arrays [B, ...]; with a pad_value their second dimensions may differ."""
+  if pad_value is not None:
+    length = max(batch.shape[1] for batch in batches)
+    batches = [
+      np.pad(
+        batch,
+        [(0, 0), (0, length - batch.shape[1]), *[(0, 0)] * (batch.ndim - 2)],
+        constant_values=pad_value,
+      )
+      for batch in batches
+    ]
+  return np.concatenate(batches)
 
 
 def eval_results_text(step: int, metrics: dict[str, float]) -> str:
-  """Sorted lines "key = value", as BERT's scripts write them.
+  """Sorted lines "key = value", in the form of BERT's scripts.
 
   Each metric has two keys: its name as in run_pretraining, and eval_NAME as in run_classifier.
   """
@@ -256,8 +271,3 @@ def eval_results_text(step: int, metrics: dict[str, float]) -> str:
     **{f"eval_{name}": value for name, value in metrics.items()},
   }
   return "".join(f"{key} = {values[key]}\n" for key in sorted(values))
-
-
-def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
-  """Writes rows as tab-separated lines, in one step."""
-  files.write_text(path, "".join("\t".join(row) + "\n" for row in rows))

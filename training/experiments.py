@@ -12,35 +12,29 @@ from training import checkpoints, model_folder
 log = logging.getLogger(__name__)
 
 
-def take_model_settings(
-  experiment: config.Experiment,
-  given: set[str],
-  job: str,
-  task_name: str = "",
-  has_other_work: bool = False,
-) -> None:
+def take_model_settings(experiment: config.Experiment, task_name: str) -> None:
   """Fills the --do_ flags, the folders, and the settings that a trained model's folder stores.
 
-  The first step of a script; `complete` follows once the task is known.
+  `complete` follows once the task's name is known.
 
   Args:
     experiment: changed in place.
-    given: names that the user set; those taken from the folder are added.
-    job: "classification", "race" or "squad"; see take_recipe.
-    task_name: the task's canonical name; empty to take it from the folder.
-    has_other_work: the script has work even without a --do_ flag.
+    task_name: the task's canonical name; empty to read it from the folder.
 
   Raises:
-    UserError: there is no trained model to evaluate or predict with, or flags contradict it.
+    UserError: there is no trained model to evaluate or predict with, or settings contradict it.
   """
-  trainer, model = experiment.trainer, experiment.model
-  if trainer.do_submit and job != "classification":
+  trainer, model, preprocessing = experiment.trainer, experiment.model, experiment.preprocessing
+  _check_preprocessing(preprocessing)
+  if trainer.do_submit and experiment.job != "classification":
     raise UserError("--do_submit writes GLUE's submission files; use --do_predict")
   if trainer.predict_dir and trainer.num_trials > 1:
     raise UserError(
       "--predict_dir: with --num_trials each trial writes its predictions to its own "
       "model_dir; leave --predict_dir out"
     )
+  # Work for which no trained model, and no --do_ flag, is needed.
+  has_other_work = preprocessing.prepro_split or getattr(experiment.task, "do_ensemble", False)
   if not any(
     (trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit, has_other_work)
   ):
@@ -53,16 +47,24 @@ def take_model_settings(
     model_folder.find_checkpoint(
       trainer.model_dir, model, "evaluate" if trainer.do_eval else "predict with"
     )
-  model_folder.take_settings(experiment, given, job)
+  model_folder.take_settings(experiment)
 
 
-def complete(experiment: config.Experiment, given: set[str], job: str, task_name: str) -> None:
+def _check_preprocessing(settings):
+  if settings.proc_id >= 0 and not settings.prepro_split:
+    raise UserError(
+      f"--proc_id={settings.proc_id} makes a part of the records only: it goes with "
+      f"--prepro_split. Leave it out to make all with --num_proc processes"
+    )
+  if settings.proc_id >= settings.num_proc:
+    raise UserError(f"--proc_id={settings.proc_id} is not below --num_proc={settings.num_proc}")
+
+
+def complete(experiment: config.Experiment, task_name: str) -> None:
   """Fills the encoder, the tokenizer's settings, and the task's recipe.
 
   Args:
     experiment: after take_model_settings; changed in place.
-    given: names that the user set, or the trained model's folder.
-    job: "classification", "race" or "squad"; see take_recipe.
     task_name: the task's canonical name.
   """
   model, tokenizer, trainer = experiment.model, experiment.tokenizer, experiment.trainer
@@ -70,16 +72,16 @@ def complete(experiment: config.Experiment, given: set[str], job: str, task_name
   model_dir = trainer.model_dir
   if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
     model_dir = os.path.join(model_dir, "trial_0")
-  model_folder.find_pretrained(model, tokenizer, model_dir, trainer.do_train, given)
+  model_folder.find_pretrained(model, tokenizer, model_dir, trainer.do_train, experiment.sources)
   start = model_folder.start_folder(model)
   folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
-  model_folder.fill_tokenizer(tokenizer, folders, given)
+  model_folder.fill_tokenizer(tokenizer, folders, experiment.sources)
   model_config = model_folder.load_model_config(model)
   check_trained_config(experiment, model_config)
-  take_recipe(experiment, given, model_config.family, job, task_name)
+  take_recipe(experiment, model_config.family, task_name)
 
 
-# Keys that no number of a trained model depends on, or that checkpoints.fit_config adapts.
+# Keys that do not change what a trained model computes, or that checkpoints.fit_config adapts.
 _FREE_KEYS = {
   "vocab_size",
   "dropout",
@@ -95,9 +97,9 @@ _FREE_KEYS = {
 
 
 def check_trained_config(experiment: config.Experiment, model_config: modeling.Config) -> None:
-  """UserError if a configuration that the user named is not that of the trained model.
+  """UserError if a configuration that the user named differs from the trained model's.
 
-  Pooling or activations, for example, change the numbers and no variable's shape.
+  Pooling and activations, for example, change the numbers but no variable's shape.
   """
   folder = model_folder.trained_folder(experiment)
   path = folder and model_folder.find_in(folder, [model_config.file_name])
@@ -120,7 +122,7 @@ def check_trained_config(experiment: config.Experiment, model_config: modeling.C
 
 
 def _fill_folders(experiment, task_name):
-  """One of output_dir and model_dir serves for both; without either it is runs/TASK."""
+  """Each of output_dir and model_dir defaults to the other; without either it is runs/TASK."""
   trainer, data = experiment.trainer, experiment.data
   default = os.path.join("runs", task_name) if task_name else ""
   data.output_dir, trainer.model_dir = (
@@ -129,17 +131,16 @@ def _fill_folders(experiment, task_name):
   )
 
 
-def take_recipe(
-  experiment: config.Experiment, given: set[str], family: str, job: str, task_name: str
-) -> None:
-  """Fills settings from a task's recipe in configs/experiments/FAMILY_JOB.yaml; logs which.
+def take_recipe(experiment: config.Experiment, family: str, task_name: str) -> None:
+  """Fills settings from a task's recipe in configs/experiments/FAMILY_JOB.yaml; logs them.
 
   A number of epochs that the user gave wins over the recipe's number of updates.
   """
+  job = experiment.job
   recipe = config.load_recipe(family, job, task_name)
-  if "num_train_epochs" in given:
+  if "num_train_epochs" in experiment.sources:
     recipe.pop("train_steps", None)
-  taken = config.apply_recipe(experiment, recipe, given)
+  taken = config.apply_recipe(experiment, recipe, f"recipe {family}_{job}, task {task_name}")
   log.info(
     "Recipe %s_%s, task %s: %s",
     family,

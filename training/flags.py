@@ -1,7 +1,4 @@
-"""absl flags from the dataclasses of config.py, and back.
-
-The only module below the scripts that knows flags.
-"""
+"""absl flags from the dataclasses of settings, and back."""
 
 import dataclasses
 import re
@@ -12,7 +9,7 @@ from typing import Any
 from absl import flags
 
 import config
-import modeling
+from models import funnel_config
 
 FLAGS = flags.FLAGS
 Error = flags.Error
@@ -54,10 +51,10 @@ def define(*sections: type) -> None:
 def define_funnel() -> None:
   """Defines a flag for each key of a Funnel configuration.
 
-  modeling.ModelConfig reads them: all in init_from_flags, those of --overwrite_keys beside a file.
+  modeling.ModelConfig reads them: all in init_from_flags, those of --overwrite_keys with a file.
   """
   flags.disclaim_key_flags()
-  fields = dataclasses.fields(modeling.ModelConfig)
+  fields = dataclasses.fields(funnel_config.ModelConfig)
   _groups.append(("Keys of a Funnel configuration.", [[field.name] for field in fields]))
   for field in fields:
     if field.name not in FLAGS:
@@ -66,7 +63,7 @@ def define_funnel() -> None:
 
 
 def read_section(section: type) -> tuple[Any, set[str]]:
-  """Reads the parsed flags of one dataclass; returns it and the names the user gave."""
+  """Reads the parsed flags of a dataclass; returns it and the names that the user gave."""
   values, given = {}, set()
   for field in dataclasses.fields(section):
     values[field.name] = FLAGS[field.name].value
@@ -75,20 +72,27 @@ def read_section(section: type) -> tuple[Any, set[str]]:
   return section(**values), given
 
 
-def read(*sections: type) -> tuple[config.Experiment, set[str]]:
+def read(*sections: type) -> config.Experiment:
   """Reads the parsed flags of the given dataclasses.
 
+  Args:
+    *sections: classes of config.Experiment's fields; any other class is that of the task.
+
   Returns:
-    The experiment (other sections keep their defaults) and the names the user gave.
+    The experiment; sections that are not named keep their defaults.
   """
   experiment = config.Experiment()
-  given = set()
-  for field in dataclasses.fields(experiment):
-    if field.default_factory in sections:
-      section, names = read_section(field.default_factory)
-      setattr(experiment, field.name, section)
-      given |= names
-  return experiment, given
+  fields = {field.default_factory: field.name for field in dataclasses.fields(experiment)}
+  for kind in sections:
+    section, given = read_section(kind)
+    setattr(experiment, fields.get(kind, "task"), section)
+    experiment.sources.update(dict.fromkeys(given, "flag"))
+  experiment.model_keys = {
+    field.name: FLAGS[field.name].value
+    for field in dataclasses.fields(funnel_config.ModelConfig)
+    if field.name in FLAGS and FLAGS[field.name].present
+  }
+  return experiment
 
 
 def help_text(description: str) -> str:

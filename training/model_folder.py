@@ -1,19 +1,19 @@
-"""The files of a model folder beside its checkpoints, and the settings they carry.
+"""Files of a model folder in addition to its checkpoints, and the settings in them.
 
   bert_config.json or net_config.json   the model's configuration
   vocab.txt or spiece.model             the vocabulary
   model_settings.json   name -> value of the settings the model was trained with: task_name,
                         columns, label_list, uncased, strip_accents, max_seq_length, ...
-  labels.json           task_name and label_list alone, for programs that need no more
+  labels.json           task_name and label_list alone, for other programs
 
-Names of settings are those of the flags, in addition to job and label_list. A folder `best`, with
-a copy of the best checkpoint, has copies of these files; if it has none, the folder above serves.
+Settings have the names of the flags; further keys are job and label_list. The folder `best`, with a
+copy of the best checkpoint, has copies of these files; without them those of its parent are read.
 """
 
 import dataclasses
 import logging
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -40,7 +40,7 @@ ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
 
 
 def find_in(folder: str, names: Iterable[str]) -> str | None:
-  """Path of the first of `names` that is in a folder, or for a folder `best` in the one above."""
+  """Path of the first of `names` in a folder, or for a folder `best` in its parent."""
   folders, above = [folder], folder.rstrip("/")
   if os.path.basename(above) == "best":
     folders.append(os.path.dirname(above))
@@ -76,14 +76,12 @@ def write_settings(folder: str, settings: dict[str, Any]) -> None:
     files.write_json(os.path.join(folder, name), contents)
 
 
-def stored_settings(experiment: config.Experiment, job: str) -> dict[str, Any]:
-  """The settings of a run that its model folder stores: name -> value."""
+def stored_settings(experiment: config.Experiment) -> dict[str, Any]:
+  """Returns name -> value of the settings of a run that its model folder stores."""
+  fields = config.stored_fields(experiment)
   return {
-    "job": job,
-    **{
-      name: getattr(section, name)
-      for name, section in config.stored_fields(experiment, job).items()
-    },
+    "job": experiment.job,
+    **{name: getattr(section, name) for name, section in fields.items()},
   }
 
 
@@ -103,30 +101,26 @@ def trained_folder(experiment: config.Experiment) -> str | None:
 
 def start_folder(model: config.Model) -> str | None:
   """Folder of --init_checkpoint, which is a prefix, a file, or that folder; None without one."""
-  path = model.init_checkpoint
-  if path in ("", "none"):
+  path = model.start_checkpoint
+  if path is None:
     return None
   return path if tf.io.gfile.isdir(path) else os.path.dirname(path) or "."
 
 
-def take_settings(experiment: config.Experiment, given: set[str], job: str) -> None:
-  """Fills the settings that the user did not give from the trained model's folder, if there is one.
+def take_settings(experiment: config.Experiment) -> None:
+  """Fills the settings that are not set from the trained model's folder, if there is one.
 
-  A flag that differs from the folder's setting is logged and wins, except for the tokenizer's:
-  with another casing the model would get other tokens than it was trained with. The task's name is
+  A setting that differs from the folder's is logged and wins, except for the tokenizer's: with
+  another casing the model would get other tokens than it was trained with. The task's name is
   compared by the task itself, as some tasks share their models.
 
-  Args:
-    experiment: changed in place.
-    given: names of the settings that the user gave; those taken from the folder are added.
-    job: as for config.stored_fields.
-
   Raises:
-    UserError: the folder is that of another job, or a flag contradicts the tokenizer's settings.
+    UserError: the folder holds a model of another job, or a setting contradicts its tokenizer.
   """
+  job = experiment.job
   folder = trained_folder(experiment)
   settings = read_settings(folder)
-  fields = config.stored_fields(experiment, job)
+  fields = config.stored_fields(experiment)
   if settings.get("job", job) != job:
     if folder != start_folder(experiment.model):
       raise UserError(
@@ -143,9 +137,7 @@ def take_settings(experiment: config.Experiment, given: set[str], job: str) -> N
   taken = {}
   for name in sorted(fields.keys() & settings.keys()):
     section, stored = fields[name], settings[name]
-    if name not in given:
-      setattr(section, name, stored)
-      given.add(name)
+    if experiment.fill(name, stored, f"the model in {folder}"):
       taken[name] = stored
     elif getattr(section, name) != stored and name != "task_name":
       difference = (
@@ -171,8 +163,10 @@ def _is_equal(one, other):
   )
 
 
-def fill_tokenizer(tokenizer: config.Tokenizer, folders: Sequence[str], given: Set[str]) -> None:
-  """Fills the tokenizer's settings that the user did not give from the pretrained model.
+def fill_tokenizer(
+  tokenizer: config.Tokenizer, folders: Sequence[str], given: Collection[str]
+) -> None:
+  """Fills the tokenizer's settings that are not set from the pretrained model.
 
   Search order: 1. model_settings.json, 2. Hugging Face's tokenizer_config.json and tokenizer.json,
   in each folder, 3. the casing of the vocabulary itself.
@@ -203,7 +197,7 @@ def fill_tokenizer(tokenizer: config.Tokenizer, folders: Sequence[str], given: S
 
 
 def tokenizer_inputs(vocab_path: str) -> list[str]:
-  """Returns a vocabulary's path and those of the settings files beside it, which need not exist."""
+  """Paths of a vocabulary and of the settings files next to it, which need not exist."""
   folder = os.path.dirname(vocab_path)
   names = (*SETTINGS_NAMES, *hf_tokenizer.FILE_NAMES)
   above = [os.path.dirname(folder)] if os.path.basename(folder) == "best" else []
@@ -219,9 +213,9 @@ def copy_files(source: str, target: str, vocab_name: str) -> None:
 
 
 def load_model_config(model: config.Model) -> modeling.Config:
-  """The model's configuration, with the keys of --overwrite_keys taken from the flags.
+  """Returns the model's configuration, with the keys of --overwrite_keys from the flags.
 
-  truncate_seq, which net_config.json does not hold, is that of the settings beside the file.
+  truncate_seq, which net_config.json does not hold, is read from the settings next to the file.
   """
   keys = [key.strip() for key in model.overwrite_keys.split(",") if key.strip()]
   model_config = modeling.load_config(model.model_config, keys)
@@ -245,27 +239,27 @@ def find_pretrained(
   tokenizer: config.Tokenizer,
   model_dir: str,
   do_train: bool,
-  given: Set[str] = frozenset(),
+  given: Collection[str] = (),
 ) -> None:
-  """Fills model_config, tokenizer_path and init_checkpoint where they are not given.
+  """Fills model_config, tokenizer_path and init_checkpoint if they are not given.
 
   Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint, else the
   folder of --init_checkpoint, unless the user named the folder `pretrained` (it is in `given`),
   2. `pretrained`. Training needs a checkpoint to start from while model_dir has none.
 
   Raises:
-    UserError: something is in neither place, says what, and which command gets it; or a
-      configuration lies beside the checkpoint without the vocabulary.
+    UserError: a file is in neither folder (the message names the command that gets it), or the
+      folder of the checkpoint has a configuration and no vocabulary.
   """
   if do_train:
     checkpoints.check_restorable(model_dir)
   is_trained = checkpoints.latest_or_best(model_dir) is not None
-  if not is_trained and model.init_checkpoint not in ("", "none"):
-    model.init_checkpoint = checkpoints.resolve(model.init_checkpoint)
+  if not is_trained and model.start_checkpoint:
+    model.init_checkpoint = checkpoints.resolve(model.start_checkpoint)
   folders = [model.pretrained]
   if is_trained:
     folders.insert(0, model_dir)
-  elif model.init_checkpoint not in ("", "none") and "pretrained" not in given:
+  elif model.start_checkpoint and "pretrained" not in given:
     folders.insert(0, start_folder(model))
   vocab_name = read_settings(folders[0]).get("vocab_file")
   vocab_names = (*([vocab_name] if vocab_name else []), *VOCAB_NAMES)
@@ -286,7 +280,7 @@ def find_pretrained(
     own_config = find_in(folders[0], CONFIG_NAMES)
     if own_config and not find_in(folders[0], vocab_names):
       raise UserError(
-        f"{os.path.dirname(own_config)}: the model has no vocabulary beside it; name "
+        f"{os.path.dirname(own_config)}: the model has no vocabulary next to it; name "
         f"the one that it was trained with, with --vocab_file (--tokenizer_path)"
       )
     tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary")
@@ -295,14 +289,14 @@ def find_pretrained(
 
 
 def find_checkpoint(model_dir: str, model: config.Model, purpose: str) -> str:
-  """Checkpoint to evaluate or predict with: model_dir's newest, else --init_checkpoint.
+  """Checkpoint to evaluate or predict with: the newest of model_dir, else --init_checkpoint.
 
   Raises:
     UserError: there is none.
   """
   found = checkpoints.latest_or_best(model_dir)
-  if found is None and model.init_checkpoint not in ("", "none"):
-    found = checkpoints.resolve(model.init_checkpoint)
+  if found is None and model.start_checkpoint:
+    found = checkpoints.resolve(model.start_checkpoint)
   if found is None:
     missing = "" if tf.io.gfile.isdir(model_dir) else " (there is no such folder)"
     raise UserError(

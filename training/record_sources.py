@@ -1,21 +1,21 @@
-"""The records of a run: files that the user named, or made from raw data."""
+"""Records of a run: files that the user named, or files made from raw data."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import config
 import modeling
 from errors import UserError
-from preprocessing import record_files
-from tasks.base import Task
+from preprocessing import finetuning_records, record_files
+from tasks import base
 from training import inputs
-from utils import console
 
 
 def find_record_sets(
   settings: config.RecordFiles,
 ) -> tuple[dict[str, record_files.RecordSet], dict[str, Any]]:
-  """The record files that the user named, by kind, and their metadata; both empty without any."""
+  """Returns kind -> record files that the user named, and their metadata; both may be empty."""
   paths = {
     "train": settings.train_data_path,
     "dev": settings.eval_data_path,
@@ -38,23 +38,22 @@ def find_record_sets(
 
 @dataclasses.dataclass
 class Source:
-  """The records of one split."""
+  """Records of one split."""
 
-  split: str
+  split: base.Split
   records: inputs.RecordSource
 
 
 class RecordSources:
-  """Finds the records of each kind ("train", "dev", "test"), once."""
+  """Finds the records of each kind ("train", "dev", "test") once."""
 
   def __init__(
     self,
     experiment: config.Experiment,
     model_config: modeling.Config,
-    task: Task,
+    task: base.Task,
     tokenizer,
     record_sets: dict[str, record_files.RecordSet],
-    write_split,
   ):
     """Stores the arguments; see Runner."""
     self.experiment = experiment
@@ -62,79 +61,99 @@ class RecordSources:
     self.task = task
     self.tokenizer = tokenizer
     self.record_sets = record_sets
-    self.write_split = write_split
     self._found: dict[str, list[Source]] = {}
+    self._side_tables: dict[str, Any] = {}  # path of a record file -> side table
 
   def settings(self) -> dict[str, Any]:
-    """What records must have been made with to be used here."""
+    """Returns the settings that records must have been made with."""
     return record_files.settings(
       self.task, self.tokenizer, self.experiment.tokenizer, self.experiment.data.max_seq_length
     )
 
   def check(self, meta: dict[str, Any]) -> None:
-    """UserError where the metadata of the record files differ from the settings or the files.
-
-    Without record files there is nothing to check.
-    """
+    """UserError if the metadata of given record files differ from the settings or the files."""
     if not self.record_sets:
       return
     meta_path = self.experiment.record_files.input_meta_data_path
     record_files.check_meta(meta_path, meta, self.settings())
     for kind, files in self.record_sets.items():
-      if "predict" in self.task.splits(kind):
-        kind = "dev"  # SQuAD predicts what it evaluates
+      if kind == "test" and self.task.predicts_dev:
+        kind = "dev"
       size = meta.get(f"{'eval' if kind == 'dev' else kind}_data_size")
       if size is not None:
         record_files.check_size(files.paths[0], size, files.num_examples)
 
   def of(self, kind: str) -> list[Source]:
-    """Records of a kind ("train", "dev", "test"), made from raw data where none are given."""
+    """Records of a kind ("train", "dev", "test"), made from raw data if none are given."""
     if kind not in self._found:
-      self._found[kind] = self._find_sources(kind)
+      self._found[kind] = [
+        self._source(kind, split, files) for split, files in self._find_files(kind)
+      ]
     return self._found[kind]
 
-  def _find_sources(self, kind):
+  def make(self, kind: str) -> list[tuple[str, record_files.RecordSet]]:
+    """Makes the records of a kind from raw data; returns (split, record file) of each split.
+
+    Raises:
+      finetuning_records.Unfinished: only a part was asked for, and others are missing.
+    """
+    data, preprocessing = self.experiment.data, self.experiment.preprocessing
+    write = functools.partial(
+      finetuning_records.make_records,
+      num_proc=preprocessing.num_proc,
+      proc_id=preprocessing.proc_id,
+    )
+    found = []
+    for split in self.task.splits(kind) or [kind]:
+      path, count = record_files.cached_split(
+        data.output_dir,
+        self.task,
+        split,
+        self.tokenizer,
+        self.settings(),
+        data.overwrite_data,
+        write,
+      )
+      found.append((split, record_files.RecordSet([path], count)))
+    return found
+
+  def _find_files(self, kind):
+    if kind not in self.record_sets:
+      return self.make(kind)
+    files, splits = self.record_sets[kind], self.task.splits(kind)
+    record_files.check_lengths(
+      files.paths[0],
+      self.task.feature_specs,
+      self.experiment.data.max_seq_length * self.task.sequences_per_example,
+    )
+    return [(splits[0] if len(splits) == 1 else kind, files)]
+
+  def _source(self, kind, split, files):
     data = self.experiment.data
     limit = data.max_train_examples if kind == "train" else data.max_eval_examples
-    found = []
-    splits = self.task.splits(kind)
-    if kind in self.record_sets:
-      files = self.record_sets[kind]
-      record_files.check_lengths(
-        files.paths[0],
-        self.task.feature_specs,
-        data.max_seq_length * self.task.sequences_per_example,
-      )
-      found.append((splits[0] if len(splits) == 1 else kind, files))
-    else:
-      for split in splits or [kind]:
-        progress = lambda items, split=split: console.progress_bar(
-          items, unit="example", desc=f"{split} records"
-        )
-        path, count = record_files.cached_split(
-          data.output_dir,
-          self.task,
-          split,
-          self.tokenizer,
-          self.settings(),
-          data.overwrite_data,
-          progress,
-          self.write_split,
-        )
-        found.append((split, record_files.RecordSet([path], count)))
-    invert_mask = kind in self.record_sets and self.experiment.record_files.invert_input_mask
-    return [
-      Source(
+    is_given = kind in self.record_sets
+    num_examples = min(files.num_examples, limit or files.num_examples)
+    path = files.paths[0]
+    table = self.task.read_side_table(
+      kind, split, path + record_files.SIDE_TABLE, files.num_examples
+    )
+    writes = self.experiment.trainer.do_predict or self.experiment.trainer.do_submit
+    # Before training, in which the raw files may change. Given records are of no raw file.
+    reads_origins = kind == "test" and writes and not is_given
+    return Source(
+      base.Split(
         split,
-        inputs.RecordSource(
-          files.paths,
-          min(files.num_examples, limit or files.num_examples),
-          self.task,
-          data.max_seq_length,
-          self.model_config.padded_length,
-          invert_mask,
-          is_whole=not limit or limit >= files.num_examples,
-        ),
-      )
-      for split, files in found
-    ]
+        num_examples,
+        self._side_tables.setdefault(path, table),
+        self.task.read_origins(split, num_examples) if reads_origins else None,
+      ),
+      inputs.RecordSource(
+        files.paths,
+        num_examples,
+        self.task,
+        data.max_seq_length,
+        self.model_config.padded_length,
+        is_given and self.experiment.record_files.invert_input_mask,
+        is_whole=not limit or limit >= files.num_examples,
+      ),
+    )

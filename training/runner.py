@@ -1,7 +1,4 @@
-"""Runs a task: trains, evaluates, predicts, and keeps the best checkpoint.
-
-The same for every script. A script makes the task and hands over its settings.
-"""
+"""Runs a task: makes records, trains, evaluates and predicts."""
 
 import dataclasses
 import json
@@ -15,8 +12,9 @@ import config
 import modeling
 import tokenization
 from errors import UserError
-from preprocessing import record_files
+from preprocessing import finetuning_records, record_files
 from tasks.base import RawDataTask, Task
+from tasks.metrics import format_metrics
 from training import (
   checkpoints,
   devices,
@@ -38,8 +36,7 @@ class Runner:
 
   Example:
     runner = Runner(experiment, load_model_config(experiment.model), task)
-    runner.train()
-    print(runner.evaluator.evaluate(checkpoints.latest(experiment.trainer.model_dir)))
+    runner.run()
   """
 
   def __init__(
@@ -48,21 +45,19 @@ class Runner:
     model_config: modeling.Config,
     task: Task,
     record_sets: dict[str, record_files.RecordSet] | None = None,
-    write_split=record_files.write_split,
   ):
-    """Loads the tokenizer, finds the devices, and checks that all fits together.
+    """Loads the tokenizer, finds the devices, and checks the settings against each other.
 
     Args:
       experiment: complete settings.
       model_config: from model_folder.load_model_config.
       task: the task.
       record_sets: kind ("train", "dev", "test") -> record files to use instead of raw data.
-      write_split: makes a record file of raw data; has the arguments of record_files.write_split.
     """
     self.experiment = experiment
     self.task = task
     self.model_config = self._fit_config(model_config)
-    self.tokenizer = None  # finished records can do without one
+    self.tokenizer = None  # not needed for finished records
     if experiment.tokenizer.tokenizer_path:
       self.tokenizer = tokenization.get_tokenizer(**dataclasses.asdict(experiment.tokenizer))
       tokenization.check_vocab(
@@ -76,7 +71,7 @@ class Runner:
         f"position table ({limit} positions in {experiment.model.model_config})"
       )
     self.sources = record_sources.RecordSources(
-      experiment, self.model_config, task, self.tokenizer, record_sets or {}, write_split
+      experiment, self.model_config, task, self.tokenizer, record_sets or {}
     )
     self.check_outputs(())
     files.make_dirs(experiment.trainer.model_dir)
@@ -98,11 +93,11 @@ class Runner:
     )
 
   def _fit_config(self, model_config):
-    """The configuration with the size of the embedding table of the checkpoint to start from."""
+    """Returns the configuration with the embedding table's size in the starting checkpoint."""
     model = self.experiment.model
     prefix = checkpoints.latest_or_best(self.experiment.trainer.model_dir)
-    if prefix is None and model.init_checkpoint not in ("", "none"):
-      prefix = checkpoints.resolve(model.init_checkpoint)
+    if prefix is None and model.start_checkpoint:
+      prefix = checkpoints.resolve(model.start_checkpoint)
     return (
       model_config
       if prefix is None
@@ -115,7 +110,7 @@ class Runner:
     )
 
   def _own_vocab_path(self):
-    """Where model_dir has the vocabulary that its model was trained with."""
+    """Path in model_dir of the vocabulary that its model was trained with."""
     settings = self.experiment.tokenizer
     name = os.path.basename(settings.tokenizer_path)
     if not settings.is_sent_piece and name not in model_folder.VOCAB_NAMES:
@@ -126,12 +121,12 @@ class Runner:
     own, chosen = self._own_vocab_path(), self.experiment.tokenizer.tokenizer_path
     if tf.io.gfile.exists(own) and files.fingerprint([own]) != files.fingerprint([chosen]):
       raise UserError(
-        f"{own} is another vocabulary than {chosen}: what is in this folder was "
+        f"{own} is another vocabulary than {chosen}: the model in this folder was "
         f"trained with it; choose another --model_dir"
       )
 
   def _check_model_dir(self):
-    """UserError if training would overwrite what is left in model_dir."""
+    """UserError if training would overwrite files in model_dir."""
     model, model_dir = self.experiment.model, self.experiment.trainer.model_dir
     checkpoints.check_restorable(model_dir)
     if checkpoints.latest(model_dir):
@@ -147,7 +142,7 @@ class Runner:
       )
 
   def _check_settings(self, settings):
-    """UserError if model_dir has other settings, and no checkpoint that they belong to."""
+    """UserError if model_dir has other settings, and no checkpoint with them."""
     model_dir, start = (
       self.experiment.trainer.model_dir,
       model_folder.start_folder(self.experiment.model),
@@ -200,17 +195,53 @@ class Runner:
     return found
 
   def check_before_work(self) -> None:
-    """Finds all data that the --do_ flags need, so that nothing is missed hours later."""
-    trainer = self.experiment.trainer
-    wanted = {
-      "train": trainer.do_train,
-      "dev": trainer.do_eval or trainer.eval_every_steps > 0,
-      "test": trainer.do_predict or trainer.do_submit,
-    }
-    for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
-      self.sources.of(kind)
-    if wanted["dev"]:
+    """Finds all data and outputs that the settings need, so that no fault appears hours later."""
+    trainer, data = self.experiment.trainer, self.experiment.data
+    predicts = trainer.do_predict or trainer.do_submit
+    evaluates = trainer.do_eval or (trainer.do_train and trainer.eval_every_steps > 0)
+    if trainer.do_train:
+      self.sources.of("train")
+    if evaluates:
+      self.sources.of("dev")
       self.evaluator.check_best_metric()
+    if predicts or self.task.ensemble_checkpoints:
+      self.sources.of("test")
+    if trainer.do_submit and data.max_eval_examples:
+      raise UserError(
+        "--do_submit: GLUE's submission needs predictions for all test data; leave "
+        "--max_eval_examples out, or use --do_predict"
+      )
+    outputs = []
+    if predicts:
+      for source in self.sources.of("test"):
+        outputs += self.task.output_files(trainer, source.split.name)
+    if self.task.ensemble_checkpoints:
+      outputs += self.task.ensemble_files(trainer)
+    self.check_outputs(outputs)
+
+  def run(self) -> dict[str, float]:
+    """Does the work of the settings; metrics of the best checkpoint, if evaluated."""
+    if self.experiment.preprocessing.prepro_split:
+      self.preprocess()
+      return {}
+    self.check_before_work()
+    metrics = self.train_and_evaluate()
+    self.predict()
+    return metrics
+
+  def preprocess(self) -> None:
+    """--prepro_split: makes the records of a split."""
+    wanted = self.experiment.preprocessing.prepro_split
+    try:
+      found = self.sources.make("dev" if wanted == "eval" else wanted)
+    except finetuning_records.Unfinished as unfinished:
+      print(unfinished)
+      return
+    for split, records in found:
+      print(
+        f"{records.paths[0]}: {records.num_examples} {self.task.record_unit} of "
+        f"{self.task.input_files(split)[0]}"
+      )
 
   def train_and_evaluate(self) -> dict[str, float]:
     """Trains and evaluates as the --do_ flags say; metrics of the best checkpoint, if evaluated."""
@@ -219,14 +250,38 @@ class Runner:
       self.train()
     if self.experiment.trainer.do_eval:
       checkpoint, metrics = self.evaluator.evaluate_all()
-      values = evaluator.format_metrics(metrics)
+      values = format_metrics(metrics)
       print(f"{self.task.name} {self.task.eval_split}: {values} ({checkpoint})")
     return metrics
+
+  def predict(self) -> None:
+    """Writes predictions of the best checkpoint, and of an ensemble, as the settings say."""
+    trainer = self.experiment.trainer
+    if trainer.do_predict or trainer.do_submit:
+      for source, predictions in self._predictions(self.evaluator.best_checkpoint()):
+        self.task.write_predictions(trainer, source.split, predictions)
+    if self.task.ensemble_checkpoints:
+      found = [checkpoints.resolve(path) for path in self.task.ensemble_checkpoints]
+      several = [self._predictions(checkpoint) for checkpoint in found]
+      for of_split in zip(*several, strict=True):
+        split = of_split[0][0].split
+        self.task.write_ensemble(trainer, split, [predictions for _, predictions in of_split])
+
+  def _predictions(self, checkpoint):
+    """Yields (source, predictions) of each split of the test data."""
+    log.info("Predict with %s", checkpoint)
+    for source in self.sources.of("test"):
+      yield (
+        source,
+        self.evaluator.predict_all(
+          source.records, checkpoint, self.experiment.trainer.predict_batch_size
+        ),
+      )
 
   # -- training --
 
   def train(self) -> None:
-    """Trains to the last step, evaluating on the way, from wherever model_dir stands."""
+    """Trains from the newest checkpoint of model_dir to the last step; evaluates in between."""
     trainer, optimizer = self.experiment.trainer, self.experiment.optimizer
     if trainer.early_stopping_patience and not trainer.eval_every_steps:
       raise UserError(
@@ -301,10 +356,7 @@ class Runner:
 
   def _model_settings(self):
     """The settings that the model's folder stores."""
-    settings = {
-      **model_folder.stored_settings(self.experiment, self.task.job),
-      **self.task.model_settings(),
-    }
+    settings = {**model_folder.stored_settings(self.experiment), **self.task.model_settings()}
     if self.tokenizer is not None:
       settings["vocab_file"] = os.path.basename(self._own_vocab_path())
     if hasattr(self.model_config, "truncate_seq"):
@@ -317,7 +369,7 @@ class Runner:
     model_folder.write_settings(model_dir, settings)
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
       files.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
-    # A checkpoint keeps the configuration that it was made with: this one may not fit it.
+    # A checkpoint keeps the configuration that it was trained with.
     path = os.path.join(model_dir, self.model_config.file_name)
     if not (
       paths.is_same(path, self.experiment.model.model_config)
@@ -331,7 +383,7 @@ class Runner:
     if newest is None:
       model = self.experiment.model
       if model.init_global_vars:
-        if model.init_checkpoint in ("", "none"):
+        if model.start_checkpoint is None:
           raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
         step = int(checkpoints.open_reader(model.init_checkpoint).get_tensor("global_step"))
         if step >= num_train_steps:

@@ -161,3 +161,8 @@ def fingerprint(paths: Iterable[str]) -> str:
         digest.update(chunk)
     digest.update(b"\0")
   return digest.hexdigest()
+
+
+def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
+  """Writes rows as tab-separated lines, in one step."""
+  write_text(path, "".join("\t".join(row) + "\n" for row in rows))

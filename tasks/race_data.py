@@ -1,0 +1,210 @@
+"""Questions of multiple choice, and their files: RACE, SWAG, JSON lines."""
+
+import dataclasses
+import json
+import numbers
+import os
+import re
+import string
+from collections.abc import Iterator
+
+from errors import UserError
+from tasks.readers import (
+  check_characters,
+  find_columns,
+  read_jsonl,
+  read_rows,
+  read_text,
+  scalar_text,
+  whole_rows,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """A raw example.
+
+  Attributes:
+    id: identifies the question in predictions.
+    place: file and line, or file and question, for messages.
+    passage: text that the question is about; may be empty.
+    question: an option replaces its blank "_"; without a blank the option follows it.
+    options: at least two texts.
+    answer: 0-based index of the right option; None if it is not known (test files).
+    is_high: whether it is of RACE's high school part.
+  """
+
+  id: str
+  place: str
+  passage: str
+  question: str
+  options: tuple[str, ...]
+  answer: int | None
+  is_high: bool = False
+
+
+def option_name(index: int) -> str:
+  """Letter of an option, "A" for 0; after "Z" the index."""
+  return string.ascii_uppercase[index] if index < 26 else str(index)
+
+
+# ---- Reading files ------------------------------------------------------------------------------
+
+
+def _option_texts(place, options):
+  """Returns the options as texts; UserError if they are no list of at least two texts."""
+  if not isinstance(options, list) or len(options) < 2:
+    what = f"{len(options)} of them" if isinstance(options, list) else repr(options)
+    raise UserError(f"{place}: the options must be a list of at least two texts, not {what}")
+  for index, option in enumerate(options):
+    if not isinstance(option, str | numbers.Real) or isinstance(option, bool):
+      raise UserError(f"{place}: option {option_name(index)} is missing (it is {option!r})")
+  return tuple(scalar_text(option, place, "options") for option in options)
+
+
+def _answer_index(place, answer, num_options, required):
+  """Index of an answer given as a letter ("B") or an index (1, "1"); None if there is none."""
+  if answer is None or answer == "":
+    if required:
+      raise UserError(f"{place}: the answer is missing")
+    return None
+  index = None
+  if isinstance(answer, str):
+    text = answer.strip()
+    if text.isdecimal():
+      index = int(text)
+    elif len(text) == 1:
+      index = string.ascii_uppercase.find(text.upper())
+  elif isinstance(answer, int) and not isinstance(answer, bool):
+    index = answer
+  if index is None or not 0 <= index < num_options:
+    raise UserError(
+      f"{place}: the answer {answer!r} is none of the {num_options} options: "
+      f"{option_name(0)} to {option_name(num_options - 1)}, or 0 to "
+      f"{num_options - 1}"
+    )
+  return index
+
+
+def read_race(path: str, has_answers: bool) -> Iterator[Question]:
+  """Questions of one of RACE's files: {"article", "questions", "options", "answers", "id"}.
+
+  Raises:
+    UserError: names the file and the number of the question, from 1.
+  """
+  try:
+    values = json.loads(read_text(path))
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{path}: not valid JSON: {error}") from None
+  if not isinstance(values, dict):
+    raise UserError(
+      f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
+    )
+  wanted = {"article": str, "questions": list, "options": list}
+  if has_answers or "answers" in values:
+    wanted["answers"] = list
+  for name, kind in wanted.items():
+    if not isinstance(values.get(name), kind):
+      raise UserError(
+        f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
+        f"{'text' if kind is str else 'list'}"
+      )
+  questions, options = values["questions"], values["options"]
+  answers = values.get("answers") or [None] * len(questions)
+  for name, column in (("options", options), ("answers", answers)):
+    if len(column) != len(questions):
+      raise UserError(
+        f"{path}: {len(questions)} questions but {len(column)} {name}; question "
+        f"{min(len(column), len(questions)) + 1} has none or is none"
+      )
+  passage = check_characters(values["article"], path, "article")
+  folder, name = os.path.split(path)
+  level = os.path.basename(folder)
+  for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
+    place = f"{path}: question {number}"
+    question, texts, answer = row
+    if not isinstance(question, str):
+      raise UserError(f"{place}: the question is missing (it is {question!r})")
+    check_characters(question, place, "questions")
+    texts = _option_texts(place, texts)
+    yield Question(
+      f"{level}/{name}#{number}",
+      place,
+      passage,
+      question,
+      texts,
+      _answer_index(place, answer, len(texts), has_answers),
+      level == "high",
+    )
+
+
+def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
+  """Questions of a file with one object a line.
+
+    {"article": "...", "question": "...", "options": ["...", "..."], "answer": "B", "id": "q1"}
+
+  "context" is read as "article"; it may be missing. Without "id" the id is the number of the
+  question in the file, from 0. The answer is a letter or a 0-based index.
+  """
+  lines = {}  # id -> line
+  for count, (number, row) in enumerate(read_jsonl(path)):
+    place = f"{path}: line {number}"
+    if "question" not in row or "options" not in row:
+      missing = "question" if "question" not in row else "options"
+      raise UserError(f"{place}: no key {missing!r}; the keys are {', '.join(map(repr, row))}")
+    options = _option_texts(place, row["options"])
+    passage = row.get("article", row.get("context"))
+    passage = "" if passage is None else passage
+    for name, text in (("question", row["question"]), ("article", passage)):
+      if not isinstance(text, str):
+        raise UserError(f"{place}: the {name} must be a text, not {text!r}")
+      check_characters(text, place, name)
+    question_id = scalar_text(row.get("id"), place, "id") or str(count)
+    if re.search(r"[\t\r\n]", question_id):
+      raise UserError(
+        f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
+        f"file of predictions cannot hold"
+      )
+    if lines.setdefault(question_id, number) != number:
+      raise UserError(f"{place}: the id {question_id} is that of line {lines[question_id]} too")
+    yield Question(
+      question_id,
+      place,
+      passage,
+      row["question"],
+      options,
+      _answer_index(place, row.get("answer"), len(options), has_answers),
+    )
+
+
+def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iterator[Question]:
+  """Questions of a CSV file with SWAG's columns: sent1, sent2, ending0, ending1, ..., label.
+
+  sent1 is the passage, sent2 the beginning of the sentence that the endings complete; in files
+  without these columns startphrase is the passage.
+  """
+  rows = read_rows(path, "csv")
+  _, header = next(rows, (0, []))
+  endings = [name for name in (f"ending{index}" for index in range(len(header))) if name in header]
+  starts = ["sent1", "sent2"] if {"sent1", "sent2"} <= set(header) else ["startphrase"]
+  labels = ["label"] if has_answers or "label" in header else []
+  columns = find_columns(path, header, [*starts, *(endings or ["ending0"]), *labels], "csv")
+  rows = [(number, row) for number, row in rows if row != [""]]
+  ids = {number: str(count) for count, (number, _) in enumerate(rows)}
+
+  def fault(row):
+    return "" if max(columns) < len(row) <= len(header) else f"the header has {len(header)}"
+
+  for number, row in whole_rows(path, rows, fault, skip_bad_rows):
+    place = f"{path}: line {number}"
+    cells = [row[column] for column in columns]
+    answer = cells.pop() if labels else None
+    start, options = cells[: len(starts)], _option_texts(place, cells[len(starts) :])
+    yield Question(
+      ids[number],
+      place,
+      start[0],
+      start[1] if len(start) > 1 else "",
+      options,
+      _answer_index(place, answer, len(options), has_answers),
+    )
