@@ -23,6 +23,7 @@ import modeling
 from benchmarks import flops
 from preprocessing import record_files
 from tasks import classification
+from tasks.settings import Classification
 from training import inputs
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -73,11 +74,11 @@ def records_dir(config_file: str) -> str:
 def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
   """Mean FLOPs of an example in the batches that seconds_per_example trained on."""
   model_config = modeling.load_config(config_file)
-  task = classification.make_task(
-    config.Classification(task_name=arguments.task),
-    config.RawData(data_dir=arguments.data_dir),
-    cls_segment_id=model_config.cls_segment_id,
+  experiment = config.Experiment(
+    task=Classification(task_name=arguments.task),
+    raw_data=config.RawData(data_dir=arguments.data_dir),
   )
+  task = classification.ClassificationTask.from_experiment(experiment, model_config.family)
   (path,) = glob.glob(os.path.join(glob.escape(records_dir(config_file)), "*.train.*.tfrecord"))
   source = inputs.RecordSource(
     [path],

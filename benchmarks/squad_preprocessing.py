@@ -17,10 +17,10 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import config
 import tokenization
 from preprocessing import finetuning_records
 from tasks import squad
+from tasks.settings import Squad
 
 SQUAD_QUESTIONS = 130_319
 
@@ -59,10 +59,10 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as work:
     file = os.path.join(work, "train.json")
     questions = write_copies(arguments.squad_file, file, arguments.copies)
-    task = squad.SquadTask(config.SquadData(), config.Squad(train_file=file))
+    task = squad.SquadTask(Squad(train_file=file))
     for processes in map(int, arguments.processes.split(",")):
       start, cpu_start = time.perf_counter(), sum(os.times()[:4])
-      windows = finetuning_records.write_split(
+      windows = finetuning_records.make_records(
         os.path.join(work, f"records-{processes}"),
         task,
         "train",

@@ -16,6 +16,7 @@ import config
 from errors import UserError
 from models import layers
 from tasks import classification
+from tasks.settings import Classification
 from training import accumulation, losses, model_folder, runner, tf_compat
 from training.devices import Devices, find_devices
 from training.model_fn import MONITORS, ModelFn
@@ -35,9 +36,8 @@ def workspace(tmp_path_factory):
 
 def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
   """Complete settings of a small run on the data that `workspace` made."""
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification(task_name="cola"))
   experiment.model.pretrained = str(folder / encoder)
-  experiment.classification.task_name = "cola"
   experiment.raw_data.data_dir = str(folder / "CoLA")
   experiment.data.output_dir = str(folder / "records")
   experiment.trainer.model_dir = str(folder / name)
@@ -55,16 +55,13 @@ def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
       "learning_rate": 1e-3,
       **optimizer,
     },
-    set(),
   )
   return experiment
 
 
 def runner_of(experiment):
   model_config = model_folder.load_model_config(experiment.model)
-  task = classification.make_task(
-    experiment.classification, experiment.raw_data, cls_segment_id=model_config.cls_segment_id
-  )
+  task = classification.ClassificationTask.from_experiment(experiment, model_config.family)
   return runner.Runner(experiment, model_config, task)
 
 

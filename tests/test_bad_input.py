@@ -9,9 +9,9 @@ import tiny
 
 import config
 import modeling
-import run_classifier
 from errors import UserError
 from models import bert_heads
+from tasks.settings import Classification
 from training import app, checkpoints, devices, flags, model_folder, runner
 
 v1 = tf.compat.v1
@@ -255,23 +255,21 @@ def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, us
 
 def test_recipes_fill_what_was_not_given():
   experiment = config.Experiment()
-  experiment.optimizer.learning_rate = 1.0
-  taken = config.apply_recipe(
-    experiment, {"learning_rate": 2.0, "train_batch_size": 4}, given={"learning_rate"}
-  )
+  experiment.set("learning_rate", 1.0, "flag")
+  taken = config.apply_recipe(experiment, {"learning_rate": 2.0, "train_batch_size": 4}, "a recipe")
   assert experiment.optimizer.learning_rate == 1.0 and experiment.trainer.train_batch_size == 4
   assert taken == {"train_batch_size": 4}
+  assert experiment.sources == {"learning_rate": "flag", "train_batch_size": "a recipe"}
   with pytest.raises(UserError, match="'learn_rate', which is no setting"):
-    config.apply_recipe(experiment, {"learn_rate": 1}, set())
+    config.apply_recipe(experiment, {"learn_rate": 1})
 
 
 def test_bert_recipe_fills_every_open_setting():
-  experiment = config.Experiment()
-  config.apply_recipe(experiment, config.load_recipe("bert", "classification", "cola"), set())
+  experiment = config.Experiment(task=Classification())
+  config.apply_recipe(experiment, config.load_recipe("bert", "classification", "cola"))
   empty = [
     f"{type(section).__name__}.{name}"
-    for section in experiment.sections()
-    if type(section) in run_classifier.SECTIONS
+    for section in experiment.sections().values()
     for name, value in vars(section).items()
     if value is None
   ]

@@ -13,8 +13,7 @@ import tiny
 import config
 import modeling
 import optimization
-import run_classifier
-from tasks import classification
+from tasks import base, classification
 from training import evaluator
 
 v1 = tf.compat.v1
@@ -340,11 +339,10 @@ def test_create_optimizer_without_warm_up():
 )
 def test_results_of_the_test_data(tmp_path, split, values, name, text):
   dataset = classification.DATASETS["sts-b" if "prediction" in values else "cola"]
-  run_classifier.write_predictions(
-    classification.ClassificationTask("task", dataset),
-    split,
-    {key: np.array(value, np.float32) for key, value in values.items()},
+  classification.ClassificationTask("task", dataset).write_predictions(
     config.Trainer(do_predict=True, model_dir=str(tmp_path)),
+    base.Split(split),
+    {key: np.array(value, np.float32) for key, value in values.items()},
   )
   assert (tmp_path / name).read_text() == text
 

@@ -12,6 +12,7 @@ import config
 import tokenization
 from errors import UserError
 from tasks import base, classification, metrics
+from tasks.settings import Classification
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def tokenizer(tmp_path_factory):
 
 def make_task(folder, name="tsv", **kwargs):
   raw = config.RawData(data_dir=str(folder), skip_bad_rows=kwargs.pop("skip_bad_rows", False))
-  return classification.make_task(config.Classification(task_name=name, **kwargs), raw)
+  return tiny.make_task(Classification(task_name=name, **kwargs), raw)
 
 
 def write(folder, name, text, encoding="utf-8"):
@@ -105,9 +106,7 @@ def test_native_layouts(tmp_path, name):
   dataset = classification.DATASETS[classification.canonical_name(name)]
   assert dataset.folder.split("/")[-1] == folder
   write(tmp_path / dataset.folder, file, text)
-  task = classification.make_task(
-    config.Classification(task_name=name), config.RawData(data_root=str(tmp_path))
-  )
+  task = tiny.make_task(Classification(task_name=name), config.RawData(data_root=str(tmp_path)))
   assert rows(task) == expected
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 import config
 from models.bert import BertConfig
 from tasks import masking, pretraining
+from tasks.settings import Pretraining
 from training import devices, hooks, losses, tf_compat
 from training.model_fn import MONITORS, ModelFn
 
@@ -97,9 +98,9 @@ def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
     loss_type, pretraining.FunnelRecords(sequences, masking.Masking("single_token", 6)), sequences
   )
   features = losses.add_mean_weights(features, task.loss_weights(features))
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Pretraining())
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
-  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())
+  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type))
   model_config = BertConfig(
     30,
     16,

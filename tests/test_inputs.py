@@ -13,7 +13,7 @@ import modeling
 import tokenization
 from errors import UserError
 from preprocessing import record_files
-from tasks import classification
+from tasks.settings import Classification
 from training import inputs
 from utils import files
 
@@ -27,8 +27,8 @@ def made(tmp_path_factory):
   tiny.write_cola(folder / "CoLA", num_train=70)
   (folder / "vocab.txt").write_text("\n".join(tiny.VOCAB) + "\n")
   tokenizer = tokenization.FullTokenizer(str(folder / "vocab.txt"))
-  task = classification.make_task(
-    config.Classification(task_name="cola"), config.RawData(data_dir=str(folder / "CoLA"))
+  task = tiny.make_task(
+    Classification(task_name="cola"), config.RawData(data_dir=str(folder / "CoLA"))
   )
   path = str(folder / "train.tfrecord")
   count = record_files.write_split(path, task, "train", tokenizer, LENGTH)
@@ -125,7 +125,7 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
       task, tokenizer, config.Tokenizer(**{**settings.__dict__, **kwargs}), max_seq_length
     )
     return record_files.cached_split(
-      str(tmp_path), task, "train", tokenizer, wanted, overwrite, lambda items: items, write
+      str(tmp_path), task, "train", tokenizer, wanted, overwrite, write
     )[0]
 
   first = cached()

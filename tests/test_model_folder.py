@@ -11,9 +11,9 @@ import tensorflow as tf
 import tiny
 
 import config
-import run_classifier
 from errors import UserError
 from tasks import classification
+from tasks.settings import Classification, Pretraining, Squad
 from training import checkpoints, experiments, model_folder
 
 
@@ -115,12 +115,12 @@ def test_labels_are_those_of_the_model(trained):
   )
   rows = (trained / "third" / "predictions.test.tsv").read_text().splitlines()
   assert "probability_neg" in rows[0] and "probability_pos" in rows[0]
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
   dataset = classification.DATASETS["sst-2"]
   task = classification.ClassificationTask("csv", dataset)
   with pytest.raises(UserError, match=r"trained with the labels \['neg', 'pos'\], the data have"):
-    run_classifier.find_labels(task, experiment, None)
+    take_labels(task, experiment)
 
 
 def test_contradictions(trained):
@@ -130,14 +130,16 @@ def test_contradictions(trained):
   assert f"--uncased=True, but the model in {trained / 'run'} was trained with False" in err
   assert "Traceback" not in err
 
-  experiment, given = config.Experiment(), {"max_seq_length", "text_a_col"}
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
-  experiment.data.max_seq_length, experiment.classification.text_a_col = 12, "review"
-  model_folder.take_settings(experiment, given, "classification")
-  assert experiment.data.max_seq_length == 12 and experiment.classification.label_col == "sentiment"
-  assert {"label_col", "uncased", "task_name"} <= given
+  experiment.set("max_seq_length", 12, "flag")
+  experiment.set("text_a_col", "review", "flag")
+  model_folder.take_settings(experiment)
+  assert experiment.data.max_seq_length == 12 and experiment.task.label_col == "sentiment"
+  assert {"label_col", "uncased", "task_name"} <= experiment.sources.keys()
+  experiment.task = Squad()
   with pytest.raises(UserError, match="holds a model of another job"):
-    model_folder.take_settings(experiment, set(), "squad")
+    model_folder.take_settings(experiment)
 
 
 def test_a_mistyped_folder_is_named_and_not_made(trained):
@@ -165,14 +167,14 @@ def test_submissions_are_whole(trained):
 
 def test_new_training_takes_the_tokenizer_alone(trained):
   """Labels, columns and lengths of the classifier that training starts from do not count."""
-  experiment, given = config.Experiment(), set()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.do_train = True
   experiment.trainer.model_dir = str(trained / "fresh")
   experiment.model.init_checkpoint = str(trained / "run")
-  experiments.take_model_settings(experiment, given, "classification", "csv")
-  experiments.complete(experiment, given, "classification", "csv")
+  experiments.take_model_settings(experiment, "csv")
+  experiments.complete(experiment, "csv")
   assert not experiment.tokenizer.uncased
-  assert experiment.classification.text_a_col == "text" and experiment.data.max_seq_length == 128
+  assert experiment.task.text_a_col == "text" and experiment.data.max_seq_length == 128
   assert experiment.data.output_dir == str(trained / "fresh")
 
 
@@ -200,18 +202,18 @@ def test_pretraining_goes_on_with_the_casing_of_its_folder(trained, tmp_path):
   """The records of a later command may hold no casing, or another one."""
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(str(tmp_path / "run"), {"job": "pretraining", "uncased": False})
-  experiment, given = config.Experiment(), set()
+  experiment = config.Experiment(task=Pretraining())
   experiment.trainer.model_dir, experiment.trainer.do_train = str(tmp_path / "run"), True
-  model_folder.take_settings(experiment, given, "pretraining")
+  model_folder.take_settings(experiment)
   assert not experiment.tokenizer.uncased
-  experiment.tokenizer.uncased = True
+  experiment.set("uncased", True, "flag")
   with pytest.raises(UserError, match="--uncased=True, but the model in .* was trained with False"):
-    model_folder.take_settings(experiment, {"uncased"}, "pretraining")
+    model_folder.take_settings(experiment)
 
 
 def test_trials_have_the_settings_of_the_first(trained, tmp_path):
   shutil.copytree(trained / "run", tmp_path / "run" / "trial_0")
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir, experiment.trainer.do_train = str(tmp_path / "run"), True
   assert model_folder.trained_folder(experiment) is None
   experiment.trainer.num_trials = 2
@@ -220,30 +222,36 @@ def test_trials_have_the_settings_of_the_first(trained, tmp_path):
 
 def test_a_folder_best_that_nobody_named_is_not_used(trained, monkeypatch):
   monkeypatch.chdir(trained / "run")
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir, experiment.trainer.do_predict = "../typo", True
   with pytest.raises(UserError, match="../typo: no checkpoint to predict with"):
-    experiments.take_model_settings(experiment, set(), "classification", "csv")
+    experiments.take_model_settings(experiment, "csv")
 
 
 def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
   for trial in ("trial_0", "trial_1"):
     shutil.copytree(trained / "run" / "best", tmp_path / trial)
-  experiment, given = config.Experiment(), set()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir, experiment.trainer.num_trials = str(tmp_path), 2
   experiment.trainer.do_predict = True
-  experiments.take_model_settings(experiment, given, "classification")
-  experiments.complete(experiment, given, "classification", experiment.classification.task_name)
+  experiments.take_model_settings(experiment, "")
+  experiments.complete(experiment, experiment.task.task_name)
   assert experiment.tokenizer.tokenizer_path == f"{tmp_path}/trial_0/vocab.txt"
   assert experiment.model.model_config == f"{tmp_path}/trial_0/bert_config.json"
   assert experiment.data.max_seq_length == 10 and not experiment.tokenizer.uncased
 
 
+def take_labels(task, experiment):
+  folder = model_folder.trained_folder(experiment)
+  task.take_model_settings(model_folder.read_settings(folder), folder, {})
+
+
 def settings_of(folder, given=(), **tokenizer):
   """The experiment after take_settings, with these tokenizer settings given."""
-  experiment = config.Experiment(tokenizer=config.Tokenizer(**tokenizer))
+  experiment = config.Experiment(task=Classification(), tokenizer=config.Tokenizer(**tokenizer))
   experiment.trainer.model_dir = str(folder)
-  model_folder.take_settings(experiment, {*given, *tokenizer}, "classification")
+  experiment.sources = dict.fromkeys([*given, *tokenizer], "flag")
+  model_folder.take_settings(experiment)
   return experiment
 
 
@@ -267,16 +275,16 @@ def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
 
 
 def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
-  settings = config.Classification(
+  settings = Classification(
     task_name="tsv",
     text_a_col="review",
     label_col="sentiment",
     train_file=str(trained / "train.csv"),
   )
   task = classification.ClassificationTask("tsv", classification.dataset_of("tsv", settings))
-  run_classifier.find_labels(task, experiment, None)
+  take_labels(task, experiment)
   assert task.model_settings() == {"task_name": "csv", "label_list": ["neg", "pos"]}
 
 
@@ -298,7 +306,7 @@ def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
 
 def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path):
   """No variable's shape depends on the activation."""
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
   own = model_folder.load_model_config(
     config.Model(model_config=str(trained / "run" / "bert_config.json"))
@@ -321,7 +329,7 @@ def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
   assert model_folder.find_checkpoint(folder, model, "predict with") == checkpoints.latest(
     f"{folder}/best"
   )
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = folder
   assert model_folder.trained_folder(experiment) == folder
   with pytest.raises(UserError, match="best: this folder holds the only checkpoint left of a run"):

@@ -1,16 +1,15 @@
 """XNLI and PAWS-X in their published layouts."""
 
 import pytest
+import tiny
 
 import config
 from errors import UserError
-from tasks import classification
+from tasks.settings import Classification
 
 
 def make_task(name, language="zh", **kwargs):
-  return classification.make_task(
-    config.Classification(task_name=name, language=language), config.RawData(**kwargs)
-  )
+  return tiny.make_task(Classification(task_name=name, language=language), config.RawData(**kwargs))
 
 
 def rows(task, split):

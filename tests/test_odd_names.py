@@ -8,10 +8,10 @@ import tiny
 
 import config
 import create_pretraining_data
-import run_pretraining
 from errors import UserError
-from preprocessing import pretraining_records
-from tasks import classification, corpus, race
+from preprocessing import pretraining_records, pretraining_sets
+from tasks import corpus
+from tasks.settings import Classification, Race
 from utils import paths
 
 ODD = ["lr[1e-3]", "what?", "all*", "a[!b]", "back\\slash"]
@@ -57,15 +57,13 @@ def test_text_folders(tmp_path, odd):
     (tmp_path / odd / folder).mkdir(parents=True)
     for name in ("1.txt", "2.txt", "urls.html"):
       (tmp_path / odd / folder / name).write_text("good")
-  task = classification.make_task(
-    config.Classification(task_name="imdb"), config.RawData(data_dir=f"{tmp_path}/{odd}"), "", 0
+  task = tiny.make_task(
+    Classification(task_name="imdb"), config.RawData(data_dir=f"{tmp_path}/{odd}")
   )
   for split, files in (("train", 4), ("dev", 4)):
     assert len(task.input_files(split)) == files
     assert all(path.startswith(f"{tmp_path}/{odd}/") for path in task.input_files(split))
-  task = race.make_task(
-    config.Race(task_name="race"), config.RawData(data_dir=f"{tmp_path}/{odd}/RACE"), "", 0
-  )
+  task = tiny.make_task(Race(task_name="race"), config.RawData(data_dir=f"{tmp_path}/{odd}/RACE"))
   assert len(task.input_files("train")) == 4
   with pytest.raises(UserError, match="no passages"):
     task.input_files("test")
@@ -95,16 +93,16 @@ def test_pretraining_records(tmp_path):
     tokenizer,
     run,
   )
-  bert, meta, _ = run_pretraining.read_bert_files("input_file", f"{folder}/records*")
-  funnel, funnel_meta, _ = run_pretraining.read_funnel_files(str(folder), "train", 0, {})
+  bert, meta, _ = pretraining_sets.read_bert_files("input_file", f"{folder}/records*")
+  funnel, funnel_meta, _ = pretraining_sets.read_funnel_files(str(folder), "train", 0, {})
   assert sorted(map(os.path.basename, bert.paths)) == [f"records-0000{i}-of-00002" for i in (0, 1)]
   for found, metadata in ((bert, meta), (funnel, funnel_meta)):
     assert found.num_examples and metadata
     assert sum(1 for _ in tf.data.TFRecordDataset(found.paths)) == found.num_examples
   with pytest.raises(UserError, match="matches no record file"):
-    run_pretraining.expand("input_file", f"{tmp_path}/text[fr]/records*")
+    pretraining_sets.expand("input_file", f"{tmp_path}/text[fr]/records*")
   with pytest.raises(UserError, match="no records of split 'train'"):
-    run_pretraining.read_funnel_files(f"{tmp_path}/none", "train", 0, {})
+    pretraining_sets.read_funnel_files(f"{tmp_path}/none", "train", 0, {})
 
 
 def test_tensorflow_gets_paths_without_patterns(tmp_path):

@@ -9,12 +9,11 @@ import tiny
 
 import config
 import create_pretraining_data
-import run_squad
 from conversion import commands
 from errors import UserError
 from preprocessing import pretraining_records, record_files
 from scripts import build_vocab
-from tasks import classification
+from tasks.settings import Classification, Squad
 from training import model_folder, runner
 from utils import paths
 
@@ -192,15 +191,13 @@ def small_runner(tmp_path, **sections):
   folder = tiny.write_encoder(tmp_path / "encoder")
   for name in ("train", "dev"):
     (tmp_path / f"{name}.tsv").write_text("text\tlabel\ngood\t1\nbad\t0\n")
-  experiment = config.Experiment(**sections)
+  experiment = config.Experiment(task=Classification(), **sections)
   experiment.data.max_seq_length, experiment.trainer.train_batch_size = 16, 2
   experiment.trainer.model_dir = experiment.trainer.model_dir or str(tmp_path / "run")
   model, tokenizer = experiment.model, experiment.tokenizer
   model.model_config = model.model_config or f"{folder}/bert_config.json"
   tokenizer.tokenizer_path = f"{folder}/vocab.txt"
-  task = classification.make_task(
-    config.Classification(task_name="tsv"), config.RawData(data_dir=str(tmp_path)), "", 0
-  )
+  task = tiny.make_task(Classification(task_name="tsv"), config.RawData(data_dir=str(tmp_path)))
   return runner.Runner(experiment, model_folder.load_model_config(model), task)
 
 
@@ -295,15 +292,10 @@ def test_training_does_not_replace_what_it_starts_from(tmp_path):
 
 
 def test_ensembles_name_their_files():
-  experiment = config.Experiment(
-    squad=config.Squad(ensemble_output_file="x/dev.json"), trainer=config.Trainer(predict_dir="p")
-  )
-  assert run_squad.ensemble_files(experiment) == [
-    "x/dev.json",
-    "x/dev.nbest.json",
-    "x/dev.null_odds.json",
-  ]
-  assert run_squad.prediction_files(experiment.trainer)[0] == "p/predictions.json"
+  task = tiny.make_task(Squad(ensemble_output_file="x/dev.json"))
+  trainer = config.Trainer(predict_dir="p")
+  assert task.ensemble_files(trainer) == ["x/dev.json", "x/dev.nbest.json", "x/dev.null_odds.json"]
+  assert task.output_files(trainer, "predict")[0] == "p/predictions.json"
 
 
 def test_small_scripts_keep_their_text(folder):

@@ -1,7 +1,6 @@
 """A user's own files end to end: predictions lead back to rows, and examples have weights."""
 
 import json
-import types
 
 import numpy as np
 import pytest
@@ -9,14 +8,15 @@ import tiny
 
 import config
 import create_finetuning_data
-import run_classifier
+import modeling
 from errors import UserError
-from tasks import classification
+from tasks.settings import Classification
+from training import runner
 
 
 def make_task(folder, name="tsv", skip_bad_rows=False, **kwargs):
   raw = config.RawData(data_dir=str(folder), skip_bad_rows=skip_bad_rows)
-  return classification.make_task(config.Classification(task_name=name, **kwargs), raw)
+  return tiny.make_task(Classification(task_name=name, **kwargs), raw)
 
 
 # ---- Predictions --------------------------------------------------------------------------------
@@ -26,7 +26,7 @@ def predicted(task, count):
   """Columns index, line and id of the predictions of `count` rows."""
   task.labels = ("a", "b")
   values = {"probabilities": np.full([count, 2], 0.5)}
-  rows = list(task.prediction_rows(values, task.origins("test", count)))
+  rows = list(task.prediction_rows(values, task.read_origins("test", count)))
   assert rows[0][:4] == ["index", "prediction", "probability_a", "probability_b"]
   return [[row[0], *row[4:]] for row in rows]
 
@@ -86,46 +86,39 @@ def test_other_files_need_no_ids(tmp_path):
     make_task(tmp_path, has_header=False, text_a_col="0", label_col="1", id_col="key")
 
 
-def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monkeypatch):
+def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path):
   """Not of a file that changes while the model trains."""
   file = tmp_path / "test.tsv"
   file.write_text("text\none\ntwo\n")
   task = make_task(tmp_path, predict_file=str(file))
   task.labels = ("a", "b")
-  run = types.SimpleNamespace(
-    task=task,
-    check_before_work=lambda: None,
-    check_outputs=list,
-    sources=types.SimpleNamespace(
-      record_sets={},
-      of=lambda kind: [
-        types.SimpleNamespace(split=kind, records=types.SimpleNamespace(num_examples=2))
-      ],
-    ),
-    train_and_evaluate=lambda: file.write_text("text\n"),
-    evaluator=types.SimpleNamespace(
-      predict=lambda: {
-        "test": {"probabilities": np.full([2, 2], 0.5), "example_index": np.arange(2)}
-      }
-    ),
+  experiment = config.Experiment(task=Classification())
+  experiment.trainer = config.Trainer(
+    do_predict=True, model_dir=str(tmp_path / "run"), train_batch_size=2
   )
-  monkeypatch.setattr(run_classifier, "make_runner", lambda experiment: run)
-  run_classifier.run_once(
-    config.Experiment(trainer=config.Trainer(do_predict=True, model_dir=str(tmp_path)))
-  )
-  lines = (tmp_path / "predictions.test.tsv").read_text().splitlines()
+  experiment.data = config.Data(output_dir=str(tmp_path / "records"), max_seq_length=16)
+  encoder = tiny.write_encoder(tmp_path / "encoder")
+  experiment.model.model_config = f"{encoder}/bert_config.json"
+  experiment.tokenizer.tokenizer_path = f"{encoder}/vocab.txt"
+  run = runner.Runner(experiment, modeling.load_config(f"{encoder}/bert_config.json"), task)
+  run.check_before_work()
+  file.write_text("text\n")
+  (source,) = run.sources.of("test")
+  task.write_predictions(experiment.trainer, source.split, {"probabilities": np.full([2, 2], 0.5)})
+  lines = (tmp_path / "run" / "predictions.test.tsv").read_text().splitlines()
   assert [line.split("\t")[4] for line in lines] == ["line", "2", "3"]
 
 
 def test_records_hold_no_ids(monkeypatch):
-  experiment = config.Experiment(classification=config.Classification(id_col="key"))
-  run_classifier.check_columns(experiment)
+  experiment = config.Experiment(task=Classification(task_name="tsv", id_col="key"))
+  from_experiment = classification.ClassificationTask.from_experiment
+  from_experiment(experiment, "bert")
   experiment.record_files.test_data_path = "test.tfrecord"
   with pytest.raises(UserError, match="--id_col: the records of --test_data_path hold no ids"):
-    run_classifier.check_columns(experiment)
-  experiment.classification.task_name, experiment.tokenizer.tokenizer_path = "tsv", "v"
+    from_experiment(experiment, "bert")
+  experiment.tokenizer.tokenizer_path = "v"
   settings = create_finetuning_data.Finetuning(meta_data_file_path="m", train_data_output_path="t")
-  monkeypatch.setattr(create_finetuning_data.flags, "read", lambda *_: (experiment, set()))
+  monkeypatch.setattr(create_finetuning_data.flags, "read", lambda *_: experiment)
   monkeypatch.setattr(create_finetuning_data.flags, "read_section", lambda _: (settings, set()))
   with pytest.raises(UserError, match="--id_col: records hold no ids"):
     create_finetuning_data.main()
@@ -133,7 +126,7 @@ def test_records_hold_no_ids(monkeypatch):
 
 def test_predictions_of_benchmarks_keep_their_form(tmp_path):
   (tmp_path / "test.tsv").write_text("index\tsentence\n0\tOne.\n")
-  assert make_task(tmp_path, "cola").origins("test", 1) == []
+  assert make_task(tmp_path, "cola").read_origins("test", 1) == []
 
 
 # ---- Weights ------------------------------------------------------------------------------------

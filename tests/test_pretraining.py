@@ -15,12 +15,13 @@ import tiny
 import config
 import create_pretraining_data
 import modeling
-import run_pretraining
 from errors import UserError
 from models.funnel_config import ModelConfig
-from preprocessing import pretraining_records, record_files
-from tasks import masking, pretraining
+from preprocessing import pretraining_records, pretraining_sets, record_files
+from tasks import base, masking, pretraining
+from tasks.settings import Pretraining
 from training import checkpoints, devices, inputs, tf_compat
+from training import pretraining as pretraining_job
 from training.model_fn import ModelFn
 
 v1 = tf.compat.v1
@@ -397,9 +398,9 @@ def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(made, tmp_path, los
   (batch,) = batches_of(inputs.train_input_fn(source, 8, 1, 0, 1, static_shapes=True), 1)
   numbers = batch.pop(inputs.ROW)
   batch = {name: np.repeat(value[:1], 8, axis=0) for name, value in batch.items()}
-  experiment = config.Experiment()
+  experiment = config.Experiment(task=Pretraining())
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
-  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type), set())
+  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type))
   model_fn = ModelFn(experiment, source.task, model_config, devices.Devices("CPU"), 10, 1)
 
   def losses(*shards):
@@ -452,7 +453,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(made, make_source):
   assert len(one["index"]) == source.num_examples and one["replaced"].sum() > 10
   for name, value in one.items():
     np.testing.assert_allclose(value, other[name], atol=1e-4, err_msg=name)
-  metrics, others = (source.task.score("dev", values) for values in (one, other))
+  metrics, others = (source.task.score(base.Split("dev"), values) for values in (one, other))
   assert metrics == pytest.approx(others, abs=1e-6)
 
 
@@ -460,7 +461,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(made, make_source):
 
 
 def corpus_of(made, form="bert"):
-  settings = config.Pretraining(
+  settings = Pretraining(
     **(
       {"input_file": str(made / "bert.tfrecord-*")}
       if form == "bert"
@@ -468,17 +469,17 @@ def corpus_of(made, form="bert"):
     )
   )
   trainer = config.Trainer(do_train=True, do_eval=True)
-  return settings, run_pretraining.find_corpus(settings, trainer, {})
+  return settings, pretraining_sets.find_corpus(settings, trainer, {})
 
 
 def test_records_tell_their_own_settings(made):
   for form, predictions in (("bert", 4), ("funnel", round(0.15 * LENGTH))):
     settings, corpus = corpus_of(made, form)
-    experiment = config.Experiment(pretraining=settings)
-    run_pretraining.check_against_meta(corpus, experiment, set())
+    experiment = config.Experiment(task=settings)
+    pretraining_sets.check_against_meta(corpus, experiment)
     assert experiment.data.max_seq_length == LENGTH
     assert settings.max_predictions_per_seq == predictions
-    assert run_pretraining.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
+    assert pretraining_sets.find_symbols(corpus, experiment.tokenizer)[0]["mask"] == 4
     assert (
       corpus.record_sets["train"].num_examples
       == sum(map(record_files.count_records, corpus.record_sets["train"].paths))
@@ -488,43 +489,42 @@ def test_records_tell_their_own_settings(made):
 
 def test_records_of_other_settings_are_refused(made, tmp_path):
   settings, corpus = corpus_of(made)
-  experiment = config.Experiment(pretraining=settings, data=config.Data(max_seq_length=128))
+  experiment = config.Experiment(task=settings)
+  experiment.set("max_seq_length", 128, "flag")
   with pytest.raises(UserError, match="made with max_seq_length 24, the flags say 128"):
-    run_pretraining.check_against_meta(corpus, experiment, {"max_seq_length"})
+    pretraining_sets.check_against_meta(corpus, experiment)
   (tmp_path / "vocab.txt").write_text("\n".join([*tiny.VOCAB, "more"]))
   with pytest.raises(UserError, match="vocab.txt is not the vocabulary that the records were made"):
-    run_pretraining.find_symbols(
+    pretraining_sets.find_symbols(
       corpus, config.Tokenizer(tokenizer_path=str(tmp_path / "vocab.txt"))
     )
   (tmp_path / "vocab.txt").write_text("\n".join(w for w in tiny.VOCAB if w != "[MASK]"))
   with pytest.raises(UserError, match="vocabulary lacks"):
-    run_pretraining.find_symbols(
+    pretraining_sets.find_symbols(
       corpus, config.Tokenizer(tokenizer_path=str(tmp_path / "vocab.txt"))
     )
   with pytest.raises(UserError, match="no record.* of split 'test'"):
-    run_pretraining.find_corpus(
-      config.Pretraining(record_dir=str(made / "funnel"), eval_split="test"),
+    pretraining_sets.find_corpus(
+      Pretraining(record_dir=str(made / "funnel"), eval_split="test"),
       config.Trainer(do_train=True, do_eval=True),
       {},
     )
   with pytest.raises(UserError, match="no record.*seq_len 512"):
-    run_pretraining.find_corpus(
-      config.Pretraining(record_dir=str(made / "funnel")),
-      config.Trainer(do_train=True),
-      {"seq_len": 512},
+    pretraining_sets.find_corpus(
+      Pretraining(record_dir=str(made / "funnel")), config.Trainer(do_train=True), {"seq_len": 512}
     )
   with pytest.raises(UserError, match="nowhere.* matches no record file"):
-    run_pretraining.find_corpus(
-      config.Pretraining(input_file=str(tmp_path / "nowhere*")), config.Trainer(do_train=True), {}
+    pretraining_sets.find_corpus(
+      Pretraining(input_file=str(tmp_path / "nowhere*")), config.Trainer(do_train=True), {}
     )
   for wrong in (dict(), dict(input_file="a", record_dir="b")):
     with pytest.raises(UserError, match="either with --input_file"):
-      run_pretraining.find_corpus(config.Pretraining(**wrong), config.Trainer(do_train=True), {})
+      pretraining_sets.find_corpus(Pretraining(**wrong), config.Trainer(do_train=True), {})
 
 
 def find(do_train=True, do_eval=False, **settings):
-  return run_pretraining.find_corpus(
-    config.Pretraining(**settings), config.Trainer(do_train=do_train, do_eval=do_eval), {}
+  return pretraining_sets.find_corpus(
+    Pretraining(**settings), config.Trainer(do_train=do_train, do_eval=do_eval), {}
   )
 
 
@@ -660,22 +660,22 @@ def test_evaluation_records_may_be_made_otherwise(made, tmp_path):
 )
 def test_flags_of_the_other_form_are_refused(form, given):
   with pytest.raises(UserError, match=f"--{given} does nothing with --{form}"):
-    run_pretraining.check_form(config.Pretraining(**{form: "x"}), {given, "max_seq_length"})
+    pretraining_sets.check_form(Pretraining(**{form: "x"}), {given, "max_seq_length"})
 
 
 def test_foreign_records_need_the_flags_that_metadata_would_tell(made, tmp_path):
   path = tmp_path / "foreign.tfrecord"
   path.write_bytes(open(sorted(glob.glob(str(made / "bert.tfrecord-*")))[0], "rb").read())
-  settings = config.Pretraining(input_file=str(path))
-  corpus = run_pretraining.find_corpus(settings, config.Trainer(do_train=True), {})
-  experiment = config.Experiment(pretraining=settings)
+  settings = Pretraining(input_file=str(path))
+  corpus = pretraining_sets.find_corpus(settings, config.Trainer(do_train=True), {})
+  experiment = config.Experiment(task=settings)
   with pytest.raises(UserError, match="--max_seq_length is missing"):
-    run_pretraining.check_against_meta(corpus, experiment, set())
+    pretraining_sets.check_against_meta(corpus, experiment)
   experiment.data.max_seq_length = LENGTH
   with pytest.raises(UserError, match="--max_predictions_per_seq is missing"):
-    run_pretraining.check_against_meta(corpus, experiment, {"max_seq_length"})
+    pretraining_sets.check_against_meta(corpus, experiment)
   with pytest.raises(UserError, match=r"--tokenizer_path \(--vocab_file\) is missing"):
-    run_pretraining.find_symbols(corpus, experiment.tokenizer)
+    pretraining_sets.find_symbols(corpus, experiment.tokenizer)
   source = bert_source(made)
   with pytest.raises(UserError, match="'masked_lm_positions' has 4 .* where 5 are expected"):
     other = pretraining.BertRecords(sequences_of(made / "bert" / "vocab.txt"), 5)
@@ -903,13 +903,13 @@ def test_trials_and_a_limit_of_the_evaluation(made, tmp_path):
 
 def test_a_limit_of_the_evaluation_is_logged(caplog):
   """The default limits it, to a number of examples that depends on the batch size."""
-  caplog.set_level("INFO", "scripts.run_pretraining")
-  experiment = config.Experiment()
+  caplog.set_level("INFO", "training.pretraining")
+  experiment = config.Experiment(task=Pretraining())
   experiment.trainer.eval_batch_size = 4
   for count in (400, 401):
     assert not caplog.messages
-    run_pretraining.limit_evaluation(
-      experiment, run_pretraining.Corpus({"dev": record_files.RecordSet(["x"], count)}, {}, "")
+    pretraining_job._limit_evaluation(
+      experiment, pretraining_sets.Corpus({"dev": record_files.RecordSet(["x"], count)}, {}, "")
     )
   assert caplog.messages == ["Evaluate on the first 400 of 401 examples (--max_eval_batch=100)"]
   assert experiment.data.max_eval_examples == 400

@@ -16,11 +16,11 @@ from test_wrappers import wrapper
 
 import config
 import modeling
-import run_race
 import tokenization
 from errors import UserError
 from preprocessing import record_files
-from tasks import race
+from tasks import base, race
+from tasks.settings import Race
 from training import inputs
 
 v1 = tf.compat.v1
@@ -68,12 +68,19 @@ def tokenizer(workspace):
 
 
 def task_of(
-  data_dir, name="race", max_qa_length=8, skip_bad_rows=False, cls_segment_id=0, **settings
+  data_dir,
+  name="race",
+  max_qa_length=8,
+  skip_bad_rows=False,
+  cls_segment_id=0,
+  max_seq_length=512,
+  **settings,
 ):
-  return race.make_task(
-    config.Race(task_name=name, max_qa_length=max_qa_length, **settings),
+  return tiny.make_task(
+    Race(task_name=name, max_qa_length=max_qa_length, **settings),
     config.RawData(data_dir=str(data_dir), skip_bad_rows=skip_bad_rows),
-    cls_segment_id=cls_segment_id,
+    "funnel" if cls_segment_id else "bert",
+    max_seq_length,
   )
 
 
@@ -259,7 +266,7 @@ def test_accuracy_all_middle_high(workspace):
   ]
   high = [r for r, level in zip(right, predictions["is_high_example"], strict=True) if level]
   middle = [r for r, level in zip(right, predictions["is_high_example"], strict=True) if not level]
-  values = task.combine({"dev": task.score("dev", predictions)})
+  values = task.combine({"dev": task.score(base.Split("dev"), predictions)})
   assert values == pytest.approx(
     {
       "accuracy": sum(right) / 50,
@@ -268,11 +275,11 @@ def test_accuracy_all_middle_high(workspace):
       "accuracy_middle": sum(middle) / len(middle),
     }
   )
-  assert task.metric_names(["dev"]) == {*values, "loss"}
+  assert task.metric_names([base.Split("dev")]) == {*values, "loss"}
   one_level = {
     name: value[predictions["is_high_example"] == 1] for name, value in predictions.items()
   }
-  assert set(task.score("dev", one_level)) == {"accuracy"}
+  assert set(task.score(base.Split("dev"), one_level)) == {"accuracy"}
 
 
 def test_the_first_questions_are_of_both_levels(workspace):
@@ -486,9 +493,9 @@ def test_settings_that_contradict(tmp_path):
     task_of(tmp_path, "rase")
   with pytest.raises(UserError, match="task race has its own files"):
     task_of(tmp_path, train_file="x")
-  run_race.check_lengths(max_seq_length=24, max_qa_length=20)
+  task_of(tmp_path, max_seq_length=24, max_qa_length=20)
   with pytest.raises(UserError, match="--max_qa_length=128 does not fit into --max_seq_length=24"):
-    run_race.check_lengths(max_seq_length=24, max_qa_length=128)
+    task_of(tmp_path, max_seq_length=24, max_qa_length=128)
 
 
 # ---- Runs ---------------------------------------------------------------------------------------

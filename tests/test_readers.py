@@ -16,11 +16,12 @@ import tiny
 import config
 from errors import UserError
 from tasks import classification, corpus, race, readers
+from tasks.settings import Classification
 
 
 def make_task(folder, name="tsv", skip_bad_rows=False, **kwargs):
   raw = config.RawData(data_dir=str(folder), skip_bad_rows=skip_bad_rows)
-  return classification.make_task(config.Classification(task_name=name, **kwargs), raw)
+  return tiny.make_task(Classification(task_name=name, **kwargs), raw)
 
 
 def rows(task, split="train"):

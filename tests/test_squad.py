@@ -9,11 +9,11 @@ import tensorflow as tf
 import tiny
 import tiny_squad
 
-import config
 import tokenization
 from errors import UserError
 from preprocessing import finetuning_records, record_files
-from tasks import squad, squad_metrics
+from tasks import base, squad, squad_metrics
+from tasks.settings import Squad
 
 DATA = os.environ.get("SQUAD_DIR", "")
 
@@ -26,10 +26,11 @@ def tokenizer(tmp_path_factory):
 
 
 def make_task(cls_segment_id=0, doc_stride=4, skip_bad_rows=False, **changes):
-  settings = config.Squad(**{"n_best_size": 20, "max_answer_length": 30, **changes})
-  return squad.SquadTask(
-    config.SquadData(doc_stride=doc_stride), settings, "", cls_segment_id, skip_bad_rows
+  settings = Squad(
+    **{"n_best_size": 20, "max_answer_length": 30, "doc_stride": doc_stride, **changes}
   )
+  family = "funnel" if cls_segment_id else "bert"
+  return squad.SquadTask(settings, "", family, skip_bad_rows)
 
 
 def read_records(path):
@@ -57,7 +58,14 @@ def perfect_predictions(path):
 
 
 def read_side_table(task, file):
-  task.read_side_table(file + record_files.SIDE_TABLE, record_files.count_records(file))
+  table = task.read_side_table(
+    "test", "predict", file + record_files.SIDE_TABLE, record_files.count_records(file)
+  )
+  return base.Split("predict", 0, table)
+
+
+def measure(task, split, answers):
+  return task.measure(answers, task.is_version_2(split.side_table))
 
 
 @pytest.mark.parametrize("cls_segment_id", [0, 2])
@@ -68,19 +76,19 @@ def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id,
   task = make_task(predict_file=path, cls_segment_id=cls_segment_id)
   file = str(tmp_path / "dev.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 16)
-  read_side_table(task, file)
+  split = read_side_table(task, file)
   assert count > len(tiny_squad.golds(path)), "some questions must have several windows"
-  assert task.version_2 == unanswerable and task.has_golds
-  answers = task.answers(perfect_predictions(file))
-  metrics = task.measure(answers)
+  assert task.is_version_2(split.side_table) == unanswerable and split.side_table.has_golds
+  answers = task.answers(split.side_table, perfect_predictions(file))
+  metrics = measure(task, split, answers)
   assert metrics["exact_match"] == metrics["f1"] == 100.0
-  assert set(metrics) == set(task.metrics)
+  assert set(metrics) == set(task.metrics_of(split))
   assert answers.golds == tiny_squad.golds(path)
   assert bool(answers.null_odds) == unanswerable
   for key, entries in answers.n_best.items():
     assert sum(entry["probability"] for entry in entries) == pytest.approx(1.0)
     assert answers.texts()[key] == (answers.golds[key] or [""])[0]
-  assert task.score("predict", perfect_predictions(file)) == metrics
+  assert task.score(split, perfect_predictions(file)) == metrics
   assert task.combine({"predict": metrics})["score"] == 100.0
 
 
@@ -93,8 +101,8 @@ def test_right_positions_give_right_answers_on_real_data(tmp_path, name):
   task = make_task(predict_file=path, doc_stride=64, max_answer_length=60)
   file = str(tmp_path / "dev.tfrecord")
   record_files.write_split(file, task, "predict", real, 160)
-  read_side_table(task, file)
-  metrics = task.score("predict", perfect_predictions(file))
+  split = read_side_table(task, file)
+  metrics = task.score(split, perfect_predictions(file))
   assert metrics["exact_match"] > 99.5 and metrics["f1"] > 99.8, metrics
 
 
@@ -170,10 +178,10 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
   file = str(tmp_path / "train.tfrecord")
   caplog.set_level("INFO")
   for text, start, skip, count, message in (
-    ("fil", 4, False, 2, "0 left out, 1 hold a part of a token only"),
+    ("fil", 4, False, 2, "0 left out, 1 with a part of a token"),
     ("\u00ad", 18, False, 1, "Left out of training: x, as the tokenizer leaves nothing of the"),
     ("good", 13, True, 1, "Left out of training: x, as the answer is not where answer_start"),
-    ("film ", 4, False, 2, "0 left out, 0 hold"),
+    ("film ", 4, False, 2, "0 left out, 0 with"),
   ):
     caplog.clear()
     task = make_task(train_file=train_file(tmp_path, text, start), skip_bad_rows=skip)
@@ -259,9 +267,9 @@ def test_default_files(tmp_path):
   (tmp_path / "dev-v2.0.json").write_text("{}")
   assert task.input_files("predict") == [str(tmp_path / "dev-v2.0.json")]
   (tmp_path / "dev-v1.1.json").write_text("{}")
-  with pytest.raises(UserError, match="which of them"):
+  with pytest.raises(UserError, match="both exist. Name one"):
     task.input_files("predict")
-  task.data_settings.version_2_with_negative = True
+  task.settings.version_2_with_negative = True
   assert task.input_files("predict") == [str(tmp_path / "dev-v2.0.json")]
 
 
@@ -288,10 +296,10 @@ def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id,
   )
   file = str(tmp_path / "dev.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 24)
-  read_side_table(task, file)
-  answers = task.answers(scores_of_nothing(count))
+  split = read_side_table(task, file)
+  answers = task.answers(split.side_table, scores_of_nothing(count))
   assert set(answers.texts().values()) == {""}
-  metrics = task.measure(answers)
+  metrics = measure(task, split, answers)
   golds = tiny_squad.golds(path).values()
   assert metrics["exact_match"] == pytest.approx(100 * sum(not gold for gold in golds) / len(golds))
 
@@ -301,23 +309,23 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
   file = str(tmp_path / "dev.tfrecord")
   task = make_task(predict_file=path, cls_segment_id=2, null_score_diff_threshold=5.0)
   record_files.write_split(file, task, "predict", tokenizer, 24)
-  read_side_table(task, file)
+  split = read_side_table(task, file)
   predictions = perfect_predictions(file)
   predictions["null_score"] += 3.0  # no answer where above 3, an answer below 2
   is_cls = predictions["start_index"] == 0
   predictions["start_index"][is_cls] = predictions["end_index"][is_cls] = 6  # the first piece
-  assert "" not in task.answers(predictions).texts().values()
+  assert "" not in task.answers(split.side_table, predictions).texts().values()
   task.settings.search_threshold = True
   caplog.set_level("INFO")
-  answers = task.answers(predictions)
-  assert task.measure(answers)["f1"] == 100.0 and answers.threshold == pytest.approx(1.0)
+  answers = task.answers(split.side_table, predictions)
+  assert measure(task, split, answers)["f1"] == 100.0 and answers.threshold == pytest.approx(1.0)
   assert "searched on" in caplog.text
   joined = task.join([answers, answers])
   assert joined.texts() == answers.texts() and joined.threshold == answers.threshold
   with pytest.raises(UserError, match="dev.json has no questions without an answer, so there is"):
     tiny_squad.write(tmp_path / "dev.json", 30, 3)
     record_files.write_split(file, task, "predict", tokenizer, 24)
-    read_side_table(task, file)
+    split = read_side_table(task, file)
 
 
 def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
@@ -325,11 +333,11 @@ def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
   task = make_task(predict_file=path)
   file = str(tmp_path / "dev.tfrecord")
   record_files.write_split(file, task, "predict", tokenizer, 16)
-  read_side_table(task, file)
+  split = read_side_table(task, file)
   predictions = {name: value[:11] for name, value in perfect_predictions(file).items()}
-  answers = task.answers(predictions)
+  answers = task.answers(split.side_table, predictions)
   assert 0 < len(answers.n_best) < 11
-  assert task.measure(answers)["f1"] == 100.0
+  assert measure(task, split, answers)["f1"] == 100.0
 
 
 def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
@@ -337,17 +345,17 @@ def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
   task = make_task(predict_file=path)
   file = str(tmp_path / "test.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 24)
-  read_side_table(task, file)
-  answers = task.answers(scores_of_nothing(count))
-  assert not task.has_golds and len(answers.texts()) >= 10
+  split = read_side_table(task, file)
+  answers = task.answers(split.side_table, scores_of_nothing(count))
+  assert not split.side_table.has_golds and len(answers.texts()) >= 10
   with pytest.raises(UserError, match="no question with an answer to compare with"):
-    task.measure(answers)
+    measure(task, split, answers)
   task.settings.search_threshold = True
-  task.data_settings.version_2_with_negative = True
+  task.settings.version_2_with_negative = True
   with pytest.raises(UserError, match="--search_threshold needs a file with answers"):
-    task.answers(scores_of_nothing(count))
+    task.answers(split.side_table, scores_of_nothing(count))
   with pytest.raises(UserError, match="no such file; it leads from the records' tokens back"):
-    task.read_side_table(str(tmp_path / "absent"), 0)
+    task.read_side_table("test", "predict", str(tmp_path / "absent"), 0)
 
 
 def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
@@ -359,7 +367,7 @@ def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
     lines = reader.readlines()
   with open(file + record_files.SIDE_TABLE, "w") as writer:
     writer.writelines(lines[1:])
-  with pytest.raises(UserError, match=rf"tells of \d+ windows, and .* beside it are {count}"):
+  with pytest.raises(UserError, match=rf"it holds \d+ windows, but the record file has {count}"):
     read_side_table(task, file)
 
 
@@ -383,7 +391,7 @@ def sharded(tmp_path_factory, tokenizer):
 def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, monkeypatch):
   folder, task, expected, count = sharded
   path = str(folder / "resumed")
-  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16) == count
+  assert finetuning_records.make_records(path, task, "predict", tokenizer, 16) == count
   assert read_bytes(path) == expected
   assert not tf.io.gfile.glob(path + ".shard*"), "shards are removed"
 
@@ -398,11 +406,11 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
   path = str(folder / "killed")
   monkeypatch.setattr(task, "featurize_all", failing)
   with pytest.raises(KeyboardInterrupt):
-    finetuning_records.write_split(path, task, "predict", tokenizer, 16)
+    finetuning_records.make_records(path, task, "predict", tokenizer, 16)
   assert not os.path.exists(path) and len(tf.io.gfile.glob(path + ".shard-?????-of-00005")) == 2
   calls.clear()
   last_call[0] = -1
-  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16) == count
+  assert finetuning_records.make_records(path, task, "predict", tokenizer, 16) == count
   assert len(calls) == 170 - 2 * 34, "finished shards are not made again"
   assert read_bytes(path) == expected
 
@@ -413,9 +421,9 @@ def test_parts_made_one_by_one(sharded, tokenizer):
   with pytest.raises(
     finetuning_records.Unfinished, match="part 1 of 2 is made; 3 of 5 shards are still"
   ):
-    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+    finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
   assert (
-    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+    finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
     == count
   )
   assert read_bytes(path) == expected
@@ -426,7 +434,7 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
   folder, task, expected, count = sharded
   path = str(folder / "at_once")
   with pytest.raises(finetuning_records.Unfinished):
-    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
+    finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=1)
   exists, state = tf.io.gfile.exists, {"is_inner": False}
 
   def join_in_between(name):
@@ -434,14 +442,14 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
     if name.endswith("00002-of-00005" + record_files.SIDE_TABLE) and not state["is_inner"]:
       state["is_inner"] = True
       assert (
-        finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+        finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
         == count
       )
     return exists(name)
 
   monkeypatch.setattr(tf.io.gfile, "exists", join_in_between)
   with pytest.raises(finetuning_records.Unfinished, match="another process joins them"):
-    finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
+    finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2, proc_id=0)
   assert state["is_inner"] and read_bytes(path) == expected
   assert not tf.io.gfile.glob(path + "*tmp*") and not tf.io.gfile.glob(path + ".shard*")
 
@@ -450,10 +458,10 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
 def test_several_processes(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parallel")
-  assert finetuning_records.write_split(path, task, "predict", tokenizer, 16, num_proc=2) == count
+  assert finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2) == count
   assert read_bytes(path) == expected
   with pytest.raises(UserError, match="leave no room"):  # a process's error is the user's
-    finetuning_records.write_split(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
+    finetuning_records.make_records(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
 
 
 def test_side_table_follows_its_records(sharded, tokenizer):
@@ -482,6 +490,6 @@ def test_a_model_of_questions_without_answers_predicts_none(tmp_path, tokenizer)
     for split, file in files.items():
       record_files.write_split(file, task, split, tokenizer, 24)
     task.read_training_notes(files["train"] + record_files.SIDE_TABLE)
-    read_side_table(task, files["predict"])
+    split = read_side_table(task, files["predict"])
     assert task.model_settings() == {"has_unanswerable": unanswerable}
-    assert task.version_2 == unanswerable
+    assert task.is_version_2(split.side_table) == unanswerable

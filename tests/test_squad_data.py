@@ -9,11 +9,11 @@ import re
 import pytest
 import tiny
 
-import config
 import tokenization
 from errors import UserError
 from tasks import squad as squad_task
 from tasks import squad_data
+from tasks.settings import Squad
 
 DATA = os.environ.get("SQUAD_DIR", "")
 SPIECE = os.environ.get("SENTENCEPIECE_MODEL", "")
@@ -417,8 +417,8 @@ def test_no_such_file_and_not_utf8(tmp_path):
 def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
   path = tmp_path / "train.json"
   path.write_text(json.dumps(squad(qa(), qa(), qa("q2"))))
-  settings = config.Squad(train_file=str(path), predict_file=str(path))
-  task = squad_task.SquadTask(config.SquadData(), settings)
+  settings = Squad(train_file=str(path), predict_file=str(path))
+  task = squad_task.SquadTask(settings)
   (paragraph,) = task.read_examples("train")
   assert [question.id for question in paragraph.questions] == ["q1", "q1", "q2"]
   assert "question 2: its id 'q1' is also that of" in caplog.text

@@ -7,7 +7,9 @@ import sys
 
 import tensorflow as tf
 
+import config
 import modeling
+from tasks import registry
 
 v1 = tf.compat.v1
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -123,3 +125,10 @@ def run(script, *args, status=0):
   out, err = process.communicate(timeout=300)
   assert process.returncode == status, f"exit {process.returncode}\n{out}\n{err[-4000:]}"
   return out, err
+
+
+def make_task(settings, raw_data=None, family="bert", max_seq_length=512):
+  """The task of these settings, as a script makes it."""
+  experiment = config.Experiment(task=settings, raw_data=raw_data or config.RawData())
+  experiment.data.max_seq_length = max_seq_length
+  return registry.find(settings.job).task_class().from_experiment(experiment, family)
