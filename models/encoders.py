@@ -61,6 +61,20 @@ class BertEncoder:
       scope,
     )
 
+  def token_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
+    """float32 [B, T, num_outputs]: dropout and one linear map, variables as for classification."""
+    del task_name
+    config, hidden = self._model.config, self.sequence_output()
+    batch, length, width = layers.shape_list(hidden)
+    logits = bert_heads.classification_logits(
+      tf.reshape(hidden, [-1, width]),
+      num_outputs,
+      config.hidden_dropout_prob,
+      config.initializer_range,
+      scope,
+    )
+    return tf.reshape(logits, [batch, length, num_outputs])
+
   def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """SQuAD's span head, cls/squad.
 
@@ -151,6 +165,12 @@ class FunnelEncoder:
     """float32 [B, num_outputs]; the head is in model/`scope`, or model/`task_name`."""
     return funnel_heads.classification_logits(
       self._config, self.pooled_output(), num_outputs, scope or task_name
+    )
+
+  def token_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
+    """float32 [B, T, num_outputs]: one linear map in model/`scope`, or model/`task_name`."""
+    return funnel_heads.classification_logits(
+      self._config, self.sequence_output(), num_outputs, scope or task_name
     )
 
   def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

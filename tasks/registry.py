@@ -60,3 +60,4 @@ register("classification", settings.Classification, "tasks.classification:Classi
 register("race", settings.Race, "tasks.race:RaceTask")
 register("squad", settings.Squad, "tasks.squad:SquadTask")
 register("pretraining", settings.Pretraining, "tasks.pretraining:PretrainingTask")
+register("tagging", settings.Tagging, "tasks.tagging:TaggingTask")

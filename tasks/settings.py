@@ -217,3 +217,18 @@ class Pretraining:
     aliases=("max_eval_steps",),
     lower=-1,
   )
+
+
+@dataclasses.dataclass
+class Tagging:
+  """Labels of words: named entities, parts of speech, in files of CoNLL's form."""
+
+  job: ClassVar[str] = "tagging"
+
+  train_file: str = option("", "training file; default: train.txt in data_dir")
+  eval_file: str = option("", "evaluation file; default: dev.txt in data_dir")
+  predict_file: str = option("", "file to predict; default: test.txt in data_dir")
+  token_col: int = option(0, "column of the word, from 0; negative from the end", stored=True)
+  label_col: int = option(
+    -1, "column of the label, from 0; negative from the end", kind=int, stored=True
+  )

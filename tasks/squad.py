@@ -14,7 +14,7 @@ import modeling
 from errors import UserError
 from tasks import base, metrics, squad_answers, squad_data, squad_metrics
 from tasks.settings import Squad
-from tasks.squad_answers import Answers, SideTable, join_answers, read_lines
+from tasks.squad_answers import Answers, SideTable, join_answers
 from utils import files
 
 log = logging.getLogger(__name__)
@@ -264,7 +264,7 @@ class SquadTask(base.RawDataTask):
     if kind == "train":
       self.read_training_notes(path)
       return None
-    table = SideTable(read_lines(path))
+    table = SideTable(files.read_json_lines(path))
     if not table.lines:
       raise UserError(
         f"{path}: no such file; it leads from the records' tokens back to the "
@@ -287,7 +287,7 @@ class SquadTask(base.RawDataTask):
   def read_training_notes(self, path: str) -> None:
     """Logs the number of answers that are left out of training records (see featurize_all)."""
     notes = collections.Counter()
-    for line in read_lines(path):
+    for line in files.read_json_lines(path):
       for note, ids in line.items():
         notes[note] += len(ids)
         if note in LEFT_OUT:

@@ -2,12 +2,10 @@
 
 import collections
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tasks import squad_metrics
 
@@ -84,14 +82,6 @@ class SideTable:
   def unanswerable(self) -> str | None:
     """Id of the first question without an answer."""
     return next((q["id"] for q in self.questions() if q["answers"] == []), None)
-
-
-def read_lines(path: str) -> list[dict[str, Any]]:
-  """The JSON values of a side table; an empty list if there is no such file."""
-  if not tf.io.gfile.exists(path):
-    return []
-  with tf.io.gfile.GFile(path) as reader:
-    return [json.loads(line) for line in reader.read().split("\n") if line]
 
 
 def entries(

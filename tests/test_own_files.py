@@ -10,6 +10,7 @@ import config
 import create_finetuning_data
 import modeling
 from errors import UserError
+from tasks import classification
 from tasks.settings import Classification
 from training import runner
 

@@ -166,3 +166,11 @@ def fingerprint(paths: Iterable[str]) -> str:
 def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
   """Writes rows as tab-separated lines, in one step."""
   write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def read_json_lines(path: str) -> list[Any]:
+  """Reads a file with a JSON value a line; an empty list if there is no such file."""
+  if not (_gfile().exists(path) if is_remote(path) else os.path.exists(path)):
+    return []
+  with open_file(path) as reader:
+    return [json.loads(line) for line in reader.read().split("\n") if line]
