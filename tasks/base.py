@@ -261,6 +261,20 @@ def stem(path: str) -> str:
   return os.path.splitext(name)[0]
 
 
+def truncate_pair(tokens_a: list, tokens_b: list, max_length: int) -> tuple[list, list]:
+  """Cuts the longer of the two, one token at a time (b on a tie), to max_length in total.
+
+  Example: lengths 5 and 3 with max_length 5 become 3 and 2.
+  """
+  length_a, length_b = len(tokens_a), len(tokens_b)
+  while length_a + length_b > max_length:
+    if length_a > length_b:
+      length_a -= 1
+    else:
+      length_b -= 1
+  return tokens_a[:length_a], tokens_b[:length_b]
+
+
 class RawDataTask(Task):
   """A task whose records are made from raw data by preprocessing/finetuning_records.py.
 

@@ -351,7 +351,7 @@ class ClassificationTask(base.RawDataTask):
     tokens_a = tokenizer.convert_text_to_ids(example.text_a)
     tokens_b = tokenizer.convert_text_to_ids(example.text_b or "")
     if tokens_b:
-      tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
+      tokens_a, tokens_b = base.truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
     else:
       tokens_a = tokens_a[: max_seq_length - 2]
     input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
@@ -488,17 +488,3 @@ class ClassificationTask(base.RawDataTask):
       joined.update({name + suffix: value for name, value in values.items()})
     official = [value for name, value in joined.items() if not name.startswith("loss")]
     return {**joined, self.score_name: float(np.mean(official))}
-
-
-def truncate_pair(tokens_a: list, tokens_b: list, max_length: int) -> tuple[list, list]:
-  """Cuts the longer of the two, one token at a time (b on a tie), to max_length in total.
-
-  Example: lengths 5 and 3 with max_length 5 become 3 and 2.
-  """
-  length_a, length_b = len(tokens_a), len(tokens_b)
-  while length_a + length_b > max_length:
-    if length_a > length_b:
-      length_a -= 1
-    else:
-      length_b -= 1
-  return tokens_a[:length_a], tokens_b[:length_b]

@@ -108,7 +108,7 @@ def train_in_graph(experiment, num_steps):
   """Trains on fixed batches of unevenly weighted examples; (curve of loss and norm, weights)."""
   rng = np.random.RandomState(1)
   model_config = model_folder.load_model_config(experiment.model)
-  task = classification.make_task(experiment.classification, experiment.raw_data)
+  task = classification.ClassificationTask.from_experiment(experiment, model_config.family)
   model_fn = ModelFn(experiment, task, model_config, Devices("CPU"), num_steps, 1)
   weight = np.array([0, 3, 0.5, 0, 1, 0.1, 7, 1], np.float32)
   lengths = rng.randint(5, 20, [num_steps, 8, 1])

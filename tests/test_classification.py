@@ -330,7 +330,7 @@ def test_truncation_equals_popping_from_the_longer():
     popped_a, popped_b = list(a), list(b)
     while len(popped_a) + len(popped_b) > limit:
       (popped_a if len(popped_a) > len(popped_b) else popped_b).pop()
-    assert classification.truncate_pair(a, b, limit) == (popped_a, popped_b)
+    assert base.truncate_pair(a, b, limit) == (popped_a, popped_b)
 
 
 # ---- Metrics and outputs ------------------------------------------------------------------------

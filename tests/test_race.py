@@ -323,7 +323,7 @@ RACE_FILE = {
   "change, message",
   [
     ({"options": [list("abcd"), list("efg")]}, "question 2: the answer 'D' is none of the 3 opt"),
-    ({"options": [list("abc"), list("efgh")]}, "question 1: 3 options where 4 are expected"),
+    ({"options": [list("abc"), list("efgh")]}, "question 1: 3 options, 4 are expected"),
     ({"options": [list("abcd"), []]}, "question 2: the options must be a list of at least two"),
     ({"options": [list("abcd"), ["e", None, "g", "h"]]}, r"question 2: option B is missing"),
     ({"options": [list("abcd")]}, "2 questions but 1 options; question 2"),
@@ -375,7 +375,7 @@ def test_fewer_options_are_an_error_in_race_unless_asked_for(tmp_path):
   )
   task = task_of(tmp_path, num_options=4)
   assert [len(raw.options) for raw in task.read_examples("dev")] == [4, 2]
-  with pytest.raises(UserError, match="question 1: 4 options where 3 are expected"):
+  with pytest.raises(UserError, match="question 1: 4 options, 3 are expected"):
     list(task_of(tmp_path, num_options=3).read_examples("dev"))
   with pytest.raises(UserError, match=r"no passages \(middle or high/\*\.txt\), the train data"):
     task_of(tmp_path).input_files("train")
@@ -407,7 +407,7 @@ def test_own_questions(tmp_path):
   with pytest.raises(UserError, match="no such file, the dev data of task jsonl. Name your files"):
     task.input_files("dev")
   limited = task_of(tmp_path, "jsonl", train_file=train, num_options=2)
-  with pytest.raises(UserError, match="a.jsonl: line 2: 3 options where 2 are expected"):
+  with pytest.raises(UserError, match="a.jsonl: line 2: 3 options, 2 are expected"):
     list(limited.read_examples("train"))
 
 

@@ -179,7 +179,7 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
   caplog.set_level("INFO")
   for text, start, skip, count, message in (
     ("fil", 4, False, 2, "0 left out, 1 with a part of a token"),
-    ("\u00ad", 18, False, 1, "Left out of training: x, as the tokenizer leaves nothing of the"),
+    ("\u00ad", 18, False, 1, "Left out of training: x, as the answer has no tokens"),
     ("good", 13, True, 1, "Left out of training: x, as the answer is not where answer_start"),
     ("film ", 4, False, 2, "0 left out, 0 with"),
   ):
