@@ -208,6 +208,9 @@ class Data:
     stored=True,
   )
   overwrite_data: bool = option(False, "make the records again even if they exist")
+  synthetic_data: bool = option(
+    False, "train on made-up records of random tokens instead of data, for benchmarks and trials"
+  )
   max_train_examples: int = option(0, "train on the first N examples only; 0 for all", lower=0)
   max_eval_examples: int = option(
     0, "evaluate and predict the first N examples only (of SQuAD: windows); 0 for all", lower=0
@@ -285,6 +288,9 @@ class Trainer:
     0, "with eval_all_ckpt: those after this step; -1 adds step 0, before training"
   )
   eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step")
+  continuous_eval_timeout: int = option(
+    3600, "seconds that continuous_eval waits for the next checkpoint before it ends", lower=0
+  )
   early_stopping_patience: int = option(
     0, "stop training after this many evaluations without a better score; 0 never stops", lower=0
   )
@@ -344,6 +350,7 @@ class Experiment:
     model_keys: keys of the model's configuration given directly, instead of in a file.
     sources: name of each setting that is not at its default -> where its value is from: "flag",
       a file, the trained model's folder, the recipe. A setting is set once; `fill` keeps it.
+    family: model family that the experiment is for, "bert", "electra" or "funnel"; "" for any.
   """
 
   task: Any = dataclasses.field(default_factory=NoTask)
@@ -358,6 +365,7 @@ class Experiment:
   runtime: Runtime = dataclasses.field(default_factory=Runtime)
   model_keys: dict[str, Any] = dataclasses.field(default_factory=dict)
   sources: dict[str, str] = dataclasses.field(default_factory=dict)
+  family: str = ""
 
   @property
   def job(self) -> str:
@@ -367,7 +375,8 @@ class Experiment:
   def sections(self) -> dict[str, Any]:
     """Returns the name of each section -> the section."""
     names = [field.name for field in dataclasses.fields(self)]
-    return {name: getattr(self, name) for name in names if name not in ("model_keys", "sources")}
+    others = ("model_keys", "sources", "family")
+    return {name: getattr(self, name) for name in names if name not in others}
 
   def owners(self) -> dict[str, Any]:
     """Returns the name of each setting -> its section."""

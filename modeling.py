@@ -17,6 +17,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import tensorflow as tf
 
@@ -105,7 +106,20 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
   Raises:
     UserError: the file is missing, malformed, or of no known family.
   """
-  values = bert.read_json(json_file)
+  return config_from_dict(bert.read_json(json_file), json_file, overwrite_keys)
+
+
+def config_from_dict(
+  values: dict[str, Any], source: str, overwrite_keys: list[str] | tuple[str, ...] = ()
+) -> Config:
+  """Returns the configuration of these keys; see load_config.
+
+  Args:
+    values: key -> value.
+    source: name of the keys' origin, for messages.
+    overwrite_keys: as for load_config.
+  """
+  json_file = source
   if "block_size" in values:
     return ModelConfig.from_dict(values, json_file, overwrite_keys)
   if overwrite_keys:

@@ -33,7 +33,7 @@ def to_example(
     if spec.name not in features:
       continue
     value = features[spec.name]
-    values = list(value) if spec.is_sequence else [value]
+    values = list(value) if isinstance(value, list) else [value]
     if spec.is_sequence:
       pad_value = pad_id if spec.pad_value is None else spec.pad_value
       sequences = values if values and isinstance(values[0], list) else [values]
@@ -108,9 +108,11 @@ def settings(
   task: RawDataTask, tokenizer, tokenizer_settings, max_seq_length: int
 ) -> dict[str, Any]:
   """Returns the settings that shape the records of a task; they are part of the metadata."""
+  own = {**task.metadata(), "max_seq_length": max_seq_length}
+  if tokenizer is None:  # finished records are read without one
+    return {**own, "cls_segment_id": task.cls_segment_id}
   return {
-    **task.metadata(),
-    "max_seq_length": max_seq_length,
+    **own,
     "do_lower_case": tokenizer_settings.uncased,
     **tokenizer_settings.metadata(),
     "vocab_size": tokenizer.vocab_size,

@@ -116,6 +116,12 @@ class Task(abc.ABC):
     return getattr(settings, "task_name", cls.job)
 
   @classmethod
+  def name_of_records(cls, meta: dict[str, Any]) -> str:
+    """Returns the canonical task name of record files, from their metadata; "" if unknown."""
+    del meta
+    return ""
+
+  @classmethod
   def known_names(cls) -> list[str]:
     """Returns the canonical names of all tasks of the job."""
     return [cls.job]

@@ -17,6 +17,7 @@ import modeling
 from errors import UserError
 from tasks import base, metrics
 from tasks.classification_data import (
+  ALIASES,
   DATASETS,
   FILE_TASKS,
   NLI_LABELS,
@@ -65,6 +66,13 @@ class ClassificationTask(base.RawDataTask):
     return canonical_name(settings.task_name) if settings.task_name else ""
 
   @classmethod
+  def name_of_records(cls, meta):
+    if not meta:
+      return FILE_TASKS[0]
+    name = str(meta.get("processor_type", "")).lower()
+    return name if name in (*DATASETS, *FILE_TASKS) else ALIASES.get(name, "")
+
+  @classmethod
   def known_names(cls):
     return [*DATASETS, *FILE_TASKS]
 
@@ -89,6 +97,11 @@ class ClassificationTask(base.RawDataTask):
         f"--class_weights: task {name} is a regression, which has no classes; "
         f"--weight_col weights examples"
       )
+    if settings.num_classes and dataset.labels and len(dataset.labels) != settings.num_classes:
+      raise UserError(
+        f"--num_classes={settings.num_classes}, but task {name} has {len(dataset.labels)} labels: "
+        f"{', '.join(dataset.labels)}"
+      )
     raw = experiment.raw_data
     return cls(
       name,
@@ -98,6 +111,7 @@ class ClassificationTask(base.RawDataTask):
       modeling.CLS_SEGMENT_IDS[family],
       raw.skip_bad_rows,
       settings.class_weights,
+      settings.num_classes,
     )
 
   def __init__(
@@ -109,6 +123,7 @@ class ClassificationTask(base.RawDataTask):
     cls_segment_id: int = 0,
     skip_bad_rows: bool = False,
     class_weights: str = "",
+    num_classes: int = 0,
   ):
     """Makes the task.
 
@@ -121,6 +136,7 @@ class ClassificationTask(base.RawDataTask):
       skip_bad_rows: skip rows with too few or too many columns instead of raising.
       class_weights: weights of training examples by label: "balanced", or "LABEL:WEIGHT,..." with
         1 for labels that are not named.
+      num_classes: number of labels of record files without label names; 0 if they have names.
     """
     self.name = name
     self.head_name = name  # task of the model's head; AX is predicted with MNLI's
@@ -133,6 +149,8 @@ class ClassificationTask(base.RawDataTask):
     self.is_regression = dataset.labels is None
     self.metrics = dataset.metrics
     self._labels = dataset.labels
+    if num_classes and dataset.labels == ():
+      self._labels = tuple(map(str, range(num_classes)))
 
   @property
   def labels(self) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ class Classification:
   )
   has_header: bool = option(True, "the files' first line names the columns", stored=True)
   is_regression: bool = option(False, "labels of own files are numbers to predict", stored=True)
+  num_classes: int = option(
+    0, "classes of record files whose metadata name no labels; 0 for the metadata's", lower=0
+  )
 
 
 @dataclasses.dataclass

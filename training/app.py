@@ -80,7 +80,7 @@ def run_main(
     try:
       main()
     except UserError as error:
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error}")
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {console.spelled(str(error))}")
     except tf.errors.ResourceExhaustedError as error:
       sys.exit(
         f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "

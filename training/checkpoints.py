@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ import modeling
 import optimization
 import tokenization
 from errors import UserError
-from utils import files, paths
+from utils import console, files, paths
 
 v1 = tf.compat.v1
 
@@ -124,6 +125,22 @@ def latest(folder: str) -> str | None:
   elif numbered and newest != numbered[-1]:
     _warn(f"{os.path.join(folder, numbered[-1])} is incomplete: {use}")
   return newest and os.path.join(folder, newest)
+
+
+def wait_for_new(folder: str, last: str | None, timeout: float) -> str | None:
+  """Waits for a checkpoint that is newer than `last`; returns it, or None after `timeout` seconds.
+
+  Ctrl-C and SIGTERM end the wait.
+  """
+  end = time.monotonic() + timeout
+  while True:
+    newest = latest(folder)
+    if newest is not None and newest != last:
+      return newest
+    if time.monotonic() >= end:
+      return None
+    console.raise_if_signalled()
+    time.sleep(min(1.0, timeout))
 
 
 def latest_or_best(folder: str) -> str | None:

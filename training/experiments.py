@@ -72,13 +72,40 @@ def complete(experiment: config.Experiment, task_name: str) -> None:
   model_dir = trainer.model_dir
   if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
     model_dir = os.path.join(model_dir, "trial_0")
-  model_folder.find_pretrained(model, tokenizer, model_dir, trainer.do_train, experiment.sources)
-  start = model_folder.start_folder(model)
-  folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
-  model_folder.fill_tokenizer(tokenizer, folders, experiment.sources)
-  model_config = model_folder.load_model_config(model)
+  model_folder.find_pretrained(
+    model,
+    tokenizer,
+    model_dir,
+    trainer.do_train,
+    experiment.sources,
+    not model_folder.has_inline_config(experiment),
+    _needs_vocab(experiment),
+  )
+  if tokenizer.tokenizer_path:
+    start = model_folder.start_folder(model)
+    folders = [os.path.dirname(tokenizer.tokenizer_path), *([start] if start else [])]
+    model_folder.fill_tokenizer(tokenizer, folders, experiment.sources)
+  model_config = model_folder.find_model_config(experiment)
+  if experiment.family == "funnel" and model_config.family != "funnel":
+    raise UserError(
+      f"the experiment is for a Funnel-Transformer, but {model.model_config or 'model.keys'} is "
+      f"of family {model_config.family}; choose another --experiment, or another --model_config"
+    )
   check_trained_config(experiment, model_config)
   take_recipe(experiment, model_config.family, task_name)
+
+
+def _needs_vocab(experiment):
+  """Whether records are made from text."""
+  trainer, records = experiment.trainer, experiment.record_files
+  evaluates = trainer.do_eval or trainer.eval_every_steps > 0
+  return not experiment.data.synthetic_data and bool(
+    (trainer.do_train and not records.train_data_path)
+    or (evaluates and not records.eval_data_path)
+    or (trainer.do_predict and not (records.test_data_path or records.eval_data_path))
+    or trainer.do_submit
+    or experiment.preprocessing.prepro_split
+  )
 
 
 # Keys that do not change what a trained model computes, or that checkpoints.fit_config adapts.

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from absl import flags
@@ -48,6 +49,19 @@ def define(*sections: type) -> None:
         flags.DEFINE_alias(alias, field.name)
 
 
+def define_lists(lists: dict[str, str]) -> None:
+  """Defines flags that may be repeated: name -> help."""
+  flags.disclaim_key_flags()
+  _groups.append(("", [[name] for name in lists]))
+  for name, text in lists.items():
+    flags.DEFINE_multi_string(name, [], text)
+
+
+def read_lists(names: Iterable[str]) -> dict[str, list[str]]:
+  """Returns name -> values of flags that may be repeated."""
+  return {name: list(FLAGS[name].value) for name in names}
+
+
 def define_funnel() -> None:
   """Defines a flag for each key of a Funnel configuration.
 
@@ -87,6 +101,8 @@ def read(*sections: type) -> config.Experiment:
     section, given = read_section(kind)
     setattr(experiment, fields.get(kind, "task"), section)
     experiment.sources.update(dict.fromkeys(given, "flag"))
+  if experiment.job != "pretraining":  # other jobs read the keys of --overwrite_keys alone
+    return experiment
   experiment.model_keys = {
     field.name: FLAGS[field.name].value
     for field in dataclasses.fields(funnel_config.ModelConfig)
@@ -102,7 +118,7 @@ def help_text(description: str) -> str:
   own = [flag.name for flag in FLAGS.get_key_flags_for_module(sys.argv[0])]
   rest = [[name] for name in own if name not in grouped]
   for heading, names in (("Flags of this script alone.", rest), *_groups):
-    lines += ["", heading] if names else []
+    lines += ["", heading] if names and heading else []
     for name, *aliases in names:
       flag = FLAGS[name]
       switch = "[no]" if flag.boolean else ""

@@ -2,9 +2,18 @@
 
 import config
 from errors import UserError
+from preprocessing import synthetic
 from tasks import registry
 from tasks.base import RawDataTask
-from training import app, experiments, model_folder, pretraining, record_sources, runner
+from training import (
+  app,
+  checkpoints,
+  experiments,
+  model_folder,
+  pretraining,
+  record_sources,
+  runner,
+)
 
 
 def run(experiment: config.Experiment) -> None:
@@ -16,13 +25,39 @@ def run(experiment: config.Experiment) -> None:
   Raises:
     UserError: the settings contradict each other, or a file is missing or bad.
   """
-  if issubclass(registry.find(experiment.job).task_class(), RawDataTask):
+  if _maker(experiment) is make_runner:
     complete(experiment)
-    make = make_runner
   else:
     pretraining.complete(experiment)
-    make = pretraining.make_runner
-  app.run_trials(experiment, lambda one: make(one).run())
+  app.run_trials(experiment, lambda one: _maker(one)(one).run())
+
+
+def evaluate_continuously(experiment: config.Experiment) -> None:
+  """Evaluates each checkpoint that another process writes to model_dir, as it comes.
+
+  Raises:
+    UserError: see `run`.
+  """
+  trainer = experiment.trainer
+  if not checkpoints.wait_for_new(trainer.model_dir, None, trainer.continuous_eval_timeout):
+    raise UserError(
+      f"{trainer.model_dir}: no checkpoint in {trainer.continuous_eval_timeout} seconds "
+      f"(--continuous_eval_timeout)"
+    )
+  experiment.set("do_eval", True, "mode")
+  if _maker(experiment) is make_runner:
+    complete(experiment)
+  else:
+    pretraining.complete(experiment)
+  evaluation = _maker(experiment)(experiment)
+  evaluation.check_before_work()
+  evaluation.evaluate_continuously()
+
+
+def _maker(experiment):
+  """Function that makes the runner of the experiment's job."""
+  is_raw = issubclass(registry.find(experiment.job).task_class(), RawDataTask)
+  return make_runner if is_raw else pretraining.make_runner
 
 
 def complete(experiment: config.Experiment) -> None:
@@ -32,6 +67,7 @@ def complete(experiment: config.Experiment) -> None:
   if hasattr(settings, "task_name"):
     settings.task_name = name
   experiments.take_model_settings(experiment, name)
+  _read_records(experiment, task_class)
   name = task_class.canonical_name(settings)
   if not name:
     raise UserError(
@@ -41,16 +77,44 @@ def complete(experiment: config.Experiment) -> None:
   experiments.complete(experiment, name)
 
 
+def _read_records(experiment, task_class):
+  """Fills the task's name and the length from the metadata of given record files."""
+  settings = experiment.task
+  record_sets, meta = record_sources.find_record_sets(
+    experiment.record_files, not getattr(settings, "num_classes", 0)
+  )
+  if not record_sets:
+    return
+  path = experiment.record_files.input_meta_data_path
+  if hasattr(settings, "task_name"):
+    name = task_class.name_of_records(meta)
+    if name and not settings.task_name:
+      experiment.fill("task_name", name, path)
+  if "max_seq_length" in meta:
+    experiment.fill("max_seq_length", meta["max_seq_length"], path)
+
+
 def make_runner(experiment: config.Experiment) -> runner.Runner:
   """Returns the runner of a task on raw data, or on record files made from them.
 
   Args:
     experiment: complete settings.
   """
-  model_config = model_folder.load_model_config(experiment.model)
+  model_config = model_folder.find_model_config(experiment)
   task_class = registry.find(experiment.job).task_class()
   task = task_class.from_experiment(experiment, model_config.family)
-  record_sets, meta = record_sources.find_record_sets(experiment.record_files)
+  record_sets, meta = record_sources.find_record_sets(
+    experiment.record_files, not getattr(experiment.task, "num_classes", 0)
+  )
+  if experiment.data.synthetic_data:
+    record_sets = synthetic.record_sets(
+      experiment.data.output_dir,
+      task,
+      experiment.data.max_seq_length,
+      model_config.vocab_size,
+      len(getattr(task, "labels", ())) or 1,
+      experiment.trainer.seed,
+    )
   if task.predicts_dev and "dev" in record_sets:
     record_sets.setdefault("test", record_sets["dev"])
   folder = model_folder.trained_folder(experiment)

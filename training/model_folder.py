@@ -212,6 +212,30 @@ def copy_files(source: str, target: str, vocab_name: str) -> None:
       files.copy(path, os.path.join(target, name))
 
 
+def has_inline_config(experiment: config.Experiment) -> bool:
+  """Returns whether the settings hold a whole configuration of the model, without a file."""
+  return not {"hidden_size", "block_size"}.isdisjoint(experiment.model_keys)
+
+
+def find_model_config(experiment: config.Experiment) -> modeling.Config:
+  """Returns the model's configuration: that of the file, with the keys of the settings.
+
+  Raises:
+    UserError: the keys are not those of the model's family, or a value is wrong.
+  """
+  keys, model = dict(experiment.model_keys), experiment.model
+  if not model.model_config:
+    truncates = keys.pop("truncate_seq", None)
+    found = modeling.config_from_dict(keys, "model.keys")
+    return found if truncates is None else dataclasses.replace(found, truncate_seq=truncates)
+  found = load_model_config(model)
+  known = {field.name for field in dataclasses.fields(found)}
+  for key in keys:
+    if key not in known:
+      raise UserError(f"model.keys.{key}: {model.model_config} has no such key")
+  return dataclasses.replace(found, **keys) if keys else found
+
+
 def load_model_config(model: config.Model) -> modeling.Config:
   """Returns the model's configuration, with the keys of --overwrite_keys from the flags.
 
@@ -240,12 +264,23 @@ def find_pretrained(
   model_dir: str,
   do_train: bool,
   given: Collection[str] = (),
+  needs_config: bool = True,
+  needs_vocab: bool = True,
 ) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint if they are not given.
 
   Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint, else the
   folder of --init_checkpoint, unless the user named the folder `pretrained` (it is in `given`),
   2. `pretrained`. Training needs a checkpoint to start from while model_dir has none.
+
+  Args:
+    model: changed in place.
+    tokenizer: changed in place.
+    model_dir: folder of the run.
+    do_train: whether the run trains.
+    given: names of the settings that the user gave.
+    needs_config: UserError if there is no configuration.
+    needs_vocab: UserError if there is no vocabulary.
 
   Raises:
     UserError: a file is in neither folder (the message names the command that gets it), or the
@@ -264,10 +299,12 @@ def find_pretrained(
   vocab_name = read_settings(folders[0]).get("vocab_file")
   vocab_names = (*([vocab_name] if vocab_name else []), *VOCAB_NAMES)
 
-  def find(names, flag, what):
+  def find(names, flag, what, is_needed):
     for folder in folders:
       if path := find_in(folder, names):
         return path
+    if not is_needed:
+      return ""
     raise UserError(
       f"no {what}: --{flag} is not given and --pretrained={model.pretrained} has no "
       f"{' or '.join(names)}. bash scripts/quickstart.sh --pretrained_only puts a small encoder "
@@ -275,15 +312,15 @@ def find_pretrained(
     )
 
   if not model.model_config:
-    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration")
+    model.model_config = find(CONFIG_NAMES, "model_config", "model configuration", needs_config)
   if not tokenizer.tokenizer_path:
     own_config = find_in(folders[0], CONFIG_NAMES)
-    if own_config and not find_in(folders[0], vocab_names):
+    if needs_vocab and own_config and not find_in(folders[0], vocab_names):
       raise UserError(
         f"{os.path.dirname(own_config)}: the model has no vocabulary next to it; name "
         f"the one that it was trained with, with --vocab_file (--tokenizer_path)"
       )
-    tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary")
+    tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary", needs_vocab)
   if do_train and not is_trained and not model.init_checkpoint:
     model.init_checkpoint = checkpoints.resolve(model.pretrained)
 

@@ -76,10 +76,10 @@ def find_model_config(experiment: config.Experiment, vocab_size: int) -> modelin
       )
     model_config = model_folder.load_model_config(model)
   elif given:
-    keys = {"vocab_size": vocab_size, **experiment.model_keys}
-    if "block_size" not in keys:
+    experiment.model_keys.setdefault("vocab_size", vocab_size)
+    if not model_folder.has_inline_config(experiment):
       raise UserError("--block_size is missing: the layers of each block, e.g. 4_4_4")
-    model_config = modeling.ModelConfig(**keys)
+    model_config = model_folder.find_model_config(experiment)
   else:
     raise UserError(
       "no model: give --model_config (--bert_config_file), or the flags of a "

@@ -2,7 +2,11 @@
 
 import dataclasses
 import functools
+import os
+import re
 from typing import Any
+
+import tensorflow as tf
 
 import config
 import modeling
@@ -12,8 +16,21 @@ from tasks import base
 from training import inputs
 
 
+def _find_meta(path: str) -> str:
+  """Path of the metadata file that is next to a record file; "" if there is none.
+
+  For mnli_train.tf_record this is mnli_meta_data, else the folder's only file *meta_data.
+  """
+  folder, name = os.path.split(path)
+  named = os.path.join(folder, re.sub(r"_?(train|eval|dev|test)\.tf_?record$", "_meta_data", name))
+  if named != path and tf.io.gfile.exists(named):
+    return named
+  found = [name for name in tf.io.gfile.listdir(folder or ".") if name.endswith("meta_data")]
+  return os.path.join(folder, found[0]) if len(found) == 1 else ""
+
+
 def find_record_sets(
-  settings: config.RecordFiles,
+  settings: config.RecordFiles, needs_meta: bool = True
 ) -> tuple[dict[str, record_files.RecordSet], dict[str, Any]]:
   """Returns kind -> record files that the user named, and their metadata; both may be empty."""
   paths = {
@@ -29,6 +46,11 @@ def find_record_sets(
   if not found:
     return {}, {}
   if not settings.input_meta_data_path:
+    (path, *_), *_ = (records.paths for records in found.values())
+    settings.input_meta_data_path = _find_meta(path)
+  if not settings.input_meta_data_path:
+    if not needs_meta:
+      return found, {}
     raise UserError(
       "--input_meta_data_path is missing: it names the metadata file that "
       "create_finetuning_data.py wrote with the records"

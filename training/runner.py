@@ -23,6 +23,7 @@ from training import (
   hooks,
   inputs,
   model_folder,
+  params,
   record_sources,
 )
 from training.model_fn import ModelFn
@@ -182,6 +183,7 @@ class Runner:
     if not (trainer.do_train or trainer.do_eval):
       return []
     names = [
+      "params.yaml",
       "metrics.jsonl",
       "eval_results.json",
       "eval_results.txt",
@@ -253,6 +255,19 @@ class Runner:
       values = format_metrics(metrics)
       print(f"{self.task.name} {self.task.eval_split}: {values} ({checkpoint})")
     return metrics
+
+  def evaluate_continuously(self) -> None:
+    """Evaluates each new checkpoint until the last step, or until none comes in time."""
+    trainer, last = self.experiment.trainer, None
+    while newest := checkpoints.wait_for_new(
+      trainer.model_dir, last, trainer.continuous_eval_timeout
+    ):
+      values = format_metrics(self.evaluator.evaluate(newest))
+      print(f"{self.task.name} {self.task.eval_split}: {values} ({newest})")
+      last, num_train_steps = newest, self.experiment.optimizer.train_steps
+      if num_train_steps and checkpoints.step_of(newest) >= num_train_steps:
+        return
+    log.info("No new checkpoint in %d seconds", trainer.continuous_eval_timeout)
 
   def predict(self) -> None:
     """Writes predictions of the best checkpoint, and of an ensemble, as the settings say."""
@@ -367,6 +382,7 @@ class Runner:
     """Writes configuration, vocabulary and settings, so that the folder is a model by itself."""
     model_dir = self.experiment.trainer.model_dir
     model_folder.write_settings(model_dir, settings)
+    files.write_text(os.path.join(model_dir, "params.yaml"), params.to_yaml(self.experiment))
     if self.tokenizer is not None and not tf.io.gfile.exists(self._own_vocab_path()):
       files.copy(self.experiment.tokenizer.tokenizer_path, self._own_vocab_path())
     # A checkpoint keeps the configuration that it was trained with.

@@ -1,6 +1,7 @@
 """What a program shows in the terminal: its log, progress lines, and how Ctrl-C ends it."""
 
 import logging
+import re
 import signal
 import sys
 from typing import Any
@@ -14,11 +15,37 @@ _LOGGERS = (
 )
 
 
+_spelling: dict[str, str] = {}  # name of a setting -> its key, for a skin without flags
+
+
+def spell_settings(keys: dict[str, str]) -> None:
+  """Makes messages name settings by their keys instead of by flags: name -> key."""
+  _spelling.update(keys)
+
+
+def spelled(text: str) -> str:
+  """Returns a message with --name, --name=value and --noname in the spelling of the skin in use.
+
+  Messages name a setting by its flag. Example, with {"seed": "trainer.seed"}: "--seed=1 is bad"
+  becomes "trainer.seed=1 is bad".
+  """
+
+  def key(match):
+    name = match[1]
+    if name in _spelling:
+      return _spelling[name]
+    if name.startswith("no") and name[2:] in _spelling:
+      return f"{_spelling[name[2:]]}=false"
+    return match[0]
+
+  return re.sub(r"--([a-z][a-z0-9_]*)", key, text) if _spelling else text
+
+
 class _TqdmHandler(logging.Handler):
   """Writes log records above the progress line instead of into it."""
 
   def emit(self, record):
-    tqdm.tqdm.write(self.format(record), file=sys.stderr)
+    tqdm.tqdm.write(spelled(self.format(record)), file=sys.stderr)
 
 
 def set_up_logging() -> None:

@@ -1,0 +1,56 @@
+"""Runs an experiment from its name, YAML files and overrides: the common driver.
+
+  python train.py --experiment=bert/local --mode=train_and_eval --model_dir=runs/local
+  python train.py --experiment=bert/sentence_prediction --mode=train_and_eval --model_dir=runs/mnli
+      --config_file=configs/models/bert_en_uncased_base.yaml
+      --config_file=configs/experiments/glue_mnli_matched.yaml
+      --params_override=task.train_data.input_path=mnli_train.tf_record,task.init_checkpoint=bert/
+
+The last one wins: the experiment's defaults, files in order, --tpu, --params_override. The settings
+of the run, each with the layer of its value, are written to model_dir/params.yaml, which
+--config_file reads. Keys are in docs/configuration.md; Model Garden's keys work too.
+"""
+
+import dataclasses
+
+import config
+from training import app, flags
+
+MODES = (
+  *("train", "eval", "train_and_eval", "continuous_eval", "train_and_post_eval"),
+  *("predict", "eval_all"),
+)
+
+
+@dataclasses.dataclass
+class Driver:
+  """The experiment, and what to do with it."""
+
+  experiment: str = config.option("", "name of the experiment; a wrong one lists all")
+  mode: str = config.option("", "what to do", ("", *MODES))
+  model_dir: str = config.option("", "folder of checkpoints, logs and results")
+  params_override: str = config.option(
+    "", "settings: KEY=VALUE,..., YAML or JSON text, or a file of it"
+  )
+  tpu: str = config.option("", "name or grpc:// address of the TPU, or local")
+  tfhub_cache_dir: str = config.option("", "folder of downloaded TF-Hub modules")
+  import_module: str = config.option(
+    "", "file or module of your own that registers experiments or tasks"
+  )
+
+
+LISTS = {"config_file": "YAML file of settings; may be repeated, and later files win"}
+
+
+def main() -> None:
+  """Resolves the settings and runs the experiment."""
+  from training import driver  # loads TensorFlow
+
+  settings, _ = flags.read_section(Driver)
+  driver.run(**vars(settings), **flags.read_lists(LISTS))
+
+
+if __name__ == "__main__":
+  flags.define(Driver)
+  flags.define_lists(LISTS)
+  app.run_main(main)

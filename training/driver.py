@@ -1,0 +1,82 @@
+"""The common driver: from an experiment's name and layers of settings to a run."""
+
+import logging
+import os
+from collections.abc import Sequence
+
+import config
+from errors import UserError
+from training import experiment_registry, jobs, params
+from utils import console
+
+log = logging.getLogger(__name__)
+
+
+def resolve(
+  experiment: str,
+  config_file: Sequence[str] = (),
+  tpu: str = "",
+  params_override: str = "",
+  model_dir: str = "",
+) -> config.Experiment:
+  """Returns the settings of the layers: defaults, files in order, --tpu, overrides, model_dir.
+
+  Raises:
+    UserError: an unknown experiment or key, a file that is no YAML, or a bad value.
+  """
+  resolved = experiment_registry.make(experiment)
+  for path in config_file:
+    params.apply(resolved, params.read_file(path))
+  if tpu:
+    resolved.set("tpu", tpu, "--tpu")
+    resolved.set("use_tpu", True, "--tpu")
+  params.apply(resolved, params.read_override(params_override))
+  if model_dir:
+    resolved.set("model_dir", model_dir, "--model_dir")
+  return resolved
+
+
+def set_mode(experiment: config.Experiment, mode: str) -> None:
+  """Sets the --do_ settings of a mode."""
+  trains = mode in ("train", "train_and_eval", "train_and_post_eval")
+  values = {
+    "do_train": trains,
+    "do_eval": mode in ("eval", "eval_all", "train_and_eval", "train_and_post_eval"),
+    "do_predict": mode == "predict",
+    "eval_all_ckpt": mode == "eval_all",
+  }
+  if mode in ("train", "train_and_post_eval"):
+    values["eval_every_steps"] = 0
+  for name, value in values.items():
+    experiment.set(name, value, f"--mode={mode}")
+
+
+def run(
+  experiment: str,
+  mode: str,
+  model_dir: str,
+  config_file: Sequence[str] = (),
+  params_override: str = "",
+  tpu: str = "",
+  tfhub_cache_dir: str = "",
+  import_module: str = "",
+) -> None:
+  """Runs an experiment; the arguments are the flags of train.py.
+
+  Raises:
+    UserError: a required flag is missing, or see `resolve`.
+  """
+  for name, value in (("experiment", experiment), ("mode", mode), ("model_dir", model_dir)):
+    if not value:
+      raise UserError(f"--{name} is missing")
+  if import_module:
+    experiment_registry.import_module(import_module)
+  if tfhub_cache_dir:
+    os.environ["TFHUB_CACHE_DIR"] = tfhub_cache_dir
+  resolved = resolve(experiment, config_file, tpu, params_override, model_dir)
+  set_mode(resolved, mode)
+  console.spell_settings(params.spelling(resolved))
+  if mode == "continuous_eval":
+    jobs.evaluate_continuously(resolved)
+  else:
+    jobs.run(resolved)
