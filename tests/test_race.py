@@ -283,7 +283,7 @@ def test_accuracy_all_middle_high(workspace):
 
 
 def test_the_first_questions_are_of_both_levels(workspace):
-  levels = [raw.is_high for raw in task_of(workspace / "RACE").examples("train", 12)]
+  levels = [raw.is_high for raw in task_of(workspace / "RACE").read_origins("train", 12)]
   assert 3 <= sum(levels) <= 9
 
 

@@ -172,5 +172,5 @@ def read_json_lines(path: str) -> list[Any]:
   """Reads a file with a JSON value a line; an empty list if there is no such file."""
   if not (_gfile().exists(path) if is_remote(path) else os.path.exists(path)):
     return []
-  with open_file(path) as reader:
+  with open_file(path, "r") as reader:
     return [json.loads(line) for line in reader.read().split("\n") if line]
