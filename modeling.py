@@ -21,7 +21,7 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from errors import UserError
-from models import bert
+from models import config_keys
 from models.bert import BertConfig, BertModel
 from models.compat import (
   assert_rank,
@@ -102,7 +102,7 @@ def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()
   Raises:
     UserError: the file is missing, malformed, or of no known family.
   """
-  values = bert.read_json(json_file)
+  values = config_keys.read_json(json_file)
   if "block_size" in values:
     return ModelConfig.from_dict(values, json_file, overwrite_keys)
   if overwrite_keys:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from errors import UserError
 from models import config_keys, layers
+from models.config_keys import read_json
 
 v1 = tf.compat.v1
 
@@ -84,10 +85,10 @@ class BertConfig:
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
         f"{self.num_attention_heads}; change one of them"
       )
-    if self.hidden_act not in layers.ACTIVATIONS:
+    if self.hidden_act not in config_keys.ACTIVATIONS:
       raise UserError(
         f"hidden_act {self.hidden_act!r} is unknown; "
-        f"use one of {', '.join(sorted(layers.ACTIVATIONS))}"
+        f"use one of {', '.join(config_keys.ACTIVATIONS)}"
       )
 
   @property
@@ -145,20 +146,6 @@ class BertConfig:
 
 
 _HUGGING_FACE_DEFAULTS = BertConfig(vocab_size=30522, type_vocab_size=2).to_dict()
-
-
-def read_json(json_file: str) -> dict:
-  """Contents of a configuration file as a dict; UserError when it is missing or malformed."""
-  if not tf.io.gfile.exists(json_file):
-    raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
-  with tf.io.gfile.GFile(json_file) as reader:
-    try:
-      values = json.load(reader)
-    except ValueError as error:
-      raise UserError(f"{json_file}: not valid JSON: {error}") from None
-  if not isinstance(values, dict):
-    raise UserError(f"{json_file}: holds a {type(values).__name__}, not a JSON object")
-  return values
 
 
 class BertModel:

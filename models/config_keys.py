@@ -1,4 +1,4 @@
-"""Keys of model configurations that other programs write.
+"""Configuration files of models: reading them, and keys that other programs write.
 
 bert_config.json and net_config.json come with more keys than the models here read. A key that no
 number depends on is passed over and logged. A key that changes the model is accepted if its value
@@ -7,16 +7,21 @@ is the one that is computed here, otherwise refused by name.
 
 import functools
 import logging
+import os
 import re
 from collections.abc import Set
 from typing import Any
 
 from errors import UserError
+from utils import files
 
 log = logging.getLogger(__name__)
 
 # Any of these keys makes a file one of Hugging Face's, whose values have other meanings.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
+
+# Names of the functions in models.layers.ACTIVATIONS, for checks that need no TensorFlow.
+ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "tanh")
 
 # Hugging Face's hidden_act -> activation here; of several equal ones the first is written.
 HUGGING_FACE_ACTIVATIONS = {
@@ -76,6 +81,21 @@ _IGNORED = frozenset(
     summary_type summary_use_proj task_specific_params tokenizer_class torch_dtype torchscript
     transformers_version use_bfloat16 use_cache use_return_dict xla_device""".split()
 )
+
+
+def read_json(json_file: str) -> dict[str, Any]:
+  """Reads a configuration file.
+
+  Raises:
+    UserError: the file is missing, is not valid JSON, or holds no JSON object.
+  """
+  json_file = os.fspath(json_file)
+  if not files.exists(json_file):
+    raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
+  values = files.read_json(json_file)
+  if not isinstance(values, dict):
+    raise UserError(f"{json_file}: holds a {type(values).__name__}, not a JSON object")
+  return values
 
 
 def is_hugging_face(values: dict[str, Any]) -> bool:

@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
+import os
 import re
-from typing import ClassVar
-
-import tensorflow as tf
+from typing import Any, ClassVar
 
 from errors import UserError
-from models import config_keys, layers
-from models.bert import read_json
-
-v1 = tf.compat.v1
+from models import config_keys
+from models.config_keys import read_json
+from utils import files
 
 MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
 CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
@@ -87,7 +85,7 @@ class ModelConfig:
       if not isinstance(value, int) or value < 1:
         raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
     choices = {
-      "ff_activation": sorted(layers.ACTIVATIONS),
+      "ff_activation": config_keys.ACTIVATIONS,
       "pooling_type": ["mean", "max"],
       "rel_attn_type": ["factorized", "rel_shift", "null"],
       "init": ["truncated_normal", "normal", "uniform"],
@@ -159,12 +157,17 @@ class ModelConfig:
     return first + (longest - first + reserved + multiple - 1) // multiple * multiple
 
   @property
-  def initializer(self):
+  def initializer(self) -> Any:
+    """Initializer of all weights, a tf.initializers.Initializer."""
+    # Imported here: the configuration must be readable without TensorFlow.
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
     if self.init == "uniform":
       return v1.random_uniform_initializer(-self.init_range, self.init_range)
     if self.init == "normal":
       return v1.random_normal_initializer(stddev=self.init_std)
-    return layers.truncated_normal(self.init_std)
+    return v1.truncated_normal_initializer(stddev=self.init_std)
 
   def attention_type(self, use_tpu: bool) -> str:
     """The form of attention to run: "null" stays; else "factorized" on TPU, "rel_shift" elsewhere.
@@ -245,7 +248,7 @@ class ModelConfig:
 
   def to_json(self, path: str):
     """Writes net_config.json."""
-    with tf.io.gfile.GFile(path, "w") as writer:
+    with files.open_file(os.fspath(path), "w") as writer:
       writer.write(json.dumps(self.to_dict(), indent=4, sort_keys=True) + "\n")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import modeling
 from errors import UserError
+from models import config_keys, layers
 
 # Keys of bert_config.json in the released cased, multilingual and Chinese models, besides the
 # eleven that the model reads.
@@ -215,3 +216,7 @@ def test_funnel(tmp_path):
       load(tmp_path, FUNNEL | more)
   with pytest.raises(UserError, match="Funnel configuration of Hugging Face; convert the folder"):
     load(tmp_path, {"model_type": "funnel", "block_sizes": [4, 4, 4], "d_model": 768})
+
+
+def test_names_of_activations_are_those_of_the_layers():
+  assert config_keys.ACTIVATIONS == tuple(sorted(layers.ACTIVATIONS))

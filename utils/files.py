@@ -28,6 +28,11 @@ def is_remote(path: str) -> bool:
   return "://" in path
 
 
+def exists(path: str) -> bool:
+  """Returns whether a file or a folder exists."""
+  return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
 def open_file(path: str, mode: str = "rb"):
   """Opens a file; text is UTF-8, and its line ends are not translated."""
   if is_remote(path):
@@ -70,7 +75,7 @@ def rename(source: str, target: str) -> None:
 def remove(path: str) -> None:
   """Removes a file if it exists."""
   if is_remote(path):
-    if _gfile().exists(path):
+    if exists(path):
       _gfile().remove(path)
   else:
     with contextlib.suppress(FileNotFoundError):
