@@ -1,14 +1,12 @@
 """Funnel-Transformer (Dai et al. 2020, arXiv:2006.03236): encoder and decoder.
 
 The encoder is a stack of blocks; the first layer of every block but the first pools the sequence.
-The decoder spreads the last block's output over the full length again, adds the first block's
-output to it, and runs a few more layers. Variable names, shapes and numbers are those of the
-released checkpoints.
+The decoder upsamples the last block's output to the full length, adds the first block's output, and
+applies a few more layers. Variable names, shapes and outputs match the released checkpoints.
 
 Shape legend, for every comment in this file:
-  B  batch          L  length of the input, padded to a multiple of the total pooling
-  F  queries        T  keys                 R  distances between queries and keys
-  M  d_model        N  n_head               D  d_head                 E  d_embed
+  B  batch          L  padded length of the input          M  d_model          E  d_embed
+  F  queries        T  keys, or length after pooling
 """
 
 import dataclasses
@@ -25,9 +23,9 @@ LAYER_NORM_EPSILON = 1e-8
 
 
 class FunnelTFM:
-  """Funnel-Transformer. One object may be called often: the calls share the variables.
+  """Funnel-Transformer. All calls of one object share its variables.
 
-  Variables are named `model/...`; nothing about a call's inputs stays on the object.
+  Variables are named `model/...`. The object stores nothing about the inputs of a call.
 
   Example:
     net_config = modeling.ModelConfig.init_from_json("net_config.json")
@@ -40,12 +38,12 @@ class FunnelTFM:
   def __init__(
     self, net_config: ModelConfig, scope: str = "model", attention_type: str | None = None
   ):
-    """Takes the configuration; builds nothing yet.
+    """Stores the configuration; the methods build the graph.
 
     Args:
       net_config: ModelConfig.
-      scope: variable scope of encoder and decoder. The embeddings stand in model/input in any
-        case: ELECTRA's generator (scope "generator") shares them.
+      scope: variable scope of encoder and decoder. The embeddings are always in model/input:
+        ELECTRA's generator (scope "generator") shares them.
       attention_type: "factorized" or "rel_shift" to force that form; for tests and benchmarks.
     """
     self.net_config = net_config
@@ -62,59 +60,58 @@ class FunnelTFM:
     use_tpu: bool = False,
     use_bfloat16: bool = False,
   ) -> tuple[tf.Tensor, list[tf.Tensor], dict]:
-    """Hidden states.
+    """Builds the encoder, and the decoder if `use_decoder`.
 
-    A length that the total pooling (pooling_size to the power of the poolings) does not divide is
-    padded inside to the next one that it does (or to one more than a multiple, where pools_evenly
-    and that is nearer), with token 0, segment 0 and mask 1, and outputs are cut back: it means what
-    it would mean had the caller padded. With truncate_seq the last
-    total_pooling - 1 positions of the padded length are not seen by all blocks.
+    Inputs are padded to a multiple of total_pooling (or to 1 + a multiple if pools_evenly and that
+    is nearer) with token 0, segment 0 and mask 1, and outputs are cut back to `length`. This is
+    equivalent to padding by the caller. With truncate_seq, the last total_pooling - 1 positions of
+    the padded length may be dropped before the last block.
 
     Args:
       inputs: int [B, length], token ids.
       is_training: dropout is on only when True.
       seg_id: int [B, length], segment ids, 2 for [cls]; one segment when None.
       input_mask: int or float [B, length], 1 = padding, 0 = real token; no padding when None.
-      use_decoder: run the decoder too. With decoder_size "0" it is the sum of the last block's
-        output, spread to full length, and the first block's; one block's output stays as it is.
-      use_tpu: look words up by a matrix product, and attend in the form that suits TPU.
+      use_decoder: run the decoder too. With decoder_size "0", it adds the last block's upsampled
+        output and the first block's. With a single block there is no decoder.
+      use_tpu: look tokens up by a matrix product, and use the form of attention for TPU.
       use_bfloat16: activations in bfloat16; variables stay float32.
 
     Returns:
-      last_hidden: float [B, length, M] of the decoder, else [B, T, M] of the encoder.
-      encoder_hiddens: list of float [B, T, M] of each encoder layer (a layer that is applied twice
-        counts twice), T shrinking from block to block.
+      last_hidden: output of the decoder, float [B, length, M], or of the encoder, [B, T, M].
+      encoder_hiddens: output of each encoder layer, a list of float [B, T, M]; T shrinks from block
+        to block, and a layer that is applied twice counts twice.
       ret_dict: "input_embed" float [B, length, E], the embeddings; "hidden_masks", list of float32
         [B, T] for encoder_hiddens, 1 = padding; "encoder_output", the last of encoder_hiddens.
 
     Raises:
-      UserError: rel_attn_type is "null" and the length beyond its position table. A length that is
-        unknown when the graph is built is a tf.errors.InvalidArgumentError when it runs.
+      UserError: rel_attn_type is "null" and the length is beyond its position table. If the length
+        is dynamic, running the graph raises tf.errors.InvalidArgumentError instead.
     """
     config = self._config_of_call(is_training, use_tpu)
     decode = use_decoder and len(config.blocks) > 1
     length = layers.shape_list(inputs)[1]
-    inputs, slots = _pad_inputs(config, inputs, seg_id, input_mask)
+    inputs, level = _pad_inputs(config, inputs, seg_id, input_mask)
 
     with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
       embedded = _embed(
-        config, inputs, slots.seg_id, use_tpu, tf.bfloat16 if use_bfloat16 else tf.float32
+        config, inputs, level.seg_id, use_tpu, tf.bfloat16 if use_bfloat16 else tf.float32
       )  # [B, L, E]
     with v1.variable_scope(self.scope, reuse=v1.AUTO_REUSE):
       with v1.variable_scope("encoder"):
-        hiddens, levels, structure = _encode(config, embedded, slots)
+        hiddens, levels, structure = _encode(config, embedded, level)
       if decode:
         with v1.variable_scope("decoder"):
           decoded = _decode(config, hiddens, structure)[:, :length]  # [B, length, M]
-    used = [level.slots_used(config, length) for level in levels]
-    hiddens = [hidden[:, :n] for hidden, n in zip(hiddens, used, strict=True)]
+    lengths = [level.length_used(config, length) for level in levels]
+    hiddens = [hidden[:, :n] for hidden, n in zip(hiddens, lengths, strict=True)]
     return (
       decoded if decode else hiddens[-1],
       hiddens,
       {
         "input_embed": embedded[:, :length],
         "encoder_output": hiddens[-1],
-        "hidden_masks": [level.mask[:, :n] for level, n in zip(levels, used, strict=True)],
+        "hidden_masks": [level.mask[:, :n] for level, n in zip(levels, lengths, strict=True)],
       },
     )
 
@@ -127,9 +124,9 @@ class FunnelTFM:
     use_tpu: bool = False,
     use_bfloat16: bool = False,
   ) -> tuple[tf.Tensor, dict]:
-    """The sequence as one vector: tanh(dense(the encoder's output at [cls])), with dropout.
+    """Summary of each sequence: tanh(dense(the encoder's output at [cls])), with dropout.
 
-    Arguments as for extract_hiddens. Returns float32 [B, M] and extract_hiddens' ret_dict.
+    Arguments: see extract_hiddens. Returns float32 [B, M] and the ret_dict of extract_hiddens.
     """
     hidden, _, ret_dict = self.extract_hiddens(
       inputs, is_training, seg_id, input_mask, use_tpu=use_tpu, use_bfloat16=use_bfloat16
@@ -142,12 +139,12 @@ class FunnelTFM:
       return layers.dropout(summary, config.dropout if is_training else 0.0), ret_dict
 
   def get_embedding_table(self) -> tf.Tensor:
-    """float32 [vocab_size, E]: the word embedding table."""
+    """Word embedding table, float32 [vocab_size, E]."""
     with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
       return _word_table(self.net_config)
 
   def _config_of_call(self, is_training, use_tpu):
-    """The configuration with the form of attention to run, and without dropout in evaluation."""
+    """Configuration with the form of attention to run, and without dropout in evaluation."""
     attention_type = self.net_config.attention_type(use_tpu)
     if attention_type != "null" and self._attention_type:
       attention_type = self._attention_type
@@ -158,7 +155,7 @@ class FunnelTFM:
 
 
 def _pad_inputs(config, inputs, seg_id, input_mask):
-  """Fills in defaults and pads to a multiple of the total pooling: ids [B, L] and their Slots."""
+  """Fills in defaults and pads; returns token ids [B, L] and the unpooled PoolingLevel."""
   length = layers.shape_list(inputs)[1]
   inputs = tf.cast(inputs, tf.int32)
   if config.rel_attn_type == "null":
@@ -182,14 +179,14 @@ def _pad_inputs(config, inputs, seg_id, input_mask):
     tf.zeros_like(inputs, tf.float32) if input_mask is None else tf.cast(input_mask, tf.float32)
   )
   extra = -length % config.total_pooling
-  if config.pools_evenly:  # one after a multiple will do as well
+  if config.pools_evenly:  # 1 + a multiple is as good
     less = (1 - length) % config.total_pooling
     extra = min(extra, less) if isinstance(length, int) else tf.minimum(extra, less)
   if not isinstance(extra, int) or extra:
     padding = [[0, 0], [0, extra]]
     inputs, seg_id = tf.pad(inputs, padding), tf.pad(seg_id, padding)
     mask = tf.pad(mask, padding, constant_values=1.0)
-  return inputs, funnel_pooling.Slots(1, seg_id, mask)
+  return inputs, funnel_pooling.PoolingLevel(1, seg_id, mask)
 
 
 def _word_table(config):
@@ -200,14 +197,14 @@ def _word_table(config):
 
 
 def _embed(config, inputs, seg_id, use_one_hot, dtype):
-  """Token ids [B, L] -> embeddings [B, L, E]."""
+  """Looks token ids [B, L] up: embeddings [B, L, E]."""
   x = layers.embedding_lookup(inputs, _word_table(config), use_one_hot, dtype)
   if config.rel_attn_type == "null":
     with v1.variable_scope("position_embedding"):
       table = v1.get_variable(
         "lookup_table", [MAX_ABSOLUTE_POSITIONS, config.d_embed], initializer=config.initializer
       )
-    # Padding inside may lead beyond the table; nobody attends to it.
+    # Internal padding may exceed the table; no token attends to it.
     positions = tf.minimum(tf.range(layers.shape_list(inputs)[1]), MAX_ABSOLUTE_POSITIONS - 1)
     x += layers.embedding_lookup(positions, table, use_one_hot, dtype)  # [L, E]
     with v1.variable_scope("segment_embedding"):
@@ -217,34 +214,34 @@ def _embed(config, inputs, seg_id, use_one_hot, dtype):
   return layers.dropout(x, config.dropout)
 
 
-def _encode(config, x, slots):
-  """Runs the blocks; returns every layer's output, its Slots, and the first block's structure."""
+def _encode(config, x, level):
+  """Runs the blocks; returns every layer's output and level, and the first block's structure."""
   if config.d_embed != config.d_model:
     x = layers.dense(x, config.d_model, "input_projection", config.initializer)
-  first_structure = structure = funnel_attention.relate(config, slots, slots, x.dtype)
+  first_structure = structure = funnel_attention.relate(config, level, level, x.dtype)
   hiddens, levels, index = [], [], 0
   for block, (count, repeats) in enumerate(config.blocks):
     for application in range(count * repeats):
       query, query_structure = x, structure
       if block and not application:
-        pooled = slots.pool(config)
+        pooled = level.pool(config)
         query = funnel_pooling.pool(config, x, config.pooling_type)
         structure = funnel_attention.relate(config, pooled, pooled, x.dtype)
         if config.pool_q_only:
-          query_structure = funnel_attention.relate(config, pooled, slots, x.dtype)
+          query_structure = funnel_attention.relate(config, pooled, level, x.dtype)
         else:
           x, query_structure = query, structure
-        slots = pooled
+        level = pooled
       with v1.variable_scope(f"layer_{index + application // repeats}"):
         x = _layer(config, query, x, query_structure)  # [B, T, M]
       hiddens.append(x)
-      levels.append(slots)
+      levels.append(level)
     index += count
   return hiddens, levels, first_structure
 
 
 def _decode(config, hiddens, structure):
-  """Last block's output, upsampled, + first block's, then the decoder's layers: [B, L, M]."""
+  """Adds last block's output, upsampled, and first block's, and runs the decoder: [B, L, M]."""
   count, repeats = config.blocks[0]
   first = hiddens[count * repeats - 1]  # [B, L, M]
   x = funnel_pooling.upsample(config, hiddens[-1], layers.shape_list(first)[1]) + first
@@ -257,7 +254,7 @@ def _decode(config, hiddens, structure):
 
 
 def _layer(config, query, key, structure):
-  """Attention and feed-forward: query [B, F, M], key and value [B, T, M] -> [B, F, M]."""
+  """Applies attention and feed-forward: queries [B, F, M], keys [B, T, M] -> [B, F, M]."""
   with v1.variable_scope("rel_attn"):
     x = funnel_attention.attention(config, query, key, structure)
     x = layers.dropout(x, config.dropout)

@@ -18,16 +18,16 @@ v1 = tf.compat.v1
 
 @dataclasses.dataclass
 class AttentionStructure:
-  """How F queries and T keys are related; shared by all layers between two poolings.
+  """Relations of F queries and T keys, shared by all layers between two poolings.
 
   Attributes:
-    mask_adder: float [B, 1, T], -1e6 at keys that are padding.
-    sinusoids: rel_shift: encodings of all distances [R, M]; factorized: sines and cosines of the
-      queries' positions and of the keys', each [F or T, M / 2]; empty for null.
-    query_step: rel_shift: stride of the queries in strides of the keys.
+    mask_adder: float [B, 1, T], -1e6 at keys that are padding, else 0.
+    sinusoids: rel_shift: encodings of all distances [R, M]. factorized: sines and cosines of the
+      queries' positions, each [F, M / 2], and of the keys', each [T, M / 2]. null: empty.
+    query_step: rel_shift: stride of the queries divided by the stride of the keys.
     same_segment: bool [B, F, T].
-    not_cls: float [F, T], 0 in the row and the column of [cls], whose place and segment are
-      not told to anybody; 1 elsewhere.
+    not_cls: float [F, T], 0 in the row and column of [cls], which get no position or segment
+      score; 1 elsewhere.
   """
 
   mask_adder: tf.Tensor
@@ -38,21 +38,21 @@ class AttentionStructure:
 
 
 def relate(config, query, key, dtype):
-  """The AttentionStructure of queries at Slots `query` and keys at Slots `key`."""
+  """Builds the AttentionStructure of the queries and keys of two PoolingLevels."""
   structure = AttentionStructure(tf.cast(key.mask * -1e6, dtype)[:, None, :])
   if config.rel_attn_type == "null":
     return structure
-  queries, keys = (layers.shape_list(slots.seg_id)[1] for slots in (query, key))  # F, T
+  queries, keys = (layers.shape_list(level.seg_id)[1] for level in (query, key))  # F, T
   q_seg, k_seg = query.seg_id[:, :, None], key.seg_id[:, None, :]
   same_segment = (
     tf.equal(q_seg, k_seg) | tf.equal(q_seg, CLS_SEGMENT_ID) | tf.equal(k_seg, CLS_SEGMENT_ID)
   )
   structure.same_segment = same_segment
   structure.not_cls = tf.cast((tf.range(queries) > 0)[:, None] & (tf.range(keys) > 0), dtype)
-  # not_cls hides the row and the column of [cls], so slot 0 may as well stand one stride before
-  # slot 1, and positions are first + i * stride for every i that counts.
+  # not_cls hides the row and column of [cls], so slot 0 can be placed one stride before slot 1.
+  # Then all positions are first + i * stride.
   first_query, first_key = (
-    (1 - slots.stride if config.separate_cls else 0) for slots in (query, key)
+    (1 - level.stride if config.separate_cls else 0) for level in (query, key)
   )
   if config.rel_attn_type == "factorized":
     q_sin, q_cos = _sinusoids(config, first_query + tf.range(queries) * query.stride, dtype)
@@ -65,8 +65,8 @@ def relate(config, query, key, dtype):
     )
   else:
     structure.query_step = step = query.stride // key.stride
-    # From the last query's distance to the first key downwards, one key's stride at a time. See
-    # _shift for their number.
+    # The first distance is from the last query to the first key; each next one is smaller by the
+    # keys' stride. See _shift for their number.
     farthest = first_query + (queries - 1) * query.stride - first_key
     distances = farthest - tf.range(step * queries + keys) * key.stride  # [R]
     encodings = tf.concat(_sinusoids(config, distances, dtype), axis=-1)  # [R, M]
@@ -85,8 +85,8 @@ def _sinusoids(config, positions, dtype):
 def attention(config, query, key, structure):
   """Attention with relative positions and segments: [B, F, M], [B, T, M] -> [B, F, M].
 
-  Heads come first, so that what all sequences share (encodings) meets the queries of the whole
-  batch in one product per head.
+  Heads are the first axis, so that the encodings, which all sequences share, are multiplied with
+  the queries of the whole batch in one product per head.
   """
   heads, size = config.n_head, config.d_head
   batch, queries, depth = layers.shape_list(query)
@@ -105,8 +105,8 @@ def attention(config, query, key, structure):
     )
     for name in "kv"
   )  # [N, B, T, D]
-  # The queries that meet keys, positions and segments differ by a bias alone, scaled as they are.
-  # That of the keys comes with the projection, the others as differences to it.
+  # The queries for keys, positions and segments differ only by a bias, which is scaled like them.
+  # The projection adds the bias for keys; the others are added as differences from it.
   key_bias = weight("r_w_bias", [heads, size]) * scale
   q = _project(query, q_kernel, key_bias)  # [N, B, F, D]
   other_bias = lambda name: tf.expand_dims(  # [N, 1, D]
@@ -150,14 +150,15 @@ def _project(x, kernel, bias):
 
 
 def position_scores(config, q, kernel, structure):
-  """q . (encoding(query's position - key's position) kernel) for all pairs.
+  """Scores of relative positions: q . (encoding(query's position - key's position) kernel).
 
-  The encoding of a distance d is [sin(d f), cos(d f)], f being the M / 2 frequencies.
-    rel_shift: products with the encodings of all R distances that occur, sorted to pairs.
-    factorized: sin and cos of a difference, written as products of those of its two terms, make
-      the score a product of something of the query and something of the key.
+  The encoding of a distance d is [sin(d f), cos(d f)], with M / 2 frequencies f.
+    rel_shift: multiplies q with the encodings of all R distances, and sorts the scores by key.
+    factorized: expands sin and cos of a difference into sines and cosines of its two terms, so that
+      the score is a product of a function of the query and a function of the key.
 
   Args:
+    config: ModelConfig.
     q: float [N, B, F, D].
     kernel: float [M, N, D].
     structure: AttentionStructure.
@@ -176,26 +177,30 @@ def position_scores(config, q, kernel, structure):
     return _shift(tf.reshape(scores, [heads, batch, queries, -1]), structure)
   q_sin, q_cos, k_sin, k_cos = structure.sinusoids
   flat = tf.matmul(flat, tf.transpose(kernel, [1, 2, 0]))  # [N, B * F, M]
-  of_sin, of_cos = tf.split(tf.reshape(flat, [heads, batch, queries, config.d_model]), 2, axis=-1)
+  sin_weight, cos_weight = tf.split(
+    tf.reshape(flat, [heads, batch, queries, config.d_model]), 2, axis=-1
+  )
   # sin(q - k) = sin q cos k - cos q sin k;  cos(q - k) = cos q cos k + sin q sin k.
-  of_query = tf.concat([of_cos * q_sin - of_sin * q_cos, of_sin * q_sin + of_cos * q_cos], axis=-1)
-  of_key = tf.concat([k_sin, k_cos], axis=-1)  # [T, M]
-  scores = tf.matmul(tf.reshape(of_query, [-1, config.d_model]), of_key, transpose_b=True)
-  return tf.reshape(scores, [heads, batch, queries, layers.shape_list(of_key)[0]])
+  query_factor = tf.concat(
+    [cos_weight * q_sin - sin_weight * q_cos, sin_weight * q_sin + cos_weight * q_cos], axis=-1
+  )
+  key_factor = tf.concat([k_sin, k_cos], axis=-1)  # [T, M]
+  scores = tf.matmul(tf.reshape(query_factor, [-1, config.d_model]), key_factor, transpose_b=True)
+  return tf.reshape(scores, [heads, batch, queries, layers.shape_list(key_factor)[0]])
 
 
 def _shift(scores, structure):
-  """Sorts scores by distance [N, B, F, R] to scores by key [N, B, F, T], without a gather.
+  """Sorts scores by distance [N, B, F, R] into scores by key [N, B, F, T], without a gather.
 
-  Column m holds the distance (step * (F - 1) - m) key strides from the first key (structure's
-  order), so key j of query i is in column step * (F - 1 - i) + j: each row begins `step` columns
-  before the one above. Laid out in one line, rows of R elements become rows that begin R - step
-  elements apart. R = step * F + T is enough for the last row to end within the line.
-    F = 3, T = 2, step = 1, R = 5; the two to keep in brackets:
-      . .[a b].   .[c d]. .   [e f]. . .   is from the first bracket on, four at a time,
+  Column m has the distance of step * (F - 1) - m key strides, so key j of query i is in column
+  step * (F - 1 - i) + j: the T scores of each row begin `step` columns before those of the row
+  above. In the flattened scores, they therefore begin R - step elements apart. R = step * F + T is
+  enough for the last row to end within the scores.
+    F = 3, T = 2, step = 1, R = 5; the scores to keep are in brackets:
+      . .[a b].   .[c d]. .   [e f]. . .   read from `a` in rows of R - step = 4:
       a b . .   c d . .   e f . .
 
-  tf.slice has a padding as its gradient, on a CPU ten times as fast as that of x[a:b].
+  tf.slice is used because its gradient is a padding, ten times faster on a CPU than that of x[a:b].
   """
   heads, batch, queries, distances = layers.shape_list(scores)
   keys = layers.shape_list(structure.mask_adder)[2]

@@ -23,7 +23,7 @@ from models import funnel_heads, layers, pretraining
 from models.funnel import FunnelTFM
 from models.funnel_attention import position_scores, relate
 from models.funnel_config import ModelConfig
-from models.funnel_pooling import Slots, pool, pool_windows, upsample
+from models.funnel_pooling import PoolingLevel, pool, pool_windows, upsample
 from training import runner
 
 v1 = tf.compat.v1
@@ -381,7 +381,7 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
     )
   frequencies = 10000.0 ** (-np.arange(8) / 8)
   with graph() as session:
-    levels = [Slots(1, tf.zeros([1, 18], tf.int32), tf.zeros([1, 18]))]
+    levels = [PoolingLevel(1, tf.zeros([1, 18], tf.int32), tf.zeros([1, 18]))]
     levels += [levels[0].pool(config), levels[0].pool(config).pool(config)]
     for query, key in [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]:
       q = draw.normal(size=[2, 1, len(positions[query]), 8])
@@ -557,7 +557,7 @@ def test_hidden_masks_tell_padding_at_every_level():
 def test_cls_is_in_the_segment_of_every_token():
   config = ModelConfig(**TINY)
   with graph() as session:
-    slots = Slots(1, tf.constant([[2, 0, 0, 1, 2]]), tf.zeros([1, 5]))
+    slots = PoolingLevel(1, tf.constant([[2, 0, 0, 1, 2]]), tf.zeros([1, 5]))
     (same,) = session.run(relate(config, slots, slots, tf.float32).same_segment)
   expected = np.array(
     [[1, 1, 1, 1, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 1, 1, 1, 1]], bool
@@ -697,7 +697,7 @@ def test_dropout_is_a_function_of_seed_step_and_place():
 def test_position_encodings_are_dropped_out(form):
   config = ModelConfig(**dict(TINY, dropout=0.5, rel_attn_type=form))
   with graph() as session:
-    slots = Slots(1, tf.zeros([1, 50], tf.int32), tf.zeros([1, 50]))
+    slots = PoolingLevel(1, tf.zeros([1, 50], tf.int32), tf.zeros([1, 50]))
     dropped, *others = session.run(relate(config, slots, slots, tf.float32).sinusoids)
   assert np.mean(dropped == 0) > 0.4
   # factorized: the queries' sine and cosine only.
@@ -760,7 +760,7 @@ def test_config_round_trip(tmp_path):
     (dict(truncate_seq=True), "unknown keys truncate_seq"),
     (dict(block_size="2"), 'single block.* set decoder_size to "0"'),
     (dict(d_model=15), "d_model 15 is odd"),
-    (dict(d_model="16"), "d_model is '16', but must be a whole number"),
+    (dict(d_model="16"), "d_model is '16', but must be a positive integer"),
     (dict(n_head=0), "n_head is 0"),
     (dict(block_size="4_4x_4"), "block_size '4_4x_4' cannot be read: '4x'"),
     (dict(block_size="4_0_4"), "a block without layers"),
@@ -851,7 +851,7 @@ def test_generator_has_a_head_at_least():
   assert (small.d_head, small.d_embed, small.block_size) == (8, 16, "1_1_1")
   big = ModelConfig.init_from_json(os.path.join(MODELS, "B8-8-8H1024.json"))
   assert funnel_heads.generator_config(big).n_head == 4
-  with pytest.raises(UserError, match="generator of width_shrink 0.25: d_model 5 is odd"):
+  with pytest.raises(UserError, match="generator with width_shrink 0.25: d_model 5 is odd"):
     funnel_heads.generator_config(ModelConfig(**dict(TINY, d_model=20)))
 
 
