@@ -90,7 +90,7 @@ def test_sequences_beyond_the_position_table(workspace):
 def test_output_folder_that_cannot_be_written(workspace):
   (workspace / "file").write_text("")
   message = classify(workspace, f"--output_dir={workspace / 'file' / 'run'}", "--max_seq_length=16")
-  assert "cannot write into this folder" in message
+  assert "cannot write to this folder" in message
 
 
 def test_checkpoint_of_another_model(workspace):

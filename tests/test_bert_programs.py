@@ -366,7 +366,7 @@ def test_assignment_map(tmp_path, caplog):
     assert initialized == {"bert/pooler/dense/bias": 1, "bert/pooler/dense/bias:0": 1}
     assert not caplog.records
     assert modeling.get_assignment_map_from_checkpoint([new], prefix) == ({}, {})
-  assert "holds none of the model's 1 variables (head, ...)" in caplog.text
+  assert "contains none of the model's 1 variables (head, ...)" in caplog.text
 
 
 PROGRAM = """

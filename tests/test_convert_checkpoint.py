@@ -435,10 +435,10 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
   "change,message",
   [
     ({"model_type": "roberta"}, "config.json: model_type is 'roberta'; only bert"),
-    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05; the model cannot be represented"),
+    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05, but only 1e-12 is supported"),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
-    ({"hidden_act": "silu"}, "hidden_act 'silu' cannot be represented here; known are gelu, "),
+    ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; use one of gelu, "),
     ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
   ],
 )

@@ -19,9 +19,11 @@ from absl import flags
 
 import config
 from errors import UserError
-from models import funnel, funnel_heads, layers, pretraining
+from models import funnel_heads, layers, pretraining
 from models.funnel import FunnelTFM
+from models.funnel_attention import position_scores, relate
 from models.funnel_config import ModelConfig
+from models.funnel_pooling import PoolingLevel, pool, pool_windows, upsample
 from training import runner
 
 v1 = tf.compat.v1
@@ -379,14 +381,14 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
     )
   frequencies = 10000.0 ** (-np.arange(8) / 8)
   with graph() as session:
-    levels = [funnel.Slots(1, tf.zeros([1, 18], tf.int32), tf.zeros([1, 18]))]
+    levels = [PoolingLevel(1, tf.zeros([1, 18], tf.int32), tf.zeros([1, 18]))]
     levels += [levels[0].pool(config), levels[0].pool(config).pool(config)]
     for query, key in [(0, 0), (1, 0), (1, 1), (2, 1), (2, 2)]:
       q = draw.normal(size=[2, 1, len(positions[query]), 8])
-      structure = funnel._relate(config, levels[query], levels[key], tf.float32)
+      structure = relate(config, levels[query], levels[key], tf.float32)
       actual, not_cls = session.run(
         [
-          funnel._position_scores(
+          position_scores(
             config, tf.constant(q, tf.float32), tf.constant(kernel, tf.float32), structure
           ),
           structure.not_cls,
@@ -406,7 +408,7 @@ def test_pooling_windows_count_their_members_only(how):
     x = draw.normal(size=[2, length, 3]).astype(np.float32) - 5  # all negative: zeros would show
     parts = [getattr(np, how)(x[:, i : i + size], axis=1) for i in range(0, length, size)]
     with graph() as session:
-      actual = session.run(funnel._pool_windows(tf.constant(x), size, how))
+      actual = session.run(pool_windows(tf.constant(x), size, how))
     np.testing.assert_allclose(
       actual, np.stack(parts, 1) if parts else np.zeros([2, 0, 3]), rtol=1e-6
     )
@@ -424,11 +426,9 @@ def test_upsampling_returns_to_the_slot_a_position_was_pooled_into(
   length = 2 * pooling_size**2
   positions = np.arange(length, dtype=np.float32)[None, :, None]
   with graph() as session:
-    pool = lambda x, how: funnel._pool(config, funnel._pool(config, x, how), how)
-    first, last, up = session.run(
-      [pool(tf.constant(positions), how) for how in ("min", "max")]
-      + [funnel._upsample(config, pool(tf.constant(positions), "max"), length)]
-    )
+    twice = lambda how: pool(config, pool(config, tf.constant(positions), how), how)
+    arrays = [twice("min"), twice("max"), upsample(config, twice("max"), length)]
+    first, last, up = session.run(arrays)
   assert up.shape == positions.shape
   for position in range(length):
     slot = [i for i in range(first.shape[1]) if first[0, i, 0] <= position <= last[0, i, 0]]
@@ -557,8 +557,8 @@ def test_hidden_masks_tell_padding_at_every_level():
 def test_cls_is_in_the_segment_of_every_token():
   config = ModelConfig(**TINY)
   with graph() as session:
-    slots = funnel.Slots(1, tf.constant([[2, 0, 0, 1, 2]]), tf.zeros([1, 5]))
-    (same,) = session.run(funnel._relate(config, slots, slots, tf.float32).same_segment)
+    slots = PoolingLevel(1, tf.constant([[2, 0, 0, 1, 2]]), tf.zeros([1, 5]))
+    (same,) = session.run(relate(config, slots, slots, tf.float32).same_segment)
   expected = np.array(
     [[1, 1, 1, 1, 1], [1, 1, 1, 0, 1], [1, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 1, 1, 1, 1]], bool
   )
@@ -697,8 +697,8 @@ def test_dropout_is_a_function_of_seed_step_and_place():
 def test_position_encodings_are_dropped_out(form):
   config = ModelConfig(**dict(TINY, dropout=0.5, rel_attn_type=form))
   with graph() as session:
-    slots = funnel.Slots(1, tf.zeros([1, 50], tf.int32), tf.zeros([1, 50]))
-    dropped, *others = session.run(funnel._relate(config, slots, slots, tf.float32).sinusoids)
+    slots = PoolingLevel(1, tf.zeros([1, 50], tf.int32), tf.zeros([1, 50]))
+    dropped, *others = session.run(relate(config, slots, slots, tf.float32).sinusoids)
   assert np.mean(dropped == 0) > 0.4
   # factorized: the queries' sine and cosine only.
   assert all(np.mean(x == 0) < 0.1 for x in others[1:])
@@ -760,7 +760,7 @@ def test_config_round_trip(tmp_path):
     (dict(truncate_seq=True), "unknown keys truncate_seq"),
     (dict(block_size="2"), 'single block.* set decoder_size to "0"'),
     (dict(d_model=15), "d_model 15 is odd"),
-    (dict(d_model="16"), "d_model is '16', but must be a whole number"),
+    (dict(d_model="16"), "d_model is '16', but must be a positive integer"),
     (dict(n_head=0), "n_head is 0"),
     (dict(block_size="4_4x_4"), "block_size '4_4x_4' cannot be read: '4x'"),
     (dict(block_size="4_0_4"), "a block without layers"),
@@ -851,7 +851,7 @@ def test_generator_has_a_head_at_least():
   assert (small.d_head, small.d_embed, small.block_size) == (8, 16, "1_1_1")
   big = ModelConfig.init_from_json(os.path.join(MODELS, "B8-8-8H1024.json"))
   assert funnel_heads.generator_config(big).n_head == 4
-  with pytest.raises(UserError, match="generator of width_shrink 0.25: d_model 5 is odd"):
+  with pytest.raises(UserError, match="generator with width_shrink 0.25: d_model 5 is odd"):
     funnel_heads.generator_config(ModelConfig(**dict(TINY, d_model=20)))
 
 

@@ -174,7 +174,7 @@ def test_released_models_by_name():
   assert modeling.released_funnel("B6-3x2-3x2H768").block_size == "6_3x2_3x2"
   for name in modeling.RELEASED_FUNNELS:
     assert os.path.exists(os.path.join(tiny.ROOT, "configs", "models", name + ".json"))
-  with pytest.raises(modeling.UserError, match="no released model 'B4'; there are B4-4-4H768"):
+  with pytest.raises(modeling.UserError, match="no released model 'B4'; use one of B4-4-4H768"):
     modeling.released_funnel("B4")
 
 

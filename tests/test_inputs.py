@@ -174,7 +174,7 @@ def test_json_and_folders(tmp_path):
   assert json.load(open(tmp_path / "a" / "b.json")) == {"x": "é"}
   assert os.listdir(tmp_path / "a") == ["b.json"]
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write into this folder"):
+  with pytest.raises(UserError, match="cannot write to this folder"):
     files.make_dirs(str(tmp_path / "file" / "sub"))
 
 

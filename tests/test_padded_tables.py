@@ -54,8 +54,8 @@ def test_vocabulary_with_fewer_tokens_than_rows(tmp_path, caplog):
   with caplog.at_level("INFO"):
     tokenization.check_vocab(tokenizer, ROWS, "config.json")
   assert caplog.messages == [
-    "config.json: the vocab_size 32 is that of the vocabulary, 27, and "
-    "padding; no token uses the rows above it"
+    "config.json: vocab_size 32 is the size of the vocabulary, 27, and "
+    "padding; no token uses the padding rows"
   ]
   for size, relation in [(26, "more"), (28, "fewer"), (40, "fewer"), (24, "more")]:
     with pytest.raises(UserError, match=f"27 tokens, {relation} than the vocab_size {size} of c"):
@@ -125,7 +125,7 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
     "--max_seq_length=16",
   )
   assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
-  assert "passed over directionality, pooler_fc_size" in err
+  assert "ignored directionality, pooler_fc_size" in err
   written = files.read_json(str(tmp_path / "run" / "bert_config.json"))
   assert written["vocab_size"] == ROWS and not POOLER.keys() & written.keys()
 
@@ -158,5 +158,5 @@ def test_pretraining_of_a_padded_model(tmp_path):
       status=status,
     )[1],
   )[1]
-  assert "the vocab_size 32 is that of the vocabulary, 27, and padding" in run(ROWS, 0)
+  assert "vocab_size 32 is the size of the vocabulary, 27, and padding" in run(ROWS, 0)
   assert "vocab_size is 33 in" in run(33, 1)

@@ -894,7 +894,7 @@ def test_flags_that_name_no_form(bert, funnel):
     ({"max_predictions_per_seq": 30}, "more than the 29 tokens beside the special ones"),
     ({"input_file": "/nowhere/*.txt"}, "--input_file: no file matches /nowhere/\\*.txt"),
     ({"output_file": "x,x"}, "the names must differ"),
-    ({"output_file": "/proc/nothing/x"}, "cannot write into this folder.*--output_file"),
+    ({"output_file": "/proc/nothing/x"}, "cannot write to this folder.*--output_file"),
   ],
 )
 def test_values_of_berts_form(text, vocab, kwargs, message):

@@ -266,7 +266,7 @@ def test_sentencepiece_errors(sentencepiece_models, tmp_path, monkeypatch):
   fails(r'"<cls>".*"<sep>".*"<pad>"', make, sentencepiece_models["bare"])
   fails("no such file", make, str(tmp_path / "none.model"))
   path = write_vocab(tmp_path, ["the", "cat"], "text.model")
-  fails("text.model: no SentencePiece model.*word_piece", make, path)
+  fails("text.model: not a SentencePiece model.*word_piece", make, path)
   monkeypatch.setitem(sys.modules, "sentencepiece", None)
   fails("pip install sentencepiece", make, sentencepiece_models["xlnet"])
 
