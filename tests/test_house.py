@@ -25,6 +25,8 @@ MAX_SCRIPT_LINES = 200
 
 # Modules that worker processes load: TensorFlow would cost each of them seconds and memory.
 WORKER_MODULES = (
+  "create_pretraining_data.py",
+  "preprocessing/pretraining_job.py",
   "preprocessing/pretraining_records.py",
   "preprocessing/tfrecord.py",
   "tasks/corpus.py",
@@ -48,12 +50,10 @@ KNOWN_FLAGS = {  # path -> reason
 }
 KNOWN_LINES = {  # path -> number of lines today
   "config.py": 578,
-  "create_pretraining_data.py": 306,
   "models/funnel.py": 548,
   "run_classifier.py": 227,
   "run_pretraining.py": 536,
   "run_squad.py": 231,
-  "scripts/build_vocab.py": 240,
   "tasks/classification.py": 746,
   "tasks/race.py": 569,
   "tasks/squad.py": 512,
@@ -62,7 +62,7 @@ KNOWN_LINES = {  # path -> number of lines today
   "tests/test_convert_funnel.py": 671,
   "tests/test_funnel.py": 956,
   "tests/test_pretraining.py": 952,
-  "tests/test_pretraining_data.py": 1151,
+  "tests/test_pretraining_data.py": 1146,
   "tests/test_race.py": 633,
 }
 
