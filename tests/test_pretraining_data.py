@@ -949,7 +949,7 @@ def test_bad_byte_after_a_byte_order_mark_is_named_by_its_place(tmp_path, vocab)
 def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "x")
   (tmp_path / "x").write_text("mine")
-  with pytest.raises(UserError, match="x: a file that this command did not make is here"):
+  with pytest.raises(UserError, match="x: this file exists, and this command did not make it"):
     create(form, vocab)
   assert (tmp_path / "x").read_text() == "mine"
   create(form, vocab, overwrite_data=True)
@@ -964,7 +964,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
 
   folder = tmp_path / "funnel"
   create(funnel_form(text[0], folder, num_task=2), vocab)
-  with pytest.raises(UserError, match="of another number of shards are here"):
+  with pytest.raises(UserError, match="of another number of shards exist"):
     create(funnel_form(text[0], folder, num_task=3), vocab)
   create(funnel_form(text[0], folder, num_task=3), vocab, overwrite_data=True)
   assert len(os.listdir(folder)) == 6 and all("of-00003" in name for name in os.listdir(folder))
