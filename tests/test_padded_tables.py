@@ -88,7 +88,7 @@ def test_configuration_follows_the_table(tmp_path):
   ],
 )
 def test_more_layers_than_tensors(model_config):
-  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt only 1 tens"):
+  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt has only 1 t"):
     checkpoints.fit_config(model_config, {TABLE: [9, 768]}, "ckpt", "net")
 
 
