@@ -5,10 +5,10 @@
   python benchmarks/flops.py --length=512 --relative          longer; with the relative position
                                                               and segment terms
 
-A FLOP is a multiplication or an addition; a matrix product [m, k] x [k, n] has 2mkn. Counted are
-the matrix products of the encoder for one example, without embeddings, decoder and heads. The
-paper (Dai et al. 2020, section 3) compares models by the layers' common work; what only relative
-attention does is counted on request.
+A FLOP is a multiplication or an addition; a matrix product [m, k] x [k, n] has 2mkn. The count
+includes the matrix products of the encoder for one example, without embeddings, decoder and heads.
+The paper (Dai et al. 2020, section 3) leaves out the additional terms of relative attention;
+--relative includes them.
 """
 
 import argparse
@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import modeling
 
-# Released model -> the standard transformer it is compared with, and the paper's ratio.
+# Released model -> (standard transformer that it is compared with, the paper's ratio).
 PAPER = {
   "B4-4-4H768": ("L12H768", 0.58),
   "B6-3x2-3x2H768": ("L12H768", 0.88),
@@ -42,13 +42,13 @@ def layer_flops(queries: int, keys: int, width: int, heads_width: int, inner: in
 
 
 def relative_flops(queries: int, keys: int, heads_width: int) -> int:
-  """Position scores of all distances (rel_shift) and segment scores of one layer."""
+  """FLOPs of one layer's position scores for all distances (rel_shift) and segment scores."""
   distances = 2 * keys
   return 2 * queries * distances * heads_width + 2 * 2 * queries * heads_width
 
 
 def pooled_length(config: modeling.ModelConfig, length: int) -> int:
-  """Length after a pooling: 128 -> 64, 17 -> 9 where [cls] is kept and the sequence truncated."""
+  """Length after pooling: 128 -> 64; 17 -> 9 if [cls] is kept and the sequence is truncated."""
   kept = int(config.separate_cls)
   if kept and config.truncate_seq and config.pooling_size > 1:
     length -= 1
@@ -67,7 +67,7 @@ def encoder_flops(config: modeling.Config, length: int, relative: bool = False) 
     if block:
       queries = pooled_length(config, queries)
     for layer in range(count * repeats):
-      if not block or layer or not config.pool_q_only:  # else it reads the sequence before pooling
+      if not block or layer or not config.pool_q_only:  # else keys are the sequence before pooling
         keys = queries
       total += layer_flops(queries, keys, config.d_model, heads_width, config.d_inner)
       if relative and config.rel_attn_type != "null":
@@ -78,6 +78,7 @@ def encoder_flops(config: modeling.Config, length: int, relative: bool = False) 
 
 
 def main() -> None:
+  """Prints the FLOPs of the given configurations, or the paper's comparison."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -227,7 +227,7 @@ def test_errors_that_are_not_about_files_are_defects():
 
 
 def test_batches_that_devices_cannot_share():
-  with pytest.raises(UserError, match="--train_batch_size=9 .* does not divide by 2"):
+  with pytest.raises(UserError, match="--train_batch_size=9 .* is not divisible by 2"):
     devices.find_devices(config.Runtime(num_core_per_host=2), 9)
 
 
@@ -239,12 +239,12 @@ def test_batches_that_devices_cannot_share():
       12,
       1,
       6,
-      "Only 6 of the 8 GPUs are used: --train_batch_size=12 does not divide by 8; 8 or "
+      "Only 6 of the 8 GPUs are used: --train_batch_size=12 is not divisible by 8; 8 or "
       "16 would use all",
     ),
     (2, 7, 1, 1, "; 6 or 8 would use all"),
     (4, 3, 1, 3, "; 4 would use all"),
-    (4, 18, 3, 3, "divide by 4 times 3 micro-batches; 12 or 24 would"),
+    (4, 18, 3, 3, "divisible by 4 times 3 micro-batches; 12 or 24 would"),
     (4, 8, 1, 4, ""),
   ],
 )

@@ -185,7 +185,7 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
   again = run_script(*arguments)
   assert again.returncode == 1
   assert again.stderr.splitlines()[-1].startswith(
-    f"convert_checkpoint.py: error: {target}/bert_config.json: the file is there already; "
+    f"convert_checkpoint.py: error: {target}/bert_config.json: the file already exists; "
     f"pass --overwrite"
   )
   assert "Traceback" not in again.stderr
@@ -345,7 +345,7 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
     f"{len(weights)} variables, {2 * len(weights) + 1} dropped; 0.1 MB before, 0.0 MB after"
     in capsys.readouterr().out
   )
-  with pytest.raises(UserError, match="bert_config.json: the file is there already"):
+  with pytest.raises(UserError, match="bert_config.json: the file already exists"):
     commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   with pytest.raises(UserError, match="bert_config.json is read by this command"):
     commands.strip(str(tmp_path / "slim"), str(tmp_path / "slim"), overwrite=True)
@@ -384,11 +384,11 @@ def without(tensors, *names):
   [
     (
       lambda t: t | {"encoder.layer.0.adapter.weight": np.ones(2, np.float32)},
-      r"model.safetensors: no place for the tensor encoder.layer.0.adapter.weight; is .*config",
+      r"model.safetensors: unsupported tensor encoder.layer.0.adapter.weight; is .*config",
     ),
     (
       lambda t: t | {"bert.encoder.layer.2.output.dense.bias": np.ones(8, np.float32)},
-      r"no place for the tensor bert.encoder.layer.2.output.dense.bias",
+      r"unsupported tensor bert.encoder.layer.2.output.dense.bias",
     ),
     (
       lambda t: without(t, "encoder.layer.1.output.dense.weight"),
@@ -397,11 +397,11 @@ def without(tensors, *names):
     (lambda t: without(t, "pooler.dense.bias"), r"no tensor pooler.dense.bias"),
     (
       lambda t: t | {"embeddings.word_embeddings.weight": np.ones([30, 8], np.float32)},
-      r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json asks for \[31,",
+      r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json gives \[31,",
     ),
     (
       lambda t: t | {"encoder.layer.0.intermediate.dense.weight": np.ones([8, 12], np.float32)},
-      r"intermediate.dense.weight has the shape \[8, 12\], .* asks for \[12, 8\]",
+      r"intermediate.dense.weight has the shape \[8, 12\], .* gives \[12, 8\]",
     ),
     (
       lambda t: (
@@ -411,7 +411,7 @@ def without(tensors, *names):
           "classifier.bias": np.ones([4], np.float32),
         }
       ),
-      r"classifier.bias has the shape \[4\], .* asks for \[3\]",
+      r"classifier.bias has the shape \[4\], .* gives \[3\]",
     ),
     (lambda t: t | {"bert.pooler.dense.bias": np.ones(8, np.float32)}, r"names of the same tensor"),
     (
@@ -453,7 +453,7 @@ def test_missing_and_damaged_files(tmp_path):
   convert = lambda: commands.hf_to_tf(folder, str(tmp_path / "tf"))
   weights = tmp_path / "hf" / "model.safetensors"
   weights.write_bytes(weights.read_bytes()[:-4])
-  with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or cut off"):
+  with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or truncated"):
     convert()
   weights.rename(tmp_path / "hf" / "pytorch_model.bin")
   with pytest.raises(UserError, match="has only pytorch_model.bin.* Save the model as safetensors"):
@@ -474,15 +474,15 @@ def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
   arrays = read_tf(tmp_path / "tf")
   folder, target = str(tmp_path / "tf"), str(tmp_path / "hf")
   other = lambda name, arrays: write_tf(tmp_path / name, arrays)
-  with pytest.raises(UserError, match="no place for the tensor new/kernel"):
+  with pytest.raises(UserError, match="unsupported tensor new/kernel"):
     commands.tf_to_hf(folder, target, checkpoint=other("a", arrays | {"new/kernel": np.ones(2)}))
   name = "bert/encoder/layer_1/output/dense/kernel"
   with pytest.raises(UserError, match=f"no tensor {name}"):
     commands.tf_to_hf(folder, target, checkpoint=other("b", without(arrays, name)))
-  with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* for \[32, 16\]"):
+  with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* gives \[32, 16\]"):
     commands.tf_to_hf(folder, target, checkpoint=other("c", arrays | {name: arrays[name].T}))
   os.remove(other("d", arrays) + ".data-00000-of-00001")
-  with pytest.raises(UserError, match="incomplete or damaged|cannot be read"):
+  with pytest.raises(UserError, match="incomplete or damaged|cannot read"):
     commands.tf_to_hf(folder, target, checkpoint=str(tmp_path / "d"))
   with pytest.raises(UserError, match="no such checkpoint"):
     commands.strip(folder, target, checkpoint=str(tmp_path / "e"))

@@ -282,7 +282,7 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
   commands.hf_to_tf(folder, str(tmp_path / "tf"))
   printed = capsys.readouterr().out
   assert "model_settings.json: truncate_seq False" in printed
-  assert "library computes other numbers from these weights: with separate_cls false" in printed
+  assert "library computes different outputs from these weights: with separate_cls false" in printed
   commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   config = json.loads((tmp_path / "back" / "config.json").read_text())
   assert config["truncate_seq"] is False and config["separate_cls"] is False
@@ -372,7 +372,7 @@ def test_core_of_a_pretraining_checkpoint(tmp_path):
     "net_config.json",
     "vocab.uncased.txt",
   ]
-  with pytest.raises(UserError, match="vocab.uncased.txt: the file is there already|net_config"):
+  with pytest.raises(UserError, match="vocab.uncased.txt: the file already exists|net_config"):
     commands.strip(folder, str(tmp_path / "core"), core_only=True)
 
 
@@ -444,13 +444,13 @@ ONES = np.ones(8, np.float32)
 @pytest.mark.parametrize(
   "config,change,message",
   [
-    ({}, lambda t: t | {"lm_head.bias": ONES}, "no place for the tensor lm_head.bias; a head that"),
-    ({}, lambda t: t | {"qa_outputs.bias": ONES}, "the tensor qa_outputs.bias; a head that"),
-    ({}, lambda t: t | {"classifier.bias": ONES}, "the tensor classifier.bias; a head that"),
+    ({}, lambda t: t | {"lm_head.bias": ONES}, "unsupported tensor lm_head.bias; a head that"),
+    ({}, lambda t: t | {"qa_outputs.bias": ONES}, "tensor qa_outputs.bias; a head that"),
+    ({}, lambda t: t | {"classifier.bias": ONES}, "tensor classifier.bias; a head that"),
     (
       {"hidden_act": "gelu"},
       lambda t: t | draw(DISCRIMINATOR),
-      "tensor discriminator_predictions.* only hidden_act gelu_new",
+      "tensor discriminator_predictions.* only with hidden_act gelu_new",
     ),
     ({"num_decoder_layers": 0}, lambda t: t, "tensor decoder.layers.0.* few num_decoder_layers"),
     ({}, lambda t: without(t, "decoder.layers.0.ffn.linear_2.bias"), "no tensor decoder.layers.0"),
@@ -462,7 +462,7 @@ ONES = np.ones(8, np.float32)
     (
       {},
       lambda t: t | {"encoder.blocks.1.0.attention.q_head.weight": np.ones([8, 12])},
-      r"q_head.weight has the shape \[8, 12\], .*config.json asks for \[12, 8\]",
+      r"q_head.weight has the shape \[8, 12\], .*config.json gives \[12, 8\]",
     ),
     ({"layer_norm_eps": 1e-5}, lambda t: t, "layer_norm_eps is 1e-05.* only 1e-08"),
     ({"hidden_act": "silu"}, lambda t: t, "hidden_act 'silu' is not supported"),
@@ -482,8 +482,8 @@ def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
 @pytest.mark.parametrize(
   "change,message",
   [
-    ({"d_embed": 4}, "net_config.json: d_embed is 4; .* there it is always d_model, 8"),
-    ({"pooling_size": 3}, "pooling_size is 3; .* there it is always 2"),
+    ({"d_embed": 4}, "net_config.json: d_embed is 4; .* it is always d_model, 8"),
+    ({"pooling_size": 3}, "pooling_size is 3; .* it is always 2"),
     ({"rel_attn_type": "null"}, "rel_attn_type is 'null'; .* always rel_shift or factorized"),
     ({"decoder_size": "1x2"}, "decoder_size is '1x2'; .* always without repetitions"),
     ({"init": "uniform"}, None),
@@ -513,7 +513,7 @@ def test_variables_that_hugging_face_has_not(tmp_path):
   ):
     with pytest.raises(UserError, match=f"tensor {name}; .* --direction=core_only"):
       convert(f"a{i}", core | {name: ONES})
-  with pytest.raises(UserError, match="no place for the tensor model/new/kernel; is .*net_config"):
+  with pytest.raises(UserError, match="unsupported tensor model/new/kernel; is .*net_config"):
     convert("b", core | {"model/new/kernel": ONES})
   summary = draw(
     {"model/sequnece_summary/summary/kernel": (8, 8), "model/sequnece_summary/summary/bias": (8,)}
@@ -521,11 +521,11 @@ def test_variables_that_hugging_face_has_not(tmp_path):
   logits = draw({"model/cola/logit/kernel": (8, 2), "model/cola/logit/bias": (2,)})
   with pytest.raises(UserError, match="no tensor model/sequnece_summary/summary/kernel"):
     convert("c", core | logits)
-  with pytest.raises(UserError, match="no place for the tensor model/cola/logit/bias"):
+  with pytest.raises(UserError, match="unsupported tensor model/cola/logit/bias"):
     convert("d", core | summary | logits, cls_scope="mrpc")
   with pytest.raises(
     UserError,
-    match=r"layer_0/rel_attn/q/kernel has the shape \[8, 12\], .* for "
+    match=r"layer_0/rel_attn/q/kernel has the shape \[8, 12\], .* gives "
     r"\[8, 3, 4\]",
   ):
     convert("e", core | {"model/encoder/layer_0/rel_attn/q/kernel": np.ones([8, 12], np.float32)})

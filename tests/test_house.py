@@ -28,6 +28,8 @@ MAX_SCRIPT_LINES = 200
 MODULES_WITHOUT_TENSORFLOW = (
   "models/config_keys.py",
   "models/funnel_config.py",
+  "create_pretraining_data.py",
+  "preprocessing/pretraining_job.py",
   "preprocessing/pretraining_records.py",
   "preprocessing/tfrecord.py",
   "tasks/corpus.py",

@@ -55,7 +55,7 @@ def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
     (dict(min_tok=6), "--min_tok=6 is more than --max_tok=5"),
     (dict(min_word=3, max_word=2), "--min_word=3 is more than --max_word=2"),
     (dict(leak_ratio=0.9, rand_ratio=0.5), "together at most 1"),
-    (dict(rand_ratio=-0.1), "shares of the masked tokens"),
+    (dict(rand_ratio=-0.1), "fractions of the masked tokens"),
   ],
 )
 def test_settings_that_contradict_are_refused(wrong, message):

@@ -88,7 +88,7 @@ def test_configuration_follows_the_table(tmp_path):
   ],
 )
 def test_more_layers_than_tensors(model_config):
-  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt only 1 tens"):
+  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt has only 1 t"):
     checkpoints.fit_config(model_config, {TABLE: [9, 768]}, "ckpt", "net")
 
 
@@ -124,7 +124,7 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
     "--train_batch_size=8",
     "--max_seq_length=16",
   )
-  assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
+  assert "vocab_size is 27, but" in err and "has 32 embeddings; one of them is padded" in err
   assert "ignored directionality, pooler_fc_size" in err
   written = files.read_json(str(tmp_path / "run" / "bert_config.json"))
   assert written["vocab_size"] == ROWS and not POOLER.keys() & written.keys()

@@ -24,7 +24,7 @@ import create_pretraining_data
 import tokenization
 from errors import UserError
 from preprocessing import pretraining_records, tfrecord
-from scripts import build_vocab
+from preprocessing import vocabulary_builder as builder
 from tasks import corpus, pretraining_data
 
 BERT_SYMBOLS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -891,7 +891,7 @@ def test_flags_that_name_no_form(bert, funnel):
     ({"masked_lm_prob": 15.0}, "--masked_lm_prob=15.0: must be a fraction"),
     ({"masked_lm_prob": 0.0}, "--masked_lm_prob=0.0: must be a fraction"),
     ({"short_seq_prob": -0.1}, "--short_seq_prob=-0.1"),
-    ({"max_predictions_per_seq": 30}, "more than the 29 tokens beside the special ones"),
+    ({"max_predictions_per_seq": 30}, "more than the 29 tokens that"),
     ({"input_file": "/nowhere/*.txt"}, "--input_file: no file matches /nowhere/\\*.txt"),
     ({"output_file": "x,x"}, "the names must differ"),
     ({"output_file": "/proc/nothing/x"}, "cannot write to this folder.*--output_file"),
@@ -949,7 +949,7 @@ def test_bad_byte_after_a_byte_order_mark_is_named_by_its_place(tmp_path, vocab)
 def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "x")
   (tmp_path / "x").write_text("mine")
-  with pytest.raises(UserError, match="x: a file that this command did not make is here"):
+  with pytest.raises(UserError, match="x: this file exists, and this command did not make it"):
     create(form, vocab)
   assert (tmp_path / "x").read_text() == "mine"
   create(form, vocab, overwrite_data=True)
@@ -964,7 +964,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
 
   folder = tmp_path / "funnel"
   create(funnel_form(text[0], folder, num_task=2), vocab)
-  with pytest.raises(UserError, match="of another number of shards are here"):
+  with pytest.raises(UserError, match="of another number of shards exist"):
     create(funnel_form(text[0], folder, num_task=3), vocab)
   create(funnel_form(text[0], folder, num_task=3), vocab, overwrite_data=True)
   assert len(os.listdir(folder)) == 6 and all("of-00003" in name for name in os.listdir(folder))
@@ -1076,14 +1076,13 @@ def prose(tmp_path_factory):
   ],
 )
 def test_vocabularies_serve_and_are_deterministic(tmp_path, prose, tokenizer_type, symbols):
-  settings = build_vocab.Vocabulary(input_file=prose, vocab_size=400, symbols=symbols)
+  settings = builder.Vocabulary(input_file=prose, vocab_size=400, symbols=symbols)
   files = corpus.list_files(prose, "input_file")
-  train = {
-    "word_piece": build_vocab.train_word_piece,
-    "sent_piece": build_vocab.train_sentence_piece,
-  }[tokenizer_type]
+  train = {"word_piece": builder.train_word_piece, "sent_piece": builder.train_sentence_piece}[
+    tokenizer_type
+  ]
   vocabularies = [
-    train(lambda desc: build_vocab.read_text(settings, files, desc), settings, config.Tokenizer())
+    train(lambda desc: builder.read_text(settings, files, desc), settings, config.Tokenizer())
     for _ in range(3)
   ]
   assert len(set(vocabularies)) == 1
@@ -1111,31 +1110,27 @@ def test_build_vocab_script(tmp_path, prose):
   )
   size = len(path.read_text().split("\n")) - 1
   assert f"vocab.txt: {size} tokens" in out and f"a model's vocab_size must be {size}" in err
-  with pytest.raises(UserError, match="vocab.txt is there; pass --overwrite_data to replace it"):
-    build_vocab.build(
-      build_vocab.Vocabulary(input_file=prose), config.Tokenizer(tokenizer_path=str(path))
-    )
+  with pytest.raises(UserError, match="vocab.txt exists; pass --overwrite_data to replace it"):
+    builder.build(builder.Vocabulary(input_file=prose), config.Tokenizer(tokenizer_path=str(path)))
 
 
 def test_vocabulary_sizes_that_cannot_be(prose):
   files = corpus.list_files(prose, "input_file")
-  read = lambda desc: build_vocab.read_text(build_vocab.Vocabulary(), files, desc)
+  read = lambda desc: builder.read_text(builder.Vocabulary(), files, desc)
   with pytest.raises(UserError, match="--vocab_size=20 is less than the"):
-    build_vocab.train_word_piece(read, build_vocab.Vocabulary(vocab_size=20), config.Tokenizer())
+    builder.train_word_piece(read, builder.Vocabulary(vocab_size=20), config.Tokenizer())
   with pytest.raises(UserError, match="Vocabulary size too high"):
-    build_vocab.train_sentence_piece(
-      read, build_vocab.Vocabulary(vocab_size=50000), config.Tokenizer()
-    )
+    builder.train_sentence_piece(read, builder.Vocabulary(vocab_size=50000), config.Tokenizer())
 
 
 def test_large_corpus_is_sampled(prose):
   files = corpus.list_files(prose, "input_file")
-  settings = build_vocab.Vocabulary()
-  whole = list(build_vocab.read_text(settings, files, ""))
+  settings = builder.Vocabulary()
+  whole = list(builder.read_text(settings, files, ""))
   settings.max_megabytes = files[0].size / 4e6  # a fraction, for the test
-  part = list(build_vocab.read_text(settings, files, ""))
+  part = list(builder.read_text(settings, files, ""))
   assert 0.2 < len(part) / len(whole) < 0.3 and set(part) <= set(whole)
-  assert part == list(build_vocab.read_text(settings, files, ""))
+  assert part == list(builder.read_text(settings, files, ""))
 
 
 def test_a_task_may_be_left_without_a_document(tmp_path, funnel_vocab):

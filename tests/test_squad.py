@@ -200,7 +200,7 @@ def test_bad_questions(tmp_path, tokenizer):
   misplaced = train_file(tmp_path, "good", 13)
   fails(
     r"train.json: article 1 \(T\), paragraph 1, question x: answer_start 13 points at 'góod', "
-    r"the answer is 'good'; mend the file, or pass --skip_bad_rows",
+    r"the answer is 'good'; fix the file, or pass --skip_bad_rows",
     train_file=misplaced,
   )
   fails(

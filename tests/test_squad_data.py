@@ -364,10 +364,10 @@ def test_reading(tmp_path):
 @pytest.mark.parametrize(
   "content, message",
   [
-    ("[1]", r"bad.json: not SQuAD: a JSON object with the key 'data' is expected, here is a list"),
+    ("[1]", r"bad.json: not SQuAD: a JSON object with the key 'data' is expected, not a list"),
     ("{", r"bad.json: not valid JSON"),
     ("{}", r"bad.json: not SQuAD: no key 'data'; the keys are none"),
-    ({"data": []}, r"bad.json: no questions in it"),
+    ({"data": []}, r"bad.json: the file has no questions"),
     ({"data": [{"title": "T"}]}, r"article 1 \(T\): not SQuAD: no key 'paragraphs'; the keys are"),
     (
       {"data": [{"paragraphs": [{"qas": []}]}]},
@@ -395,7 +395,10 @@ def test_reading(tmp_path):
     ),
     ("[" * 10**5, r"not valid JSON: maximum recursion"),
     (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
-    (squad(qa(), qa()), r"paragraph 1, question 2: its id 'q1' is also that of .*question 1; ids"),
+    (
+      squad(qa(), qa()),
+      r"paragraph 1, question 2: the id 'q1' is also the id of .*question 1; ids",
+    ),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
   ],
 )
@@ -421,8 +424,8 @@ def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
   task = squad_task.SquadTask(settings)
   (paragraph,) = task.read_examples("train")
   assert [question.id for question in paragraph.questions] == ["q1", "q1", "q2"]
-  assert "question 2: its id 'q1' is also that of" in caplog.text
-  assert "(1 ids are those of several questions); training uses all of them" in caplog.text
+  assert "question 2: the id 'q1' is also the id of" in caplog.text
+  assert "(1 ids are repeated); training uses all of the questions" in caplog.text
   with pytest.raises(UserError, match="ids are the keys of the predictions"):
     task.read_examples("predict")
 

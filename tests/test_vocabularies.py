@@ -163,7 +163,7 @@ def test_end_of_paragraph(tmp_path, has_symbol):
     "--max_seq_length=32",
     "--num_workers=1",
   )
-  message = f"{path}: the text holds <eop>, which {vocab} lacks: it is left out"
+  message = f"{path}: the text has <eop>, which is not in {vocab}: it is left out"
   assert (message in err) == (not has_symbol)
   if not has_symbol:
     assert err.index(message) < err.index("record files to make")  # before the work
