@@ -8,9 +8,9 @@ import shlex
 import numpy as np
 import pytest
 import safetensors.numpy
-import test_convert_checkpoint
 import test_convert_funnel
-from test_convert_checkpoint import (
+import tiny_conversion
+from tiny_conversion import (
   HEADS,
   HF_CONFIG,
   OTHER_HEADS,
@@ -482,7 +482,7 @@ def test_padded_table_of_a_funnel(tmp_path):
 @pytest.mark.parametrize(
   "module, theirs, ours",
   [
-    (test_convert_checkpoint, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
+    (tiny_conversion, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
     (test_convert_funnel, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
     (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
   ],

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_convert_checkpoint import (
+from tiny_conversion import (
   GOLDEN,
   assert_same,
   draw,
