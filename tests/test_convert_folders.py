@@ -8,8 +8,8 @@ import shlex
 import numpy as np
 import pytest
 import safetensors.numpy
-import test_convert_funnel
 import tiny_conversion
+import tiny_funnel_conversion
 from tiny_conversion import (
   HEADS,
   HF_CONFIG,
@@ -233,9 +233,9 @@ def test_folders_without_model_type(tmp_path, more):
 
 def test_funnel_folder_without_model_type(tmp_path):
   config = {
-    name: value for name, value in test_convert_funnel.HF_CONFIG.items() if name != "model_type"
+    name: value for name, value in tiny_funnel_conversion.HF_CONFIG.items() if name != "model_type"
   }
-  folder = to_tf(tmp_path, draw(test_convert_funnel.hf_shapes()), config)
+  folder = to_tf(tmp_path, draw(tiny_funnel_conversion.hf_shapes()), config)
   assert (folder / "net_config.json").exists()
 
 
@@ -471,11 +471,11 @@ def test_padded_table_there_and_back(tmp_path, rows):
 
 
 def test_padded_table_of_a_funnel(tmp_path):
-  tensors = draw(test_convert_funnel.hf_shapes())
+  tensors = draw(tiny_funnel_conversion.hf_shapes())
   tensors["embeddings.word_embeddings.weight"] = pad(
     tensors["embeddings.word_embeddings.weight"], 64
   )
-  folder = to_tf(tmp_path, tensors, test_convert_funnel.HF_CONFIG)
+  folder = to_tf(tmp_path, tensors, tiny_funnel_conversion.HF_CONFIG)
   assert read(folder / "net_config.json")["vocab_size"] == 64
 
 
@@ -483,8 +483,8 @@ def test_padded_table_of_a_funnel(tmp_path):
   "module, theirs, ours",
   [
     (tiny_conversion, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
-    (test_convert_funnel, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
-    (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
+    (tiny_funnel_conversion, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
+    (tiny_funnel_conversion, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
   ],
 )
 def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
