@@ -72,7 +72,7 @@ def runner_of(experiment):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
-def test_means_are_the_batch_s_own(steps):
+def test_means_are_over_the_whole_batch(steps):
   """sum_i w_i (table[id_i] . x_i - y_i)^2 / sum_i w_i against NumPy; a variable without use."""
   rng = np.random.RandomState(0)
   ids, x, y = rng.randint(0, 4, 6), rng.normal(size=[6, 3]), rng.normal(size=6)
@@ -148,7 +148,7 @@ def test_update_equals_that_of_the_whole_batch(workspace, encoder):
 # ---- Graph --------------------------------------------------------------------------------------
 
 
-def test_micro_batches_draw_dropouts_of_their_own():
+def test_micro_batches_draw_different_dropout_masks():
   def draw(steps, seed=1):
     with tf.Graph().as_default(), v1.Session() as session:
       v1.set_random_seed(seed)
@@ -253,7 +253,7 @@ def test_devices_and_micro_batches_together_equal_one_device(workspace):
     (8, 2, 8, "--gradient_accumulation_steps=8 times 2 devices"),
   ],
 )
-def test_batches_that_do_not_divide(batch, devices, steps, message):
+def test_indivisible_batches_are_refused(batch, devices, steps, message):
   with pytest.raises(UserError, match=message):
     find_devices(config.Runtime(num_core_per_host=devices), batch, steps)
 
@@ -288,7 +288,7 @@ with tf.Graph().as_default(), v1.Session() as session:
 
 
 @pytest.mark.slow
-def test_memory_is_that_of_the_small_batch():
+def test_memory_is_that_of_a_micro_batch():
   """Growth of the resident set in training, MB: 8 micro-batches of 4 need about what a 4 needs.
 
   What they need besides are two gradients of every variable, 30 MB here, and the larger graph,

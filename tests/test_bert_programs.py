@@ -77,7 +77,7 @@ def encoder_of_functions(config, input_ids, input_mask, segment_ids):
   return table, embedded, encoded
 
 
-def test_functions_give_the_originals_encoder():
+def test_functions_build_the_original_encoder():
   settings, data = load("bert_pretrain")
   config = modeling.BertConfig.from_dict(settings)
   with tf.Graph().as_default(), v1.Session() as session:
@@ -277,7 +277,7 @@ def updates(make_train_op):
         )
 
 
-def test_create_optimizer_makes_the_originals_updates():
+def test_create_optimizer_equals_the_original():
   updates(
     lambda config, loss, step: optimization.create_optimizer(
       loss, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"], False
@@ -285,7 +285,7 @@ def test_create_optimizer_makes_the_originals_updates():
   )
 
 
-def test_optimizer_class_makes_the_originals_updates():
+def test_optimizer_class_equals_the_original():
   """The caller clips and counts, as in the original's create_optimizer."""
 
   def train_op(config, loss, step):
@@ -338,7 +338,7 @@ def test_create_optimizer_without_warm_up():
     ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n"),
   ],
 )
-def test_results_of_the_test_data(tmp_path, split, values, name, text):
+def test_test_results_have_berts_form(tmp_path, split, values, name, text):
   dataset = classification.DATASETS["sts-b" if "prediction" in values else "cola"]
   run_classifier.write_predictions(
     classification.ClassificationTask("task", dataset),
@@ -349,7 +349,7 @@ def test_results_of_the_test_data(tmp_path, split, values, name, text):
   assert (tmp_path / name).read_text() == text
 
 
-def test_results_of_the_evaluation():
+def test_eval_results_have_berts_form():
   assert evaluator.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
     "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n"
   )
@@ -433,7 +433,7 @@ with tf.Session() as session:
 """
 
 
-def test_a_program_as_people_wrote_them(tmp_path):
+def test_a_typical_program_trains(tmp_path):
   """Builds BERT with a head of its own under TF1 behaviour, loads, and trains."""
   folder = tiny.write_encoder(tmp_path)
   result = subprocess.run(

@@ -46,7 +46,7 @@ def prose(tmp_path_factory):
     ("sent_piece", "funnel"),
   ],
 )
-def test_vocabularies_serve_and_are_deterministic(tmp_path, prose, tokenizer_type, symbols):
+def test_vocabularies_are_complete_and_deterministic(tmp_path, prose, tokenizer_type, symbols):
   settings = build_vocab.Vocabulary(input_file=prose, vocab_size=400, symbols=symbols)
   files = corpus.list_files(prose, "input_file")
   train = {
@@ -88,7 +88,7 @@ def test_build_vocab_script(tmp_path, prose):
     )
 
 
-def test_vocabulary_sizes_that_cannot_be(prose):
+def test_impossible_vocabulary_sizes_are_refused(prose):
   files = corpus.list_files(prose, "input_file")
   read = lambda desc: build_vocab.read_text(build_vocab.Vocabulary(), files, desc)
   with pytest.raises(UserError, match="--vocab_size=20 is less than the"):

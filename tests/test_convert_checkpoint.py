@@ -133,7 +133,7 @@ def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
     )
 
 
-def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
+def test_fine_tuned_checkpoint_converts_with_a_configuration_elsewhere(tmp_path):
   commands.hf_to_tf(write_hf(tmp_path / "hf", draw(hf_shapes())), str(tmp_path / "tf"))
   tuned = read_tf(tmp_path / "tf") | draw({"output_weights": (3, 8), "output_bias": (3,)})
   (tmp_path / "run").mkdir()
@@ -149,7 +149,7 @@ def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
   }
 
 
-def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
+def test_old_names_shards_half_precision_and_missing_pooler_are_read(tmp_path, capsys):
   tensors = draw(
     {name: shape for name, shape in hf_shapes("bert.", HEADS).items() if "pooler" not in name}
   )
@@ -220,7 +220,7 @@ def test_activations(tmp_path, theirs, ours, back):
 # ---- Without the optimizer's variables ----------------------------------------------------------
 
 
-def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
+def test_strip_removes_the_optimizer_and_the_step(tmp_path, capsys):
   _, weights = golden_folder(tmp_path / "run")
   commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), weights)
@@ -242,7 +242,7 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
   assert_same(read_tf(tmp_path / "slim"), weights)
 
 
-def test_strip_knows_other_optimizers_and_any_model(tmp_path):
+def test_strip_supports_other_optimizers_and_any_model(tmp_path):
   kept = {
     "model/encoder/layer_0/rel_attn/q/kernel": np.ones([4, 2, 2], np.float32),
     "adam_model/Adam_x": np.ones([2], np.float32),
@@ -307,7 +307,7 @@ def test_strip_knows_other_optimizers_and_any_model(tmp_path):
     ),
   ],
 )
-def test_tensors_that_do_not_fit(tmp_path, change, message):
+def test_unsupported_tensors_are_refused(tmp_path, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())))
   with pytest.raises(UserError, match=message):
     commands.hf_to_tf(folder, str(tmp_path / "tf"))
@@ -325,13 +325,13 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
     ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
   ],
 )
-def test_configurations_that_cannot_be_represented(tmp_path, change, message):
+def test_unsupported_configurations_are_refused(tmp_path, change, message):
   folder = write_hf(tmp_path, draw(hf_shapes()), HF_CONFIG | change)
   with pytest.raises(UserError, match=message):
     commands.hf_to_tf(folder, str(tmp_path / "tf"))
 
 
-def test_missing_and_damaged_files(tmp_path):
+def test_missing_and_damaged_files_are_named(tmp_path):
   folder = write_hf(tmp_path / "hf", draw(hf_shapes()))
   convert = lambda: commands.hf_to_tf(folder, str(tmp_path / "tf"))
   weights = tmp_path / "hf" / "model.safetensors"
@@ -352,7 +352,7 @@ def test_missing_and_damaged_files(tmp_path):
     convert()
 
 
-def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
+def test_unsupported_tensorflow_checkpoints_are_refused(tmp_path):
   golden_folder(tmp_path / "tf")
   arrays = read_tf(tmp_path / "tf")
   folder, target = str(tmp_path / "tf"), str(tmp_path / "hf")
@@ -378,7 +378,7 @@ def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
   assert not os.path.exists(target)
 
 
-def test_nothing_moves_when_writing_fails(tmp_path):
+def test_failed_writing_leaves_no_file(tmp_path):
   with pytest.raises(ZeroDivisionError):
     with commands.staged(str(tmp_path), ["a"]) as folder:
       with open(os.path.join(folder, "a"), "w"):

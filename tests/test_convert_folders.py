@@ -40,7 +40,7 @@ from training import hf_tokenizer, model_folder
 
 
 @pytest.mark.parametrize("more", [{}, {"architectures": ["BertForMaskedLM"]}])
-def test_folders_without_model_type(tmp_path, more):
+def test_folders_without_model_type_convert(tmp_path, more):
   config = {
     name: value for name, value in HF_CONFIG.items() if name not in ("model_type", "architectures")
   } | more
@@ -48,7 +48,7 @@ def test_folders_without_model_type(tmp_path, more):
   assert modeling.load_config(str(folder / "bert_config.json")).hidden_act == "gelu_erf"
 
 
-def test_funnel_folder_without_model_type(tmp_path):
+def test_funnel_folder_without_model_type_converts(tmp_path):
   config = {
     name: value for name, value in tiny_funnel_conversion.HF_CONFIG.items() if name != "model_type"
   }
@@ -64,14 +64,14 @@ def test_funnel_folder_without_model_type(tmp_path):
     ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is "),
   ],
 )
-def test_other_models_without_model_type(tmp_path, config, message):
+def test_other_models_without_model_type_are_refused(tmp_path, config, message):
   with pytest.raises(UserError, match=message):
     to_tf(tmp_path, draw(hf_shapes()), config)
 
 
 @pytest.mark.parametrize("before", ["", "module.", "model.", "_orig_mod.module.", "0.auto_model."])
 @pytest.mark.parametrize("prefix", ["", "bert."])
-def test_names_with_a_prefix(tmp_path, before, prefix):
+def test_names_with_a_prefix_are_read(tmp_path, before, prefix):
   tensors = draw(hf_shapes(prefix, HEADS if prefix else None))
   expected = read_tf(to_tf(tmp_path, tensors))
   named = {before + name: array for name, array in tensors.items()}
@@ -79,7 +79,7 @@ def test_names_with_a_prefix(tmp_path, before, prefix):
   assert_same(read_tf(to_tf(tmp_path, named, name="other")), expected)
 
 
-def test_several_encoders_in_a_file(tmp_path):
+def test_several_encoders_in_a_file_are_refused(tmp_path):
   tensors = draw(hf_shapes("question.bert.") | hf_shapes("context.bert."))
   with pytest.raises(UserError, match="several encoders, .* 'context.', 'question.'; keep those"):
     to_tf(tmp_path, tensors)
@@ -98,7 +98,7 @@ def test_pickled_weights_are_not_read(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
+def test_the_command_for_pickled_weights_converts_them(tmp_path, monkeypatch):
   torch = pytest.importorskip("torch")
   tensors = draw(hf_shapes("bert.", HEADS))
   write_hf(tmp_path / "hf", tensors)
@@ -117,7 +117,7 @@ def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
 # ---- Labels -------------------------------------------------------------------------------------
 
 
-def test_labels_there_and_back(tmp_path):
+def test_labels_are_kept_there_and_back(tmp_path):
   tensors = draw(hf_shapes("bert.", CLASSIFIER))
   folder = to_tf(tmp_path, tensors, HF_CONFIG | ID2LABEL)
   assert read(folder / "labels.json") == {"label_list": LABELS}
@@ -134,7 +134,7 @@ def test_labels_there_and_back(tmp_path):
     commands.tf_to_hf(str(folder), str(tmp_path / "again"))
 
 
-def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
+def test_a_token_classifier_is_left_out(tmp_path, capsys):
   """Its tensors have the names of a classifier of sequences."""
   folder = to_tf(
     tmp_path,
@@ -156,24 +156,24 @@ def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
     ({"0": 0, "1": 1}, ["0", "1"]),
   ],
 )
-def test_names_of_labels(labels, expected):
+def test_label_names_are_read(labels, expected):
   assert huggingface.label_list({"id2label": labels}, 2, "config.json") == expected
 
 
 @pytest.mark.parametrize(
   "labels", [{"0": "a"}, {"0": "a", "2": "b"}, {"0": "a", "1": "a"}, {"0": "a", "1": "b", "2": "c"}]
 )
-def test_labels_that_do_not_fit_the_classifier(labels):
+def test_labels_that_do_not_fit_the_classifier_are_refused(labels):
   with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
     huggingface.label_list({"id2label": labels}, 2, "config.json")
 
 
-def test_labels_of_an_encoder_alone_are_left(tmp_path):
+def test_labels_of_an_encoder_alone_are_ignored(tmp_path):
   folder = to_tf(tmp_path, draw(hf_shapes()), HF_CONFIG | ID2LABEL)
   assert not (folder / "labels.json").exists()
 
 
-def test_settings_of_another_model_do_not_stay(tmp_path):
+def test_settings_of_another_model_stop_the_conversion(tmp_path):
   folder = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), HF_CONFIG | ID2LABEL)
   with pytest.raises(UserError, match="labels.json: the settings of another model|model_settings"):
     to_tf(tmp_path, draw(hf_shapes()), overwrite=True)
@@ -199,7 +199,7 @@ def trained(tmp_path):
   return run, weights, best, settings
 
 
-def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+def test_strip_keeps_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, settings = trained
   commands.strip(str(run), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
@@ -211,7 +211,7 @@ def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, cap
   assert model_folder.read_settings(str(tmp_path / "newest")) == settings
 
 
-def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
+def test_best_folder_uses_configuration_and_vocabulary_of_its_parent(trained, tmp_path):
   """Earlier versions kept them in the folder above alone."""
   run, _, best, _ = trained
   commands.strip(str(run / "best"), str(tmp_path / "slim"))
@@ -222,7 +222,7 @@ def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
 
 
-def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):
+def test_core_keeps_the_tokenizer_settings_but_no_labels(trained, tmp_path):
   run, _, best, settings = trained
   commands.strip(str(run), str(tmp_path / "core"), core_only=True)
   assert_same(
@@ -233,7 +233,7 @@ def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_pat
   assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS
 
 
-def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+def test_to_hugging_face_keeps_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, _ = trained
   commands.tf_to_hf(str(run), str(tmp_path / "hf_best"))
   assert f"Converted checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
@@ -248,7 +248,7 @@ def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp
   )
 
 
-def test_labels_are_those_of_the_checkpoints_folder(trained, tmp_path):
+def test_labels_come_from_the_checkpoints_folder(trained, tmp_path):
   """The encoder's folder has the vocabulary; its tokenizer's settings count, its labels not."""
   run, *_ = trained
   encoder = to_tf(tmp_path, draw(hf_shapes()), name="encoder")
@@ -273,7 +273,7 @@ def pad(array, rows):
 
 
 @pytest.mark.parametrize("rows", [32, 64, 128])
-def test_padded_table_there_and_back(tmp_path, rows):
+def test_padded_table_converts_there_and_back(tmp_path, rows):
   """config.json says 31, the table and the bias of the masked words have `rows`."""
   tensors = draw(hf_shapes("bert.", HEADS))
   for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
@@ -287,7 +287,7 @@ def test_padded_table_there_and_back(tmp_path, rows):
   assert read(tmp_path / "back" / "config.json")["vocab_size"] == rows
 
 
-def test_padded_table_of_a_funnel(tmp_path):
+def test_padded_table_of_a_funnel_converts(tmp_path):
   tensors = draw(tiny_funnel_conversion.hf_shapes())
   tensors["embeddings.word_embeddings.weight"] = pad(
     tensors["embeddings.word_embeddings.weight"], 64
@@ -304,7 +304,7 @@ def test_padded_table_of_a_funnel(tmp_path):
     (tiny_funnel_conversion, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
   ],
 )
-def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
+def test_more_layers_than_tensors_are_refused(tmp_path, module, theirs, ours):
   """Nothing of the size of the configuration is built, in either direction."""
   tensors = draw(module.hf_shapes())
   folder = to_tf(tmp_path, tensors, module.HF_CONFIG)
@@ -330,7 +330,7 @@ def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
     "",
   ],
 )
-def test_shards_elsewhere_are_not_read(tmp_path, shard):
+def test_shards_outside_the_folder_are_not_read(tmp_path, shard):
   tensors = draw(hf_shapes())
   folder = write_hf(tmp_path / "hf", tensors)
   safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
@@ -359,7 +359,7 @@ def test_shards_elsewhere_are_not_read(tmp_path, shard):
     {"tokenize_chinese_chars": False},
   ],
 )
-def test_a_folder_of_the_library_there_and_back(tmp_path, options):
+def test_a_folder_of_the_library_converts_there_and_back(tmp_path, options):
   """Weights, labels, vocabulary and tokenizer settings of a classifier with two added tokens."""
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")

@@ -98,7 +98,7 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(
   }
 
 
-def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
+def test_every_tensor_has_the_layout_of_the_model(tmp_path):
   tensors = draw(hf_shapes("funnel.", CLASSIFIER | DISCRIMINATOR))
   commands.hf_to_tf(
     write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"), cls_scope="mnli"
@@ -134,7 +134,7 @@ def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
 
 
 @pytest.mark.parametrize("golden", ["hid_factorized_base", "cls_factorized_base"])
-def test_the_originals_weights_there_and_back(tmp_path, golden):
+def test_the_originals_weights_convert_there_and_back(tmp_path, golden):
   data = np.load(os.path.join(GOLDEN, f"funnel_{golden}.npz"), allow_pickle=False)
   weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
   values = json.loads(str(data["config_json"]))
@@ -148,7 +148,7 @@ def test_the_originals_weights_there_and_back(tmp_path, golden):
   assert (tmp_path / "back" / "vocab.txt").read_text() == "<pad>\n<unk>\n"
 
 
-def test_what_net_config_json_does_not_hold(tmp_path, capsys):
+def test_settings_outside_net_config_json_are_kept(tmp_path, capsys):
   folder = write_hf(
     tmp_path / "hf",
     draw(hf_shapes(decoder=False)),
@@ -207,7 +207,7 @@ def test_defaults_are_those_of_the_library(tmp_path):
 # ---- The encoder alone, and old names ------------------------------------------------------------
 
 
-def test_core_of_a_pretraining_checkpoint(tmp_path):
+def test_core_of_a_pretraining_checkpoint_is_the_encoder(tmp_path):
   variables, core = pretraining_checkpoint()
   assert any(name.startswith("generator/lm_proj/") for name in variables)
   folder = tf_folder(tmp_path / "full", variables)
@@ -231,14 +231,14 @@ def test_core_of_a_pretraining_checkpoint(tmp_path):
     commands.strip(folder, str(tmp_path / "core"), core_only=True)
 
 
-def test_discriminator_without_generator_to_hugging_face(tmp_path, capsys):
+def test_discriminator_converts_without_the_generator(tmp_path, capsys):
   variables, core = pretraining_checkpoint()
   commands.tf_to_hf(tf_folder(tmp_path / "full", variables), str(tmp_path / "hf"))
   assert "tensors of the generator" in capsys.readouterr().out
   assert set(read_hf(tmp_path / "hf")) == set(hf_shapes("funnel.", DISCRIMINATOR))
 
 
-def test_core_of_bert(tmp_path):
+def test_core_of_bert_is_the_encoder(tmp_path):
   kept = {"bert/pooler/dense/bias": np.ones(2, np.float32)}
   head = {
     "cls/predictions/output_bias": np.ones(2, np.float32),
@@ -254,7 +254,7 @@ def test_core_of_bert(tmp_path):
     )
 
 
-def test_names_from_before_the_release(tmp_path):
+def test_names_from_before_the_release_are_read(tmp_path):
   variables, core = pretraining_checkpoint()
   old = {
     name.replace("/encoder/", "/transformer_xl/").replace("/decoder/", "/"): array

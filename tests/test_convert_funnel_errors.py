@@ -49,7 +49,7 @@ ONES = np.ones(8, np.float32)
     ({"pooling_type": "min"}, lambda t: t, "pooling_type 'min' is unknown"),
   ],
 )
-def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
+def test_unsupported_hugging_face_models_are_refused(tmp_path, config, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())), HF_CONFIG | config)
   with pytest.raises(UserError, match=message):
     commands.hf_to_tf(folder, str(tmp_path / "tf"))
@@ -66,7 +66,7 @@ def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
     ({"init": "uniform"}, None),
   ],
 )
-def test_configurations_that_hugging_face_has_not(tmp_path, change, message):
+def test_configurations_without_a_hugging_face_form_are_refused(tmp_path, change, message):
   folder = tf_folder(tmp_path / "tf", draw(graph_variables(tiny_config(**change))), **change)
   if message is None:  # an initializer is no property of the trained model
     commands.tf_to_hf(folder, str(tmp_path / "hf"))
@@ -76,7 +76,7 @@ def test_configurations_that_hugging_face_has_not(tmp_path, change, message):
     assert not (tmp_path / "hf").exists()
 
 
-def test_variables_that_hugging_face_has_not(tmp_path):
+def test_variables_without_a_hugging_face_form_are_refused(tmp_path):
   core = draw(graph_variables(tiny_config()))
   folder = tf_folder(tmp_path / "tf", core)
   convert = lambda name, arrays, **more: commands.tf_to_hf(

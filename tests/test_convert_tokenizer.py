@@ -37,7 +37,7 @@ def tokenizer_json(tokens, added=(), **changes):
   }
 
 
-def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
+def test_tokenizer_json_replaces_a_missing_vocab_txt(tmp_path, capsys):
   tensors = draw(hf_shapes())
   write_hf(tmp_path / "hf", tensors)
   (tmp_path / "hf" / "vocab.txt").unlink()
@@ -85,7 +85,7 @@ def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
     ({"type": "WordPiece", "vocab": {"a": 0, "b\nc": 1}}, r"the token 'b\\nc' cannot be a line"),
   ],
 )
-def test_vocabularies_that_are_refused(tmp_path, model, message):
+def test_unsupported_vocabularies_are_refused(tmp_path, model, message):
   write_hf(tmp_path / "hf", draw(hf_shapes()))
   (tmp_path / "hf" / "vocab.txt").unlink()
   write(tmp_path / "hf" / "tokenizer.json", tokenizer_json([]) | {"model": model})
@@ -139,7 +139,7 @@ def test_tokenizer_settings(tmp_path, config, normalizer, expected):
   }
 
 
-def test_tokenizers_that_split_otherwise(tmp_path):
+def test_deviating_tokenizers_are_reported(tmp_path):
   assert hf_tokenizer.deviations(str(tmp_path)) == []
   write(tmp_path / "tokenizer.json", tokenizer_json([]))
   assert hf_tokenizer.deviations(str(tmp_path)) == []
@@ -156,7 +156,7 @@ def test_tokenizers_that_split_otherwise(tmp_path):
   ]
 
 
-def test_an_uncased_flag_that_contradicts_the_folder(tmp_path):
+def test_a_contradicting_uncased_flag_is_refused(tmp_path):
   write_hf(tmp_path / "hf", draw(hf_shapes()))
   write(tmp_path / "hf" / "tokenizer_config.json", TOKENIZER_CONFIG)
   folder = to_tf(tmp_path)

@@ -70,7 +70,7 @@ def test_line_without_end_is_cut_between_characters(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("num_units", [1, 2, 3, 5, 20, 52])
-def test_line_that_ends_in_many_blanks_ends_no_document(tmp_path, monkeypatch, num_units):
+def test_line_with_many_trailing_blanks_does_not_end_a_document(tmp_path, monkeypatch, num_units):
   monkeypatch.setattr(corpus, "_BLOCK_BYTES", 10)
   path = tmp_path / "blanks.txt"
   path.write_text("a" + " " * 45 + "\nb\n\nc")
@@ -82,7 +82,7 @@ def test_line_that_ends_in_many_blanks_ends_no_document(tmp_path, monkeypatch, n
 
 
 @pytest.mark.parametrize("num_units", range(1, 16))
-def test_byte_order_mark_shifts_no_border(tmp_path, num_units):
+def test_byte_order_mark_does_not_shift_units(tmp_path, num_units):
   path = tmp_path / "mark.txt"
   path.write_text("\ufeff\na b\n\nc")
   sentences = [
@@ -105,7 +105,7 @@ def test_windows_hold_whole_documents_unless_they_are_huge():
   assert {document.number for window in short for document in window} == {1, 2, 4}
 
 
-def test_file_that_vanishes(tmp_path):
+def test_missing_file_is_named(tmp_path):
   piece = corpus.Piece(str(tmp_path / "gone.txt"), 0, 9)
   for path in (piece.path, "file://" + piece.path):
     with pytest.raises(UserError, match="gone.txt: cannot read: "):

@@ -72,7 +72,7 @@ def test_script_makes_the_same_files_with_any_number_of_processes(tmp_path, text
   assert parsed["input_ids"].shape == (8, 32)
 
 
-def test_script_in_funnels_form(tmp_path, text, funnel_vocab):
+def test_script_makes_the_same_files_as_separate_tasks(tmp_path, text, funnel_vocab):
   tiny.run(
     "create_pretraining_data.py",
     "--seq_len=64",
@@ -108,7 +108,7 @@ def test_script_in_funnels_form(tmp_path, text, funnel_vocab):
   assert parsed["input"].shape == (4, 64)
 
 
-def test_killed_run_leaves_whole_files_and_goes_on(tmp_path, text, vocab):
+def test_killed_run_leaves_whole_files_and_continues(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "killed" / "x", dupe_factor=40, num_shards=6)
   flags = [
     f"--vocab_file={vocab}",
@@ -187,7 +187,7 @@ def test_beam_reports_bad_text_and_bad_runners(tmp_path, vocab):
     create(form, vocab, runner="Nobody")
 
 
-def test_missing_beam_says_how_to_get_it(tmp_path, text, vocab, monkeypatch):
+def test_missing_beam_names_the_install_command(tmp_path, text, vocab, monkeypatch):
   import preprocessing
 
   monkeypatch.setitem(sys.modules, "apache_beam", None)

@@ -149,7 +149,7 @@ def test_every_golden_file_in_either_form(name, form):
 
 
 @pytest.mark.parametrize("name", golden_files(GOLDEN, "funnel_vars_*.txt"))
-def test_variables_are_the_originals(name):
+def test_variables_equal_the_original(name):
   kind = name.split("_")[2]
   wide = dict(d_model=32, d_embed=32, n_head=4, d_inner=64) if kind == "electra" else {}
   config = ModelConfig(**dict(TINY, block_size="2_2_2", decoder_size="2", **wide))

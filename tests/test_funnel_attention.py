@@ -51,7 +51,7 @@ def test_rel_shift_equals_factorized(seed):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("pooling_size", [2, 3])
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
-def test_position_scores_are_those_of_the_distances(form, pooling_size, separate_cls, truncate_seq):
+def test_position_scores_equal_the_definition(form, pooling_size, separate_cls, truncate_seq):
   """Against the definition, q . R(p_q - p_k) W with positions picked one by one in NumPy."""
   config = ModelConfig(
     **dict(
@@ -95,7 +95,7 @@ def test_position_scores_are_those_of_the_distances(form, pooling_size, separate
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "min"])
-def test_pooling_windows_count_their_members_only(how):
+def test_pooling_windows_ignore_positions_beyond_the_end(how):
   draw = np.random.RandomState(0)
   for length, size in [(6, 2), (7, 2), (7, 3), (8, 3), (5, 4), (2, 4), (0, 2)]:
     x = draw.normal(size=[2, length, 3]).astype(np.float32) - 5  # all negative: zeros would show
@@ -109,9 +109,7 @@ def test_pooling_windows_count_their_members_only(how):
 
 @pytest.mark.parametrize("pooling_size", [2, 3, 4])
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
-def test_upsampling_returns_to_the_slot_a_position_was_pooled_into(
-  pooling_size, separate_cls, truncate_seq
-):
+def test_upsampling_repeats_the_slot_of_each_position(pooling_size, separate_cls, truncate_seq):
   """Defect 4: the originals repeat by 2, whatever the pooling size."""
   config = ModelConfig(
     **dict(TINY, pooling_size=pooling_size, separate_cls=separate_cls, truncate_seq=truncate_seq)

@@ -11,7 +11,7 @@ from errors import UserError
 from models.funnel_config import ModelConfig
 
 
-def test_attention_type_suits_the_hardware():
+def test_attention_type_depends_on_the_hardware():
   for kind in FORMS:
     config = ModelConfig(**dict(TINY, rel_attn_type=kind))
     assert config.attention_type(use_tpu=False) == "rel_shift"
@@ -52,14 +52,14 @@ def test_config_round_trip(tmp_path):
   ],
   ids=str,
 )
-def test_config_errors(tmp_path, changes, message):
+def test_invalid_configurations_are_refused(tmp_path, changes, message):
   path = tmp_path / "net_config.json"
   path.write_text(json.dumps(dict(TINY, **changes)))
   with pytest.raises(UserError, match=message):
     ModelConfig.init_from_json(str(path))
 
 
-def test_config_errors_of_files(tmp_path):
+def test_missing_files_and_keys_are_named(tmp_path):
   with pytest.raises(UserError, match="nowhere.json: no such file"):
     ModelConfig.init_from_json(str(tmp_path / "nowhere.json"))
   path = tmp_path / "net_config.json"
@@ -68,7 +68,7 @@ def test_config_errors_of_files(tmp_path):
     ModelConfig.init_from_json(str(path))
 
 
-def test_flags_are_read_only_when_asked_for(tmp_path, monkeypatch):
+def test_flags_are_read_only_on_request(tmp_path, monkeypatch):
   """Defects 8 and 24: the JSON alone decides, but for the keys in overwrite_keys."""
   path = str(tmp_path / "net_config.json")
   ModelConfig(**TINY).to_json(path)

@@ -24,7 +24,7 @@ from models.funnel_config import ModelConfig
 v1 = tf.compat.v1
 
 
-def test_embedding_table_and_heads_where_embeddings_are_narrower():
+def test_heads_support_narrow_embeddings():
   """Defect 8: d_embed and d_model confused. The answer class is as wide as the hidden states."""
   config = ModelConfig(**dict(TINY, d_embed=12))
   with graph() as session:
@@ -44,7 +44,7 @@ def test_embedding_table_and_heads_where_embeddings_are_narrower():
   assert shapes["model/encoder/input_projection/kernel"] == [12, 16]
 
 
-def test_generator_has_a_head_at_least():
+def test_generator_has_at_least_one_head():
   """Defect 8: int(n_head * 0.25) is 0 below four heads."""
   small = funnel_heads.generator_config(ModelConfig(**TINY))
   assert (small.d_model, small.d_inner, small.n_head) == (4, 8, 1)
@@ -55,7 +55,7 @@ def test_generator_has_a_head_at_least():
     funnel_heads.generator_config(ModelConfig(**dict(TINY, d_model=20)))
 
 
-def test_unused_target_places_do_not_count():
+def test_unused_targets_do_not_count():
   """Defect 9: the originals average over padded places too."""
   draw = np.random.RandomState(0)
   logits, target = draw.normal(size=[2, 4, 40]).astype(np.float32), draw.randint(0, 40, [2, 4])
@@ -111,7 +111,7 @@ def test_gumbel_sampling_follows_the_probabilities():
   np.testing.assert_allclose(np.bincount(samples) / 20000, probabilities, atol=0.015)
 
 
-def test_squad_predicts_within_the_mask_and_given_each_start():
+def test_squad_predicts_ends_for_each_start_within_the_mask():
   config = ModelConfig(**TINY)
   ids, seg, mask = example(8)
   p_mask = np.array([[0, 1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0, 0, 1]], np.float32)

@@ -21,7 +21,7 @@ v1 = tf.compat.v1
   ],
   ids=str,
 )
-def test_a_length_that_pooling_does_not_divide_is_padded_inside(settings):
+def test_indivisible_lengths_are_padded_internally(settings):
   """Defect 5: an opaque shape error in the originals. Static and dynamic lengths alike."""
   config = ModelConfig(**dict(TINY, **settings))
   with graph() as session:
@@ -57,7 +57,7 @@ def test_a_length_that_pooling_does_not_divide_is_padded_inside(settings):
   ],
   ids=str,
 )
-def test_padding_changes_nothing(settings, real):
+def test_padding_does_not_change_a_row(settings, real):
   """At most total_pooling - 1 short of the padded length, where truncate_seq begins to drop."""
   config = ModelConfig(**dict(TINY, **settings))
   with graph() as session:
@@ -79,7 +79,7 @@ def test_padding_changes_nothing(settings, real):
 
 
 @pytest.mark.parametrize("blocks, decoder", [("1_1_1", "1"), ("1_1", "0"), ("1", "0")])
-def test_mask_and_segments_may_be_left_out(blocks, decoder):
+def test_mask_and_segments_are_optional(blocks, decoder):
   """Defect 7: the originals' decoder needs a mask."""
   config = ModelConfig(**dict(TINY, block_size=blocks, decoder_size=decoder))
   ids, _, mask = example(10)
@@ -93,7 +93,7 @@ def test_mask_and_segments_may_be_left_out(blocks, decoder):
     assert model.get_pooled_output(tf.constant(ids), False)[0].shape == [2, 16]
 
 
-def test_one_object_serves_calls_with_other_inputs():
+def test_calls_of_one_object_are_independent():
   """Defect 6: the originals compute a second call with the first call's segments and mask."""
   config = ModelConfig(**TINY)
   first, second = example(16), example(12, batch=3, real=9, seed=1)
@@ -113,7 +113,7 @@ def test_one_object_serves_calls_with_other_inputs():
   assert np.abs(repeated[1][0] - before[0]).max() > 1e-3
 
 
-def test_hidden_masks_tell_padding_at_every_level():
+def test_hidden_masks_mark_padding_at_every_level():
   ids, seg, mask = example(8, real=6)
   mask[1, 3:] = 1
   with graph() as session:

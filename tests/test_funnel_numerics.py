@@ -61,7 +61,7 @@ def test_bfloat16_computes_in_bfloat16_and_stays_close(form, use_tpu, pooling_ty
   assert np.mean(np.abs(half[0] - full[0])) < 0.02
 
 
-def test_dropout_is_a_function_of_seed_step_and_place():
+def test_dropout_is_a_function_of_seed_step_and_position():
   config = ModelConfig(**dict(TINY, block_size="1_1", dropact=0.1))
 
   def draw(seed, step, is_training=True):

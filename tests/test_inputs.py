@@ -69,7 +69,7 @@ def train_batches(made, count, step=0, seed=1, batch_size=4, num_replicas=1, **k
 # ---- Writing and checking -----------------------------------------------------------------------
 
 
-def test_records_hold_the_features(made):
+def test_records_contain_the_features(made):
   task, tokenizer, path, count = made
   assert count == 70 == record_files.count_records(path)
   serialized = [bytes(s.numpy()) for s in tf.data.TFRecordDataset(path)]
@@ -142,7 +142,7 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   assert cached() != first, "other raw data are other records"
 
 
-def test_records_of_other_settings_are_named():
+def test_records_of_other_settings_are_refused():
   meta = {"max_seq_length": 64, "label_list": ["0", "1"], "processor_type": "COLA"}
   record_files.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file says nothing about it
   with pytest.raises(
@@ -206,7 +206,7 @@ def test_small_sets_lose_no_example(made, num_examples, batch_size):
     assert np.bincount(ids).max() <= -(-batch_size // num_examples) + 1
 
 
-def test_every_example_comes_once_in_each_epoch(made):
+def test_every_example_occurs_once_per_epoch(made):
   # 35 windows of 32 batches of 2 examples are 32 epochs of 70 examples.
   seen = [i for ids in ids_of(train_batches(made, 35 * 32, batch_size=2)) for i in ids]
   counts = np.bincount(seen)
@@ -215,7 +215,7 @@ def test_every_example_comes_once_in_each_epoch(made):
   assert first != second and len(set(first)) == 64
 
 
-def test_batches_are_of_like_length_and_padded_to_their_own(made):
+def test_batches_have_similar_lengths_and_little_padding(made):
   batches = train_batches(made, 32)
   lengths = [batch["input_mask"].sum(1) for batch in batches]
   for batch, length in zip(batches, lengths, strict=True):

@@ -35,7 +35,7 @@ def chosen_places(positions, weights):
 
 
 @pytest.mark.parametrize("strategy", masking.STRATEGIES)
-def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
+def test_masked_positions_are_distinct_real_and_as_many_as_requested(strategy):
   settings = masking.Masking(strategy, 7)
   for real, wanted in ((LENGTH, 7), (18, 4), (3, 1), (2, 0)):
     _, special, start = example(50, real)
@@ -58,7 +58,7 @@ def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
     (dict(rand_ratio=-0.1), "shares of the masked tokens"),
   ],
 )
-def test_settings_that_contradict_are_refused(wrong, message):
+def test_contradicting_settings_are_refused(wrong, message):
   with pytest.raises(UserError, match=message):
     masking.Masking("token_span", 7, **wrong)
 
@@ -78,7 +78,7 @@ def words_of(start, special):
   return np.where(special, -1, np.cumsum(start | special, axis=1))
 
 
-def test_words_are_masked_whole_but_for_what_fills_the_quota():
+def test_words_are_masked_whole_except_to_fill_the_quota():
   _, special, start = example(300)
   words = words_of(start, special)
   sizes = np.array([[np.sum(row == word) if word >= 0 else 0 for word in row] for row in words])
@@ -108,7 +108,7 @@ def test_words_are_masked_whole_but_for_what_fills_the_quota():
 
 
 @pytest.mark.parametrize("strategy, shortest, longest", [("token_span", 2, 4), ("word_span", 2, 2)])
-def test_spans_have_the_asked_lengths(strategy, shortest, longest):
+def test_spans_have_the_requested_lengths(strategy, shortest, longest):
   """With a quota for one span, its length is seen; at the ends of the text it may be cut."""
   settings = masking.Masking(
     strategy,
@@ -145,7 +145,7 @@ def test_span_lengths_follow_one_over_length_plus_one():
   )
 
 
-def test_what_masked_tokens_become():
+def test_masked_tokens_are_kept_replaced_or_random_at_their_rates():
   settings = masking.Masking("single_token", 8, leak_ratio=0.2, rand_ratio=0.3)
   ids = np.tile(np.arange(1000, 1000 + LENGTH), [3000, 1])
   positions = np.tile(np.arange(8), [3000, 1])
@@ -164,7 +164,7 @@ def test_what_masked_tokens_become():
   assert other.max() < 500 and len(set(other)) > 450
 
 
-def test_cutting_reserves_the_last_positions():
+def test_truncation_reserves_the_last_positions():
   """The original's rule: L - stride tokens, [sep], stride - 1 places of padding."""
   sequences = pretraining.Sequences(8, SPECIAL_IDS, 100, cls_segment_id=2, reserved_positions=3)
   ids = [[2, 10, 11, 3, 12, 13, 14, 3], [2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 12, 3, 3, 0, 0]]

@@ -103,7 +103,7 @@ def test_prediction_needs_no_setting_again(trained):
   assert (trained / "there" / "predictions.new.tsv").read_text() == predictions
 
 
-def test_labels_are_those_of_the_model(trained):
+def test_labels_come_from_the_model(trained):
   """A training file with other labels is nearby, and may not rename the classes."""
   os.makedirs(trained / "new")
   write_reviews(trained / "new" / "train.csv", 20, 5, ("a", "b"))
@@ -123,7 +123,7 @@ def test_labels_are_those_of_the_model(trained):
     run_classifier.find_labels(task, experiment, None)
 
 
-def test_contradictions(trained):
+def test_contradicting_flags_are_refused_or_win(trained):
   _, err = predict(
     f"--model_dir={trained / 'run'}", "--do_lower_case", "--max_seq_length=12", status=1
   )
@@ -140,14 +140,14 @@ def test_contradictions(trained):
     model_folder.take_settings(experiment, set(), "squad")
 
 
-def test_a_mistyped_folder_is_named_and_not_made(trained):
+def test_a_mistyped_folder_is_named_and_not_created(trained):
   wrong = trained / "rum"
   _, err = predict(f"--model_dir={wrong}", "--task_name=csv", status=1)
   assert f"{wrong}: no checkpoint to predict with (there is no such folder)" in err
   assert not wrong.exists()
 
 
-def test_submissions_are_whole(trained):
+def test_partial_submissions_are_refused(trained):
   tiny.write_cola(trained / "CoLA", 8, 8, 8)
   _, err = tiny.run(
     "run_classifier.py",
@@ -163,7 +163,7 @@ def test_submissions_are_whole(trained):
   assert "--do_submit: GLUE's submission needs predictions for all test data" in err
 
 
-def test_new_training_takes_the_tokenizer_alone(trained):
+def test_new_training_uses_only_the_tokenizer_settings(trained):
   """Labels, columns and lengths of the classifier that training starts from do not count."""
   experiment, given = config.Experiment(), set()
   experiment.trainer.do_train = True
@@ -185,7 +185,7 @@ def test_truncate_seq_is_kept(tmp_path):
   assert not model_folder.load_model_config(model).truncate_seq
 
 
-def test_folders_of_earlier_versions(tmp_path):
+def test_folders_of_earlier_versions_are_read(tmp_path):
   """They have labels.json alone, and nothing in best/."""
   folder = tmp_path / "old"
   os.makedirs(folder / "best")
@@ -196,7 +196,7 @@ def test_folders_of_earlier_versions(tmp_path):
   assert checkpoints.latest(str(folder)) is None
 
 
-def test_pretraining_goes_on_with_the_casing_of_its_folder(trained, tmp_path):
+def test_pretraining_continues_with_the_casing_of_its_folder(trained, tmp_path):
   """The records of a later command may hold no casing, or another one."""
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(str(tmp_path / "run"), {"job": "pretraining", "uncased": False})
@@ -218,7 +218,7 @@ def test_trials_have_the_settings_of_the_first(trained, tmp_path):
   assert model_folder.trained_folder(experiment) == str(tmp_path / "run" / "trial_0")
 
 
-def test_a_folder_best_that_nobody_named_is_not_used(trained, monkeypatch):
+def test_an_unnamed_folder_best_is_not_used(trained, monkeypatch):
   monkeypatch.chdir(trained / "run")
   experiment = config.Experiment()
   experiment.trainer.model_dir, experiment.trainer.do_predict = "../typo", True
@@ -247,7 +247,7 @@ def settings_of(folder, given=(), **tokenizer):
   return experiment
 
 
-def test_equal_settings_in_another_spelling(trained, tmp_path):
+def test_equal_settings_may_be_spelled_differently(trained, tmp_path):
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(
     str(tmp_path / "run"), {"tokenizer_type": "word_piece", "uncased": True, "strip_accents": None}
@@ -266,7 +266,7 @@ def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
   assert settings_of(tmp_path / "run").tokenizer.sent_piece_form == "funnel"
 
 
-def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
+def test_the_head_keeps_its_name_with_another_file_format(trained):
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(trained / "run")
   settings = config.Classification(
@@ -280,7 +280,7 @@ def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
   assert task.model_settings() == {"task_name": "csv", "label_list": ["neg", "pos"]}
 
 
-def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
+def test_tokenizer_settings_next_to_the_checkpoint_are_used(tmp_path):
   """The vocabulary may be in another folder than the checkpoint."""
   for name, settings in (
     ("checkpoint", {"strip_accents": False, "uncased": False}),
@@ -296,7 +296,7 @@ def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
   assert tokenizer.strip_accents is False and tokenizer.uncased
 
 
-def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path):
+def test_a_configuration_other_than_the_trained_one_is_refused(trained, tmp_path):
   """No variable's shape depends on the activation."""
   experiment = config.Experiment()
   experiment.trainer.model_dir = str(trained / "run")
@@ -312,7 +312,7 @@ def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path
     experiments.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
 
 
-def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
+def test_a_run_with_only_its_best_checkpoint_predicts(trained, tmp_path):
   """It predicts, and training does not begin again at step 0 over it."""
   shutil.copytree(trained / "run", tmp_path / "run")
   for path in (tmp_path / "run").glob("model.ckpt-*"):

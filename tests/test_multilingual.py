@@ -120,7 +120,7 @@ def test_paws_x(tmp_path):
   assert task.metadata()["processor_type"] == "PAWS-X"
 
 
-def test_languages_that_a_task_does_not_have(tmp_path):
+def test_unknown_languages_are_refused(tmp_path):
   with pytest.raises(UserError, match="--language=sw: task paws-x has de, en, es, fr, ja, ko, zh"):
     make_task("paws-x", "sw")
   with pytest.raises(UserError, match="--language=xx: task xnli has ar, bg, de"):

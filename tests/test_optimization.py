@@ -125,14 +125,14 @@ def test_updates_equal_the_originals(name):
   check(name, *run_updates(name))
 
 
-def test_there_are_golden_files_of_three_families():
+def test_golden_files_cover_three_families():
   assert {name.split("_")[1] for name in CASES} == {"bert", "electra", "funnel"}
 
 
 @pytest.mark.parametrize("name", ["opt_bert_default", "opt_funnel_wd_all"])
 @pytest.mark.parametrize("use_resource", [True, False])
 @pytest.mark.parametrize("as_sparse", [True, False])
-def test_every_kind_of_variable_and_gradient(name, use_resource, as_sparse):
+def test_golden_files_cover_every_kind_of_variable_and_gradient(name, use_resource, as_sparse):
   check(name, *run_updates(name, use_resource, as_sparse))
 
 

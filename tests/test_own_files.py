@@ -60,7 +60,7 @@ def test_predictions_carry_line_and_id(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["a\tb", "a\nb", "a\rb"])
-def test_labels_that_predictions_cannot_hold(tmp_path, label):
+def test_labels_that_predictions_cannot_represent_are_refused(tmp_path, label):
   for name, text in (
     ("csv", f'text,label\nx,y\nz,"{label}"\n'),
     (
@@ -86,7 +86,7 @@ def test_other_files_need_no_ids(tmp_path):
     make_task(tmp_path, has_header=False, text_a_col="0", label_col="1", id_col="key")
 
 
-def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monkeypatch):
+def test_lines_of_predictions_are_those_of_the_original_file(tmp_path, monkeypatch):
   """Not of a file that changes while the model trains."""
   file = tmp_path / "test.tsv"
   file.write_text("text\none\ntwo\n")
@@ -117,7 +117,7 @@ def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path, monk
   assert [line.split("\t")[4] for line in lines] == ["line", "2", "3"]
 
 
-def test_records_hold_no_ids(monkeypatch):
+def test_records_contain_no_ids(monkeypatch):
   experiment = config.Experiment(classification=config.Classification(id_col="key"))
   run_classifier.check_columns(experiment)
   experiment.record_files.test_data_path = "test.tfrecord"
@@ -143,7 +143,7 @@ def weights(task, split="train"):
   return [example.weight for example in task.read_examples(split)]
 
 
-def test_weights_of_a_column(tmp_path):
+def test_weights_are_read_from_a_column(tmp_path):
   (tmp_path / "train.tsv").write_text("text\tlabel\tw\na\tx\t0.5\nb\ty\t0\nc\ty\t1\n")
   (tmp_path / "dev.tsv").write_text("text\tlabel\na\tx\n")
   task = make_task(tmp_path, weight_col="w")
@@ -160,7 +160,7 @@ def test_weights_of_a_column(tmp_path):
   assert weights(make_task(tmp_path, "jsonl", weight_col="w")) == [2.0, 0.25]
 
 
-def test_weights_of_zeros_only(tmp_path):
+def test_weights_that_are_all_zero_are_refused(tmp_path):
   (tmp_path / "train.csv").write_text("text,label,w\na,x,0\nb,y,0.0\n")
   with pytest.raises(UserError, match="train.csv: the weight of each example is 0"):
     weights(make_task(tmp_path, "csv", weight_col="w"))
@@ -188,7 +188,7 @@ def test_balanced_classes_have_the_same_total_weight(tmp_path):
   assert weights(make_task(tmp_path, "cola", class_weights="balanced"))[-1] == 2.0
 
 
-def test_class_weights_that_cannot_be(tmp_path):
+def test_invalid_class_weights_are_refused(tmp_path):
   (tmp_path / "train.csv").write_text("text,label\na,x:1\nb,y\n")
   assert weights(make_task(tmp_path, "csv", class_weights="x:1:2, y:0.5")) == [2.0, 0.5]
   for given, message in (

@@ -43,11 +43,11 @@ TABLE = "bert/embeddings/word_embeddings"
     (32, 27, False),
   ],
 )
-def test_which_tables_are_padded(num_tokens, num_rows, expected):
+def test_padded_tables_are_recognized(num_tokens, num_rows, expected):
   assert tokenization.is_padded(num_tokens, num_rows) == expected
 
 
-def test_vocabulary_with_fewer_tokens_than_rows(tmp_path, caplog):
+def test_vocabulary_may_have_fewer_tokens_than_rows(tmp_path, caplog):
   path = tmp_path / "vocab.txt"
   path.write_text("\n".join(tiny.VOCAB) + "\n")
   tokenizer = tokenization.FullTokenizer(str(path))
@@ -87,7 +87,7 @@ def test_configuration_follows_the_table(tmp_path):
     modeling.ModelConfig(9, block_size="4_4", decoder_size="10000000"),
   ],
 )
-def test_more_layers_than_tensors(model_config):
+def test_more_layers_than_tensors_are_refused(model_config):
   with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt only 1 tens"):
     checkpoints.fit_config(model_config, {TABLE: [9, 768]}, "ckpt", "net")
 

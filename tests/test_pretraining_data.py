@@ -37,7 +37,7 @@ funnel_vocab = tiny_pretraining.funnel_vocab
 
 
 @pytest.mark.parametrize("use_gzip", [False, True])
-def test_tensorflow_reads_what_is_written(tmp_path, use_gzip):
+def test_tensorflow_reads_the_records(tmp_path, use_gzip):
   rng = random.Random(1)
   values = (0, 1, 127, 128, 16384, 2**40)
   records = [
@@ -61,7 +61,7 @@ def test_tensorflow_reads_what_is_written(tmp_path, use_gzip):
     assert path.read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
-def test_negative_numbers():
+def test_negative_numbers_are_encoded():
   for values in ([-1], [300, -1], [-5, 2]):
     example = tf.train.Example.FromString(tfrecord.encode_example({"x": values}))
     assert list(example.features.feature["x"].int64_list.value) == values
@@ -276,7 +276,7 @@ def test_single_document_has_real_next_sentences_only(tmp_path, vocab, capfd, ca
   assert all(all(bert_parts(record)) or len(bert_parts(record)[0]) == 1 for record in found)
 
 
-def test_huge_document_is_no_neighbour_of_its_own_parts(vocab):
+def test_huge_document_draws_random_sentences_from_others(vocab):
   """Its windows draw random sentences from the documents that came before."""
   encoder = pretraining_data.make_encoder("word_piece", vocab, True)
   rng = random.Random(2)
@@ -373,7 +373,7 @@ def test_end_of_paragraph_is_one_token(funnel_vocab, vocab):
   assert encoder("w1<eop> w2") == encoder("w1 w2"), "left out if the vocabulary has no symbol"
 
 
-def test_funnel_windows_carry_the_rest_over(funnel_vocab):
+def test_funnel_windows_carry_over_the_rest(funnel_vocab):
   encoder = pretraining_data.make_encoder("word_piece", funnel_vocab, True)
   rng = random.Random(4)
   documents = make_documents(rng, 60)
@@ -405,7 +405,7 @@ def test_short_documents_can_be_left_out(tmp_path, funnel_vocab):
   }
 
 
-def test_a_task_may_be_left_without_a_document(tmp_path, funnel_vocab):
+def test_a_task_may_have_no_document(tmp_path, funnel_vocab):
   """The files of separate tasks are those of one run, the empty ones included."""
   path = tmp_path / "t.txt"
   path.write_text("one short document\n")

@@ -19,7 +19,7 @@ text = tiny_pretraining.text
 vocab = tiny_pretraining.vocab
 
 
-def test_mixed_flags():
+def test_mixed_flags_are_refused():
   _, err = tiny.run(
     "create_pretraining_data.py", "--input_file=a", "--output_file=b", "--save_dir=c", status=1
   )
@@ -30,7 +30,7 @@ def test_mixed_flags():
 @pytest.mark.parametrize(
   "bert, funnel", [({"input_file"}, set()), (set(), {"save_dir"}), (set(), set())]
 )
-def test_flags_that_name_no_form(bert, funnel):
+def test_flags_of_no_form_are_refused(bert, funnel):
   with pytest.raises(UserError, match="give --input_file and --output_file for BERT's form"):
     create_pretraining_data.chosen_form(
       {pretraining_records.BertForm: bert, pretraining_records.FunnelForm: funnel}
@@ -49,7 +49,7 @@ def test_flags_that_name_no_form(bert, funnel):
     ({"output_file": "/proc/nothing/x"}, "cannot write into this folder.*--output_file"),
   ],
 )
-def test_values_of_berts_form(text, vocab, kwargs, message):
+def test_invalid_values_of_berts_form_are_refused(text, vocab, kwargs, message):
   form = dataclasses.replace(bert_form(text[0], "unused"), **kwargs)
   with pytest.raises(UserError, match=message):
     create(form, vocab)
@@ -60,7 +60,7 @@ def test_tasks_count_from_0(tmp_path, text, vocab):
     create(funnel_form(text[0], tmp_path, task=2, num_task=2), vocab)
 
 
-def test_vocabularies_that_do_not_serve(tmp_path, text, vocab):
+def test_unusable_vocabularies_are_refused(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "x")
   with pytest.raises(UserError, match="--vocab_file .* is missing"):
     create(form, "")
@@ -69,7 +69,7 @@ def test_vocabularies_that_do_not_serve(tmp_path, text, vocab):
     create(form, maskless)
 
 
-def test_empty_corpus(tmp_path, vocab):
+def test_empty_corpus_is_refused(tmp_path, vocab):
   path = tmp_path / "t.txt"
   path.write_text("")
   with pytest.raises(UserError, match="the files are empty"):
@@ -80,7 +80,7 @@ def test_empty_corpus(tmp_path, vocab):
   assert os.listdir(tmp_path) == ["t.txt"]
 
 
-def test_bytes_that_are_not_utf8(tmp_path, vocab, monkeypatch):
+def test_bytes_that_are_not_utf8_are_named(tmp_path, vocab, monkeypatch):
   monkeypatch.setattr(corpus, "_BLOCK_BYTES", 16)
   path = tmp_path / "t.txt"
   path.write_bytes(b"w1 w2\n\nw3 w4\nw5 w6\nw7 \xe9t\xe9 w8\n")
@@ -92,13 +92,13 @@ def test_bytes_that_are_not_utf8(tmp_path, vocab, monkeypatch):
   assert glob.glob(str(tmp_path / ".x*")) == []
 
 
-def test_bad_byte_after_a_byte_order_mark_is_named_by_its_place(tmp_path, vocab):
+def test_bad_byte_after_a_byte_order_mark_has_its_position(tmp_path, vocab):
   (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfw1 w2\xff\n")
   with pytest.raises(UserError, match=r"t.txt: not UTF-8 at line 1 \(byte 8 of the file, 0xff"):
     create(bert_form(str(tmp_path / "t.txt"), tmp_path / "x"), vocab)
 
 
-def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
+def test_files_are_overwritten_only_on_request(tmp_path, text, vocab):
   form = bert_form(text[0], tmp_path / "x")
   (tmp_path / "x").write_text("mine")
   with pytest.raises(UserError, match="x: a file that this command did not make is here"):
@@ -124,7 +124,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, text, vocab):
 
 
 @pytest.mark.parametrize("gzip_compress", [False, True])
-def test_old_record_files_are_removed_when_asked(tmp_path, text, vocab, gzip_compress):
+def test_old_record_files_are_removed_on_request(tmp_path, text, vocab, gzip_compress):
   """Complete or not, empty or not."""
   form = bert_form(text[0], tmp_path / "x", num_shards=3, gzip_compress=gzip_compress)
   create(form, vocab)
@@ -134,7 +134,7 @@ def test_old_record_files_are_removed_when_asked(tmp_path, text, vocab, gzip_com
   assert sorted(os.listdir(tmp_path)) == ["x-00000-of-00002", "x-00001-of-00002", "x.meta.json"]
 
 
-def test_full_disk(tmp_path, text, vocab, monkeypatch):
+def test_full_disk_is_reported(tmp_path, text, vocab, monkeypatch):
   def write(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -39,7 +39,7 @@ def test_keys_without_a_flag_have_their_defaults(own, tokenizer):
   assert own.vocab_size == len(tiny.VOCAB)
 
 
-def test_flags_that_are_defined_win(own, tokenizer):
+def test_defined_flags_are_read(own, tokenizer):
   flags.DEFINE_integer("d_model", 512, "", flag_values=own)
   flags.DEFINE_string("block_size", "3_3_3", "", flag_values=own)
   flags.DEFINE_integer("d_embed", 16, "", flag_values=own)

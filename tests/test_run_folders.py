@@ -33,7 +33,7 @@ def state(folder, *paths):
 # ---- Which checkpoint of a folder counts --------------------------------------------------------
 
 
-def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
+def test_the_state_file_is_used_as_in_tensorflow(tmp_path, caplog):
   """Also if newer files are there: a kill came between them and the state file."""
   touch(tmp_path, "model.ckpt-2", "model.ckpt-10", "model.ckpt-20")
   state(tmp_path, tmp_path / "model.ckpt-2", tmp_path / "model.ckpt-10")
@@ -51,7 +51,7 @@ def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
 @pytest.mark.parametrize(
   "contents", [None, b"", b'model_checkpoint_path: "model.ckpt-30"\n', b'cut off: "', b"\xff\xfe"]
 )
-def test_without_a_good_state_file_the_highest_complete_step_counts(tmp_path, contents):
+def test_the_highest_complete_step_replaces_a_bad_state_file(tmp_path, contents):
   touch(tmp_path, "model.ckpt-0", "model.ckpt-9", "model.ckpt-10", num_shards=3)
   (tmp_path / "model.ckpt-20.index").write_text("")
   touch(tmp_path, "model.ckpt-30", num_shards=3)
@@ -81,7 +81,7 @@ def test_a_state_file_is_never_followed_to_another_folder(tmp_path):
   assert checkpoints.latest(str(own)) == f"{own}/model.ckpt-6"
 
 
-def test_what_tensorflow_restores_and_deletes_is_set_before_training(tmp_path):
+def test_the_state_file_is_updated_before_training(tmp_path):
   touch(tmp_path, "model.ckpt-1", "model.ckpt-3", "model.ckpt-5")
   checkpoints.update_state(str(tmp_path))
   found = tf.train.get_checkpoint_state(str(tmp_path))
@@ -98,7 +98,7 @@ def test_what_tensorflow_restores_and_deletes_is_set_before_training(tmp_path):
   ]
 
 
-def test_several_checkpoints_without_steps_must_be_named(tmp_path):
+def test_checkpoints_without_steps_must_be_named(tmp_path):
   touch(tmp_path, "bert_model.ckpt")
   assert checkpoints.resolve(str(tmp_path)) == f"{tmp_path}/bert_model.ckpt"
   assert checkpoints.latest(str(tmp_path)) is None, "it was not trained here"
@@ -107,7 +107,7 @@ def test_several_checkpoints_without_steps_must_be_named(tmp_path):
     checkpoints.resolve(str(tmp_path))
 
 
-def test_leftovers_of_training_stop_a_run(tmp_path):
+def test_incomplete_checkpoints_stop_a_run(tmp_path):
   (tmp_path / "model.ckpt-0.data-00000-of-00001").write_text("")
   checkpoints.check_restorable(str(tmp_path))  # killed in its first seconds: nothing is lost
   for name in ("model.ckpt-12.index", "model.ckpt-12.data-00000-of-00001"):
@@ -179,7 +179,7 @@ def test_a_folder_may_look_like_a_pattern(trained):
     assert "/" not in state_file.read_text()
 
 
-def test_a_lost_state_file_costs_nothing(trained, tmp_path):
+def test_a_lost_state_file_loses_no_training(trained, tmp_path):
   """Training goes on from the newest checkpoint: its weights, moments and step."""
   folder, _, _ = trained
   run = tmp_path / "lost[1]"
@@ -223,7 +223,7 @@ def test_a_copied_run_predicts_with_its_own_best(trained, tmp_path):
   assert checkpoints.step_of(best) == info["step"]
 
 
-def test_leftovers_stop_the_script(trained, tmp_path):
+def test_incomplete_checkpoints_stop_the_script(trained, tmp_path):
   folder, _, _ = trained
   run = tmp_path / "lost"
   shutil.copytree(folder / "runs" / "lr[1e-3]", run)

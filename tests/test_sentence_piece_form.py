@@ -109,7 +109,7 @@ def test_two_curly_quotes_are_not_one(model):
   assert tokenization.preprocess_text("‘b’ ’’ “”", ascii_quotes=False) == "‘b’ ’’ “”"
 
 
-def test_metadata_of_earlier_versions_mean_plain_pieces(model):
+def test_metadata_of_earlier_versions_mean_the_plain_form(model):
   wanted = config.Tokenizer(tokenizer_path=model, tokenizer_type="SentencePiece").metadata()
   assert wanted == {"keep_accents": False, "sent_piece_form": "funnel"}
   before = {"keep_accents": False, "vocab_sha256": "0"}
@@ -123,7 +123,7 @@ def test_metadata_of_earlier_versions_mean_plain_pieces(model):
   assert "sent_piece_form" not in config.Tokenizer().metadata()  # for WordPiece it has no effect
 
 
-def test_pretraining_takes_the_form_from_its_records(model, tmp_path):
+def test_pretraining_reads_the_form_from_its_records(model, tmp_path):
   (tmp_path / "text.txt").write_text("in 1999, the cat\nsat in 12, the year\n\nthe cat\nsat\n")
   made = str(tmp_path / "records.tfrecord")
   tiny.run(

@@ -260,7 +260,7 @@ def naive_owner(piece, spans):
   return owner
 
 
-def test_windows_cover_the_passage_and_own_each_piece_once():
+def test_windows_cover_the_passage_and_own_each_token_once():
   rng = random.Random(3)
   for _ in range(500):
     count, room, stride = rng.randint(1, 90), rng.randint(1, 30), rng.randint(1, 40)
@@ -399,14 +399,14 @@ def test_reading(tmp_path):
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
   ],
 )
-def test_bad_files(tmp_path, content, message):
+def test_bad_files_are_refused(tmp_path, content, message):
   path = tmp_path / "bad.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
   with pytest.raises(UserError, match=message):
     squad_data.read_squad(str(path))
 
 
-def test_no_such_file_and_not_utf8(tmp_path):
+def test_missing_and_non_utf8_files_are_named(tmp_path):
   with pytest.raises(UserError, match="no such file; name the SQuAD files with --train_file"):
     squad_data.read_squad(str(tmp_path / "absent.json"))
   (tmp_path / "latin.json").write_bytes(b'{"data": "\xe9"}')
@@ -414,7 +414,7 @@ def test_no_such_file_and_not_utf8(tmp_path):
     squad_data.read_squad(str(tmp_path / "latin.json"))
 
 
-def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
+def test_training_accepts_duplicate_ids(tmp_path, caplog):
   path = tmp_path / "train.json"
   path.write_text(json.dumps(squad(qa(), qa(), qa("q2"))))
   settings = config.Squad(train_file=str(path), predict_file=str(path))

@@ -78,7 +78,7 @@ def bert_features():
 
 
 @pytest.mark.smoke
-def test_bert_head_is_the_originals():
+def test_bert_head_equals_the_original():
   """Names and shapes are recorded; the numbers are logits, losses and top-k written in NumPy."""
   config, features, data = bert_features()
   losses, found, names, head = run(config, features, settings())
@@ -126,7 +126,7 @@ def test_bert_head_is_the_originals():
 @pytest.mark.parametrize(
   "attn, options", [("factorized", "cond0_ans0"), ("rel_shift", "cond1_ans1")]
 )
-def test_funnel_candidates_are_the_originals(attn, options):
+def test_funnel_candidates_equal_the_original(attn, options):
   config, flags, data = load(f"funnel_squad_pred_{attn}_{options}")
   features = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
   # Records have 1 on real tokens, the original 1 on padding.
@@ -148,7 +148,7 @@ def test_funnel_candidates_are_the_originals(attn, options):
 @pytest.mark.parametrize(
   "name", ["funnel_squad_train_factorized_cond1_ans1", "funnel_squad_train_rel_shift_cond0_ans0"]
 )
-def test_funnel_losses_are_the_originals(name):
+def test_funnel_losses_equal_the_original(name):
   config, flags, data = load(name)
   features = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
   features["input_mask"] = (1 - features["input_mask"]).astype(np.int32)
@@ -171,7 +171,7 @@ def test_funnel_loss_without_the_mask():
 
 
 @pytest.mark.parametrize("family", ["bert", "funnel"])
-def test_short_sequences_are_filled_up(family):
+def test_short_sequences_have_as_many_candidates(family):
   """Batches are cut to their longest window; the number of candidates is the same in all."""
   if family == "bert":
     config, features, _ = bert_features()

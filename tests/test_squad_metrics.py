@@ -76,7 +76,7 @@ def test_best_answers_equal_the_naive_ones(conditional):
     assert all(a.score >= b.score for a, b in itertools.pairwise(found))
 
 
-def test_places_that_are_masked_out_are_no_answers():
+def test_masked_positions_are_no_answers():
   scores = squad_metrics.Scores(
     np.array([1.0, -1e30]), np.array([5, 6]), np.array([[2.0, -1e30]]), np.array([[5, 6]])
   )
@@ -172,7 +172,7 @@ def test_best_threshold_is_the_best_of_all():
       assert metrics["best_f1_thresh"] == threshold
 
 
-def test_a_searched_threshold_gives_the_f1_that_was_said():
+def test_a_searched_threshold_gives_the_reported_f1():
   """Also where odds are equal or below 0, and where never answering is the best."""
   rng = random.Random(3)
   for case in range(200):

@@ -51,7 +51,7 @@ def test_dry_run_prints_the_commands_and_passes_arguments_through(tmp_path, name
   assert not os.listdir(tmp_path), "a dry run does nothing"
 
 
-def test_preprocessing_downloads_what_is_missing_and_training_uses_it(tmp_path):
+def test_preprocessing_downloads_missing_files_and_training_uses_them(tmp_path):
   """Two small files from a "mirror", records of them, and a run that makes no records itself."""
   for split, seed in (("train", 1), ("dev", 2)):
     tiny_squad.write(tmp_path / "mirror" / f"{split}-v2.0.json", 12, seed, unanswerable=True)

@@ -156,7 +156,7 @@ def test_conversion_errors(tmp_path):
     tokenizer.convert_ids_to_tokens([0, 5])
 
 
-def test_missing_symbols(tmp_path):
+def test_missing_symbols_are_refused(tmp_path):
   path = write_vocab(tmp_path, ["[UNK]", "[PAD]", "a"])
   with pytest.raises(UserError) as e:
     FullTokenizer(path)

@@ -197,7 +197,7 @@ def test_tpu_wrapper_without_a_tpu(workspace):
   assert "Traceback" not in result.stderr
 
 
-def test_flops_of_the_released_models_are_the_papers():
+def test_flops_of_the_released_models_equal_the_paper():
   for name, (standard, paper) in flops.PAPER.items():
     for length in (128, 512):
       ratio = flops.encoder_flops(modeling.released_funnel(name), length) / flops.encoder_flops(
