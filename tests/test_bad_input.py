@@ -1,4 +1,4 @@
-"""A user's mistakes, through the scripts: status 1, one clear message, no traceback."""
+"""Errors that a user can fix end a script with status 1, one message and no traceback."""
 
 import os
 
@@ -26,7 +26,7 @@ def workspace(tmp_path_factory):
 
 
 def fail(script, *args):
-  """Runs a script that must end with a user's error; returns the message."""
+  """Runs a script that must end with an error; returns the message."""
   _, err = tiny.run(script, *args, status=1)
   assert "Traceback" not in err, err
   lines = [line for line in err.splitlines() if ": error: " in line]
@@ -94,7 +94,7 @@ def test_unwritable_output_folder_is_refused(workspace):
 
 
 def test_checkpoint_of_another_model_is_refused(workspace):
-  """Missing and mis-shaped variables are named, in the message of the script itself."""
+  """The script's message names missing variables and those of another shape."""
   tiny.write_encoder(workspace / "deep", num_layers=3)
   message = classify(
     workspace,
@@ -126,7 +126,7 @@ def test_vocabulary_of_another_size_is_refused(workspace, words, relation):
 
 
 def initialize(encoder, **kwargs):
-  """Values of a fresh graph's variables after initialize(), the encoder being `encoder`'s."""
+  """Values of a new graph's variables after initialize() from `encoder`."""
   with tf.Graph().as_default(), v1.Session() as session:
     v1.set_random_seed(7)
     model = modeling.BertModel(
@@ -148,7 +148,7 @@ def test_initialization_restores_the_encoder_and_draws_the_head(workspace):
     for name, value in values.items():
       if reader.has_tensor(name):
         same = np.array_equal(value, reader.get_tensor(name))
-        # A new bias is zero like the old one; all else must tell the two apart.
+        # A new bias is zero like the old one; all other variables must differ.
         if name == "bert/pooler/dense/kernel":
           assert same == init_pooler
         elif not name.startswith("bert/pooler"):

@@ -1,4 +1,4 @@
-"""The BERT encoder and classifier head against numbers recorded from the original."""
+"""The BERT encoder and classifier head give the numbers recorded from the original."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def load(name):
 
 
 def assign(session, data):
-  """Sets every variable of the graph to the file's weight of that name."""
+  """Sets every variable of the graph to the file's weight of the same name."""
   for variable in v1.global_variables():
     variable.load(data["w:" + variable.op.name], session)
 
@@ -188,7 +188,7 @@ def test_sequence_beyond_the_position_table_is_refused():
   [(768, 12, 12, 3072, 109_482_240), (1024, 24, 16, 4096, 335_141_888)],
 )
 def test_parameter_counts_of_the_released_models(hidden_size, layers, heads_, inner, expected):
-  """BERT-Base and BERT-Large, uncased; the counts Hugging Face prints for BertModel."""
+  """BERT-Base and BERT-Large, uncased. The counts are those of Hugging Face's BertModel."""
   with tf.Graph().as_default():
     modeling.BertModel(
       modeling.BertConfig(30522, hidden_size, layers, heads_, inner, type_vocab_size=2),

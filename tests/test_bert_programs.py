@@ -1,4 +1,4 @@
-"""The names of google-research/bert's modeling and optimization that other programs call."""
+"""Functions of google-research/bert's modeling and optimization that other programs call."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def run(tensors):
 
 
 def encoder_of_functions(config, input_ids, input_mask, segment_ids):
-  """BERT as programs that changed the encoder assemble it."""
+  """BERT assembled from its functions, as programs do that change the encoder."""
   with v1.variable_scope("bert"):
     with v1.variable_scope("embeddings"):
       embedded, table = modeling.embedding_lookup(
@@ -111,7 +111,7 @@ def test_transformer_model_checks_its_sizes():
   "activation, expected", [(modeling.gelu, "Tanh"), (tf.nn.relu, "Relu"), (None, "Reshape")]
 )
 def test_activation_of_the_feed_forward_layer(activation, expected):
-  """None is no activation, not the default one."""
+  """None means no activation, not the default one."""
   with tf.Graph().as_default() as graph:
     modeling.transformer_model(tf.zeros([1, 2, 4]), None, 4, 1, 2, 8, activation)
     types = {op.type for op in graph.get_operations() if op.name.startswith("layer_0/intermediate")}
@@ -286,7 +286,7 @@ def test_create_optimizer_equals_the_original():
 
 
 def test_optimizer_class_equals_the_original():
-  """The caller clips and counts, as in the original's create_optimizer."""
+  """The caller clips and increments the step, as in the original's create_optimizer."""
 
   def train_op(config, loss, step):
     optimizer = optimization.AdamWeightDecayOptimizer(
@@ -434,7 +434,7 @@ with tf.Session() as session:
 
 
 def test_a_typical_program_trains(tmp_path):
-  """Builds BERT with a head of its own under TF1 behaviour, loads, and trains."""
+  """The program builds BERT with its own head under TF1 behaviour, loads weights and trains."""
   folder = tiny.write_encoder(tmp_path)
   result = subprocess.run(
     [

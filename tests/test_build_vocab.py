@@ -67,7 +67,7 @@ def test_vocabularies_are_complete_and_deterministic(tmp_path, prose, tokenizer_
   assert set(tokenizer.special_tokens.values()) == set(wanted)
   for sentence in SENTENCES:
     assert tokenizer.unk_id not in tokenizer.convert_text_to_ids(sentence)
-  # By the frequency of the words; WordPiece has them nearly whole, SentencePiece in parts.
+  # Frequent words: WordPiece has most of them whole, SentencePiece splits them.
   most = 6 if tokenizer_type == "word_piece" else 14
   assert len(tokenizer.tokenize("nobody opened the door")) <= most
   encoder = pretraining_data.make_encoder(tokenizer_type, str(path), True)

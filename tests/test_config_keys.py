@@ -1,4 +1,4 @@
-"""Configurations with the keys of Google's, Model Garden's and Hugging Face's programs."""
+"""Configurations with the keys of Google, Model Garden and Hugging Face load or are refused."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 import modeling
 from errors import UserError
 
-# Keys of bert_config.json in the released cased, multilingual and Chinese models, besides the
-# eleven that the model reads.
+# Keys of bert_config.json in the released cased, multilingual and Chinese models, in addition to
+# the eleven that the model reads.
 POOLER = {
   "directionality": "bidi",
   "pooler_fc_size": 768,

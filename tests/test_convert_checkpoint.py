@@ -430,7 +430,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path):
   )
   assert max(differences) < 1e-4
 
-  # And the way back is a model that the library loads, with the same numbers.
+  # The library loads the model that is converted back, with the same weights.
   commands.tf_to_hf(str(tmp_path), str(tmp_path / "back"))
   back = transformers.AutoModel.from_pretrained(tmp_path / "back").eval()
   transformers.AutoTokenizer.from_pretrained(tmp_path / "back")

@@ -124,7 +124,7 @@ def test_labels_are_kept_there_and_back(tmp_path):
   assert model_folder.read_settings(str(folder)) == {"label_list": LABELS}
   commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
-  (folder / "model_settings.json").unlink()  # as earlier versions leave folders
+  (folder / "model_settings.json").unlink()  # as in folders of earlier versions
   commands.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
   write(folder / "labels.json", {"label_list": LABELS[:2]})
@@ -135,7 +135,7 @@ def test_labels_are_kept_there_and_back(tmp_path):
 
 
 def test_a_token_classifier_is_left_out(tmp_path, capsys):
-  """Its tensors have the names of a classifier of sequences."""
+  """Its tensors have the names of a sequence classifier."""
   folder = to_tf(
     tmp_path,
     draw(hf_shapes("bert.", CLASSIFIER)),
@@ -185,7 +185,7 @@ def test_settings_of_another_model_stop_the_conversion(tmp_path):
 
 @pytest.fixture
 def trained(tmp_path):
-  """A run with checkpoints 10 (the best) and 20, as training leaves it."""
+  """A run with checkpoints 10 (the best) and 20, as training writes it."""
   run = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), name="run")
   weights = read_tf(run)
   for path in run.glob("bert_model.ckpt*"):
@@ -212,7 +212,7 @@ def test_strip_keeps_the_best_checkpoint_and_the_settings(trained, tmp_path, cap
 
 
 def test_best_folder_uses_configuration_and_vocabulary_of_its_parent(trained, tmp_path):
-  """Earlier versions kept them in the folder above alone."""
+  """Earlier versions stored them only in the folder above."""
   run, _, best, _ = trained
   commands.strip(str(run / "best"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
@@ -249,7 +249,7 @@ def test_to_hugging_face_keeps_the_best_checkpoint_and_the_settings(trained, tmp
 
 
 def test_labels_come_from_the_checkpoints_folder(trained, tmp_path):
-  """The encoder's folder has the vocabulary; its tokenizer's settings count, its labels not."""
+  """The encoder's folder gives the vocabulary and the tokenizer settings, but no labels."""
   run, *_ = trained
   encoder = to_tf(tmp_path, draw(hf_shapes()), name="encoder")
   model_folder.write_settings(
@@ -274,7 +274,7 @@ def pad(array, rows):
 
 @pytest.mark.parametrize("rows", [32, 64, 128])
 def test_padded_table_converts_there_and_back(tmp_path, rows):
-  """config.json says 31, the table and the bias of the masked words have `rows`."""
+  """config.json has vocab_size 31; the table and the masked-token bias have `rows`."""
   tensors = draw(hf_shapes("bert.", HEADS))
   for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
     tensors[name] = pad(tensors[name], rows)
@@ -305,7 +305,7 @@ def test_padded_table_of_a_funnel_converts(tmp_path):
   ],
 )
 def test_more_layers_than_tensors_are_refused(tmp_path, module, theirs, ours):
-  """Nothing of the size of the configuration is built, in either direction."""
+  """Nothing is built in the size of the configuration, in either direction."""
   tensors = draw(module.hf_shapes())
   folder = to_tf(tmp_path, tensors, module.HF_CONFIG)
   write(tmp_path / "hf" / "config.json", module.HF_CONFIG | theirs)

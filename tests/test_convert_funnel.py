@@ -128,7 +128,7 @@ def test_every_tensor_has_the_layout_of_the_model(tmp_path):
   same("model/input/layer_norm/beta", tensors["funnel.embeddings.layer_norm.bias"])
   same("model/sequnece_summary/summary/kernel", tensors["classifier.linear_hidden.weight"].T)
   same("model/mnli/logit/kernel", tensors["classifier.linear_out.weight"].T)
-  # The originals' discriminator says "original" where Hugging Face's says "replaced".
+  # The original discriminator predicts "original", Hugging Face's predicts "replaced".
   weight = tensors["discriminator_predictions.dense_prediction.weight"]
   same("model/binary_loss/weight", -weight[0])
 
@@ -293,13 +293,13 @@ def test_names_from_before_the_release_are_read(tmp_path):
 
 # ---- Against the Hugging Face library -----------------------------------------------------------
 
-# Where the library (5.23) computes what the originals do. It differs
-#   with separate_cls=False: it does not mask the [cls] row and column of place and segment then,
+# Configurations for which the library (5.23) equals the originals. It differs
+#   with separate_cls=False: it does not mask [cls] rows and columns of position and segment scores,
 #     so hidden states differ by 0.5 from the first layer on, in both forms of attention;
 #   with a decoder and block_repeats[0] > 1: the decoder adds hidden state number block_sizes[0],
-#     which is not the first block's last one then (difference 2.3);
-#   for padding that begins inside a pooling window: its mask has 1 on tokens, but is pooled by the
-#     minimum, which is right for the originals' mask with 1 on padding only (difference 0.1);
+#     which is not the last one of the first block (difference 2.3);
+#   for padding that begins inside a pooling window: its mask is 1 on tokens but is pooled by the
+#     minimum, which is correct only for the originals' mask, 1 on padding (difference 0.1);
 #   for lengths that the total pooling does not divide, which the originals refuse.
 VARIANTS = [
   ("FunnelModel", {}),
@@ -317,7 +317,7 @@ VARIANTS = [
 
 
 def their_states(theirs, ids, mask, segments):
-  """Embeddings, hidden states of every encoder layer, and output; or a head's logits alone."""
+  """Embeddings, hidden states of every encoder layer, and output; or only a head's logits."""
   torch = pytest.importorskip("torch")
   with torch.no_grad():
     out = theirs(
@@ -403,7 +403,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
       )
     )
 
-  aligned = largest_difference([16, 13, 5])  # padding begins where a window of each block does
+  aligned = largest_difference([16, 13, 5])  # padding begins at a window of each block
   pool = modeling_funnel.FunnelAttentionStructure.pool_tensor
   monkeypatch.setattr(
     modeling_funnel.FunnelAttentionStructure,
@@ -412,7 +412,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
       self, tensor, {"min": "max"}.get(mode, mode), stride
     ),
   )
-  anywhere = largest_difference([16, 10, 3])  # with the library's pooling of the mask put right
+  anywhere = largest_difference([16, 10, 3])  # with the library's pooling of the mask corrected
   print(f"Largest difference of {kind} {changes}: {aligned:.1e}, anywhere {anywhere:.1e}")
   assert max(aligned, anywhere) < 1e-4
 

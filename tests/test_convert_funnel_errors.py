@@ -68,7 +68,7 @@ def test_unsupported_hugging_face_models_are_refused(tmp_path, config, change, m
 )
 def test_configurations_without_a_hugging_face_form_are_refused(tmp_path, change, message):
   folder = tf_folder(tmp_path / "tf", draw(graph_variables(tiny_config(**change))), **change)
-  if message is None:  # an initializer is no property of the trained model
+  if message is None:  # an initializer does not affect the trained model
     commands.tf_to_hf(folder, str(tmp_path / "hf"))
   else:
     with pytest.raises(UserError, match=message):

@@ -12,7 +12,7 @@ TOKENS = [f"piece{i}" for i in range(31)]  # of write_hf
 
 
 def tokenizer_json(tokens, added=(), **changes):
-  """The file that the tokenizers library writes for a BERT, without what nobody reads."""
+  """tokenizer.json as the tokenizers library writes it for BERT, without unread keys."""
   return {
     "version": "1.0",
     "added_tokens": [
@@ -122,7 +122,7 @@ def test_added_tokens_follow_vocab_txt(tmp_path):
       {"uncased": True, "tokenize_chinese_chars": True},
     ),
     (
-      {"do_lower_case": True, "strip_accents": None},  # it comes before tokenizer.json
+      {"do_lower_case": True, "strip_accents": None},  # takes precedence over tokenizer.json
       {"lowercase": False, "strip_accents": True, "handle_chinese_chars": False},
       {"uncased": True, "tokenize_chinese_chars": False},
     ),

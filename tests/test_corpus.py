@@ -13,7 +13,7 @@ text = tiny_pretraining.text
 
 
 def naive_documents(path):
-  """The documents of a file, by its definition, from the whole text."""
+  """Yields the documents of a file, from the whole text."""
   document = []
   with open(path, encoding="utf-8-sig", newline="\n") as reader:
     for line in [*reader.read().split("\n"), ""]:

@@ -124,7 +124,7 @@ def test_killed_run_leaves_whole_files_and_continues(tmp_path, text, vocab):
   while not glob.glob(form.output_file + "-*-of-00006") and process.poll() is None:
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
-  process.communicate(timeout=30)  # ends when the workers, who write to the same pipe, have ended
+  process.communicate(timeout=30)  # ends after the workers, which write to the same pipe
   assert process.returncode == -signal.SIGKILL
   there = glob.glob(form.output_file + "-*-of-00006")
   assert 0 < len(there) < 6 and not os.path.exists(form.output_file + ".meta.json")
@@ -206,7 +206,7 @@ print("PEAK", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path, vocab):
-  """The largest process, in MB, for 10 and 100 MB of text, in either form, of one unit."""
+  """Peak memory, in MB, is the same for 10 and 100 MB of text, in either form, in one unit."""
   rng = random.Random(1)
   peaks = {}
   for size in (10, 100):

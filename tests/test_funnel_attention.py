@@ -52,7 +52,7 @@ def test_rel_shift_equals_factorized(seed):
 @pytest.mark.parametrize("pooling_size", [2, 3])
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
 def test_position_scores_equal_the_definition(form, pooling_size, separate_cls, truncate_seq):
-  """Against the definition, q . R(p_q - p_k) W with positions picked one by one in NumPy."""
+  """The definition is q . R(p_q - p_k) W, with positions selected one by one in NumPy."""
   config = ModelConfig(
     **dict(
       TINY,
@@ -110,7 +110,7 @@ def test_pooling_windows_ignore_positions_beyond_the_end(how):
 @pytest.mark.parametrize("pooling_size", [2, 3, 4])
 @pytest.mark.parametrize("separate_cls, truncate_seq", [(True, True), (True, False), (False, True)])
 def test_upsampling_repeats_the_slot_of_each_position(pooling_size, separate_cls, truncate_seq):
-  """Defect 4: the originals repeat by 2, whatever the pooling size."""
+  """Defect 4: the originals repeat by 2 for any pooling size."""
   config = ModelConfig(
     **dict(TINY, pooling_size=pooling_size, separate_cls=separate_cls, truncate_seq=truncate_seq)
   )
@@ -176,7 +176,7 @@ def test_null_has_absolute_positions_and_no_relative_ones():
 
 @pytest.mark.smoke
 def test_null_refuses_lengths_beyond_its_table():
-  """Lengths that are known only when the graph runs, and --max_seq_length before any work."""
+  """Dynamic lengths when the graph runs, and --max_seq_length before any work."""
   model_config = ModelConfig(**dict(TINY, rel_attn_type="null"))
   with graph() as session:
     ids = v1.placeholder(tf.int32, [None, None])

@@ -69,7 +69,7 @@ def test_missing_files_and_keys_are_named(tmp_path):
 
 
 def test_flags_are_read_only_on_request(tmp_path, monkeypatch):
-  """Defects 8 and 24: the JSON alone decides, but for the keys in overwrite_keys."""
+  """Defects 8 and 24: all keys come from the JSON file, except those in overwrite_keys."""
   path = str(tmp_path / "net_config.json")
   ModelConfig(**TINY).to_json(path)
   own = flags.FlagValues()

@@ -25,7 +25,7 @@ v1 = tf.compat.v1
 
 
 def test_heads_support_narrow_embeddings():
-  """Defect 8: d_embed and d_model confused. The answer class is as wide as the hidden states."""
+  """Defect 8: d_embed and d_model were confused. The answer class has width d_model."""
   config = ModelConfig(**dict(TINY, d_embed=12))
   with graph() as session:
     model = FunnelTFM(config)
@@ -56,7 +56,7 @@ def test_generator_has_at_least_one_head():
 
 
 def test_unused_targets_do_not_count():
-  """Defect 9: the originals average over padded places too."""
+  """Defect 9: the originals average over padded positions too."""
   draw = np.random.RandomState(0)
   logits, target = draw.normal(size=[2, 4, 40]).astype(np.float32), draw.randint(0, 40, [2, 4])
   mask = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])
@@ -72,7 +72,7 @@ def test_unused_targets_do_not_count():
 
 
 def test_electra_labels_and_gradients():
-  """Only predicted places are replaced, and sampling carries no gradient to the generator."""
+  """Only predicted positions are replaced. Sampling passes no gradient to the generator."""
   config = ModelConfig(**TINY)
   ids, seg, mask = example(8, real=6)
   mapping = np.eye(8, dtype=np.float32)[[[2, 4], [1, 3]]]
@@ -119,7 +119,7 @@ def test_squad_predicts_ends_for_each_start_within_the_mask():
     last = hiddens(FunnelTFM(config), ids, seg, mask)[0]
     features = {"cls_index": tf.constant([0, 0]), "p_mask": tf.constant(p_mask)}
     best = funnel_heads.squad_predict(config, last, features, start_n_top=3, end_n_top=2)
-    # What training says of the ends, given the starts that were predicted.
+    # Training's scores of the ends, given the predicted starts.
     given = [
       funnel_heads.squad_train(
         config,

@@ -58,7 +58,7 @@ def test_indivisible_lengths_are_padded_internally(settings):
   ids=str,
 )
 def test_padding_does_not_change_a_row(settings, real):
-  """At most total_pooling - 1 short of the padded length, where truncate_seq begins to drop."""
+  """Texts end total_pooling - 1 before the padded length, or earlier: truncate_seq drops none."""
   config = ModelConfig(**dict(TINY, **settings))
   with graph() as session:
     model = FunnelTFM(config)

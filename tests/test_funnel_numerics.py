@@ -93,7 +93,7 @@ def test_position_encodings_are_dropped_out(form):
     slots = funnel.Slots(1, tf.zeros([1, 50], tf.int32), tf.zeros([1, 50]))
     dropped, *others = session.run(funnel._relate(config, slots, slots, tf.float32).sinusoids)
   assert np.mean(dropped == 0) > 0.4
-  # factorized: the queries' sine and cosine only.
+  # factorized: only the queries' sine and cosine.
   assert all(np.mean(x == 0) < 0.1 for x in others[1:])
 
 

@@ -41,7 +41,7 @@ FLAGS_ALLOWED = {
   "convert_checkpoint.py": "its flags are no settings of a run, so config.py has none of them",
 }
 
-# What does not hold yet. Entries may only become fewer and sizes smaller.
+# Known exceptions. Entries may only become fewer, and sizes smaller.
 KNOWN_IMPORTS: dict[tuple[str, str], str] = {}
 KNOWN_FLAGS = {  # path -> reason
   "run_pretraining.py": "reads which configuration keys were given, and sets vocab_size"
@@ -83,7 +83,7 @@ def read(path):
 
 @functools.cache
 def imports(path):
-  """Names of all imported modules, with those inside functions: {"os", "tasks.base", ...}.
+  """Names of all imported modules, including imports inside functions: {"os", "tasks.base", ...}.
 
   `from tasks import base` gives both "tasks" and "tasks.base".
   """
@@ -121,7 +121,7 @@ def own_layer(path):
 
 
 def is_module(name):
-  """Whether `name` is a module of the repository, not a package or a name in a module."""
+  """True if `name` is a module of the repository, not a package or a name in a module."""
   return os.path.exists(os.path.join(tiny.ROOT, *name.split(".")) + ".py")
 
 
@@ -135,7 +135,7 @@ def is_script(path):
 
 
 def lines_over_limit():
-  """Path -> lines of each file that is longer than its limit."""
+  """Path -> number of lines, for each file over its limit."""
   counts = {path: read(path).count("\n") for path in tracked("*.py", "*.sh")}
   limits = {
     path: MAX_SCRIPT_LINES

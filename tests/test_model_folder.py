@@ -1,4 +1,4 @@
-"""A model folder carries the settings of training to prediction, evaluation and conversion."""
+"""Prediction, evaluation and conversion read the settings of training from the model folder."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ from training import checkpoints, experiments, model_folder
 
 
 def write_reviews(path, count, seed, names=("pos", "neg")):
-  """Writes a CSV file review,sentiment with words in capitals among the others."""
+  """Writes a CSV file review,sentiment in which some words are in capitals."""
   with open(path, "w", newline="") as writer:
     rows = csv.writer(writer)
     rows.writerow(["review", "sentiment"])
@@ -33,7 +33,7 @@ def write_reviews(path, count, seed, names=("pos", "neg")):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """A folder with a model of own files, trained with settings that differ from the defaults."""
+  """A folder with a model trained on CSV files, with settings that differ from the defaults."""
   folder = tmp_path_factory.mktemp("model_folder")
   tiny.write_encoder(folder / "encoder")
   write_reviews(folder / "new.csv", 40, 3)
@@ -86,7 +86,7 @@ def test_files_of_a_trained_folder(trained):
 
 
 def test_prediction_needs_no_setting_again(trained):
-  """The same predictions with the folder alone, and with a copy of best/ in an empty place."""
+  """Predictions are the same with the folder alone and with a copy of best/ in an empty folder."""
   predictions = (trained / "run" / "predictions.new.tsv").read_text()
   os.rename(trained / "run" / "predictions.new.tsv", trained / "first.tsv")
   file = f"--predict_file={trained / 'new.csv'}"
@@ -104,7 +104,7 @@ def test_prediction_needs_no_setting_again(trained):
 
 
 def test_labels_come_from_the_model(trained):
-  """A training file with other labels is nearby, and may not rename the classes."""
+  """A training file with other labels in the same folder must not rename the classes."""
   os.makedirs(trained / "new")
   write_reviews(trained / "new" / "train.csv", 20, 5, ("a", "b"))
   shutil.copy(trained / "new.csv", trained / "new" / "test.csv")
@@ -164,7 +164,7 @@ def test_partial_submissions_are_refused(trained):
 
 
 def test_new_training_uses_only_the_tokenizer_settings(trained):
-  """Labels, columns and lengths of the classifier that training starts from do not count."""
+  """Labels, columns and lengths of the initial classifier are ignored."""
   experiment, given = config.Experiment(), set()
   experiment.trainer.do_train = True
   experiment.trainer.model_dir = str(trained / "fresh")
@@ -177,7 +177,7 @@ def test_new_training_uses_only_the_tokenizer_settings(trained):
 
 
 def test_truncate_seq_is_kept(tmp_path):
-  """net_config.json does not hold it; the settings do."""
+  """net_config.json does not contain it; the settings do."""
   encoder = tiny.write_funnel(tmp_path / "funnel")
   model = config.Model(model_config=os.path.join(encoder, "net_config.json"))
   assert model_folder.load_model_config(model).truncate_seq
@@ -186,7 +186,7 @@ def test_truncate_seq_is_kept(tmp_path):
 
 
 def test_folders_of_earlier_versions_are_read(tmp_path):
-  """They have labels.json alone, and nothing in best/."""
+  """They have only labels.json, and no settings in best/."""
   folder = tmp_path / "old"
   os.makedirs(folder / "best")
   (folder / "labels.json").write_text('{"task_name": "csv", "label_list": ["x", "y"]}')
@@ -197,7 +197,7 @@ def test_folders_of_earlier_versions_are_read(tmp_path):
 
 
 def test_pretraining_continues_with_the_casing_of_its_folder(trained, tmp_path):
-  """The records of a later command may hold no casing, or another one."""
+  """The records of a later command may have no casing, or another one."""
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(str(tmp_path / "run"), {"job": "pretraining", "uncased": False})
   experiment, given = config.Experiment(), set()
@@ -240,7 +240,7 @@ def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
 
 
 def settings_of(folder, given=(), **tokenizer):
-  """The experiment after take_settings, with these tokenizer settings given."""
+  """Experiment after take_settings with the given tokenizer settings."""
   experiment = config.Experiment(tokenizer=config.Tokenizer(**tokenizer))
   experiment.trainer.model_dir = str(folder)
   model_folder.take_settings(experiment, {*given, *tokenizer}, "classification")
@@ -258,7 +258,7 @@ def test_equal_settings_may_be_spelled_differently(trained, tmp_path):
 
 
 def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
-  """They have no sent_piece_form, and were trained with what is now called plain."""
+  """They have no sent_piece_form, and were trained with the form that is now called plain."""
   shutil.copytree(trained / "run", tmp_path / "run")
   os.remove(tmp_path / "run" / "model_settings.json")
   found = settings_of(tmp_path / "run", tokenizer_type="sent_piece")
@@ -313,7 +313,7 @@ def test_a_configuration_other_than_the_trained_one_is_refused(trained, tmp_path
 
 
 def test_a_run_with_only_its_best_checkpoint_predicts(trained, tmp_path):
-  """It predicts, and training does not begin again at step 0 over it."""
+  """Training does not restart at step 0 and replace it."""
   shutil.copytree(trained / "run", tmp_path / "run")
   for path in (tmp_path / "run").glob("model.ckpt-*"):
     path.unlink()

@@ -1,4 +1,4 @@
-"""XNLI and PAWS-X in their published layouts."""
+"""XNLI and PAWS-X are read in their published layouts."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def xnli_row(language, label, first, second):
   "evaluation, training", [("XNLI-1.0", "XNLI-MT-1.0/multinli"), (".", "multinli")]
 )
 def test_xnli(tmp_path, evaluation, training):
-  """Labels, columns and languages as run_classifier.py of BERT reads them."""
+  """Labels, columns and languages are those of BERT's run_classifier.py."""
   root = tmp_path / "XNLI"
   write(
     root / training / "multinli.train.zh.tsv",

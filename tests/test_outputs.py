@@ -1,4 +1,4 @@
-"""No script writes or deletes a file that it reads, under whatever name it is given."""
+"""No script writes or deletes a file that it reads, under any name."""
 
 import os
 import subprocess
@@ -188,7 +188,7 @@ def test_a_model_is_not_converted_onto_itself(tmp_path):
 
 
 def small_runner(tmp_path, **sections):
-  """A runner of own files, train.tsv and dev.tsv, in the folder run."""
+  """A runner on train.tsv and dev.tsv, in the folder run."""
   folder = tiny.write_encoder(tmp_path / "encoder")
   for name in ("train", "dev"):
     (tmp_path / f"{name}.tsv").write_text("text\tlabel\ngood\t1\nbad\t0\n")

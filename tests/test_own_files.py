@@ -1,4 +1,4 @@
-"""A user's own files end to end: predictions lead back to rows, and examples have weights."""
+"""A user's own files: predictions identify their rows, and examples have weights."""
 
 import json
 import types
@@ -87,7 +87,7 @@ def test_other_files_need_no_ids(tmp_path):
 
 
 def test_lines_of_predictions_are_those_of_the_original_file(tmp_path, monkeypatch):
-  """Not of a file that changes while the model trains."""
+  """The file may change while the model trains."""
   file = tmp_path / "test.tsv"
   file.write_text("text\none\ntwo\n")
   task = make_task(tmp_path, predict_file=str(file))
@@ -215,7 +215,7 @@ def test_records_of_other_weights_are_other_records(tmp_path):
 
 
 def test_weighted_training_and_predictions_end_to_end(tmp_path):
-  """Examples of weight 0 teach nothing: half of the labels are wrong, and learnt all the same."""
+  """Examples of weight 0 have no effect: half of the labels are wrong, but the model learns."""
   tiny.write_encoder(tmp_path / "encoder")
   with open(tmp_path / "train.csv", "w") as train:
     train.write("text,label,w\n")

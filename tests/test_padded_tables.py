@@ -1,4 +1,4 @@
-"""Embedding tables that are padded to a multiple of 8, 64 or 128 rows."""
+"""Embedding tables padded to a multiple of 8, 64 or 128 rows are accepted."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_more_layers_than_tensors_are_refused(model_config):
 
 
 def pad_table(folder):
-  """Pads the table of a tiny encoder's checkpoint to ROWS; its configuration stays as it is."""
+  """Pads the table of a tiny encoder's checkpoint to ROWS; its configuration is unchanged."""
   prefix = tf.train.latest_checkpoint(folder)
   reader = tf.train.load_checkpoint(prefix)
   arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -106,7 +106,7 @@ def pad_table(folder):
 
 
 def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
-  """The checkpoint has 32 rows, its bert_config.json says 27 and holds keys that nobody reads."""
+  """The checkpoint has 32 rows, its bert_config.json has vocab_size 27 and unread keys."""
   folder = tiny.write_encoder(tmp_path / "encoder")
   pad_table(folder)
   path = tmp_path / "encoder" / "bert_config.json"

@@ -115,7 +115,7 @@ def test_bert_records_hold_each_token_once(tmp_path, text, vocab, kwargs):
 
 
 def owners(ids, tokenizer):
-  """Documents (as make_documents numbers them, of 60) of the one-piece words."""
+  """Numbers of the documents, out of 60 of make_documents, that the words wN are from."""
   return {
     int(token[1:]) // (NUM_WORDS // 60)
     for token in tokenizer.convert_ids_to_tokens(ids)
@@ -124,7 +124,7 @@ def owners(ids, tokenizer):
 
 
 def make_examples(vocab, documents, cls=pretraining_data.BertExamples, **kwargs):
-  """Features of one window, and its builder."""
+  """Returns (features of one window, builder, encoder)."""
   encoder = pretraining_data.make_encoder("word_piece", vocab, True)
   if cls is pretraining_data.BertExamples:
     kwargs = dict(
@@ -150,7 +150,7 @@ def make_examples(vocab, documents, cls=pretraining_data.BertExamples, **kwargs)
 
 
 def masked(record):
-  """[(position, original token, token in its place)] of a record."""
+  """[(position, original token, replacement)] of a record's masked tokens."""
   return [
     (position, token, record["input_ids"][position])
     for position, token, weight in zip(
@@ -184,7 +184,7 @@ def test_masks_are_80_10_10_and_valid(text, vocab):
 
 
 def words_of(ids, encoder):
-  """Ranges of the positions of words, by the rule that ## continues one, within a segment."""
+  """Positions of each word within a segment; ## continues a word."""
   tokens = encoder.tokenizer.convert_ids_to_tokens(ids)
   ranges = []
   for position, token in enumerate(tokens):
@@ -240,8 +240,8 @@ def test_ngrams_are_masked_in_runs(vocab):
 
   single, runs = run_lengths(1), run_lengths(3)
   assert single[1] > 0.9 * sum(single.values())
-  # Lengths 1, 2, 3 with weights 1, 1/2, 1/3 are 6/11, 3/11, 2/11, but for runs that touch, and the
-  # last one of an example, which is cut by the quota.
+  # Lengths 1, 2, 3 have weights 1, 1/2, 1/3: shares 6/11, 3/11, 2/11. Adjacent runs and the last
+  # run of an example, which the quota truncates, change them a little.
   total = sum(runs.values())
   assert 0.5 < runs[1] / total < 0.65 and 0.2 < runs[2] / total < 0.33
   assert 0.1 < runs[3] / total < 0.22
@@ -277,7 +277,7 @@ def test_single_document_has_real_next_sentences_only(tmp_path, vocab, capfd, ca
 
 
 def test_huge_document_draws_random_sentences_from_others(vocab):
-  """Its windows draw random sentences from the documents that came before."""
+  """Its windows draw random sentences from earlier documents."""
   encoder = pretraining_data.make_encoder("word_piece", vocab, True)
   rng = random.Random(2)
   huge = " ".join(f"w{rng.randrange(1000, 2000)}" for _ in range(5000))
@@ -406,7 +406,7 @@ def test_short_documents_can_be_left_out(tmp_path, funnel_vocab):
 
 
 def test_a_task_may_have_no_document(tmp_path, funnel_vocab):
-  """The files of separate tasks are those of one run, the empty ones included."""
+  """The files of separate tasks equal those of one run, including empty ones."""
   path = tmp_path / "t.txt"
   path.write_text("one short document\n")
   create(funnel_form(str(path), tmp_path / "whole", num_task=3), funnel_vocab)

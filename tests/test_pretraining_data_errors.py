@@ -120,12 +120,12 @@ def test_files_are_overwritten_only_on_request(tmp_path, text, vocab):
     create(funnel_form(text[0], folder, num_task=3), vocab)
   create(funnel_form(text[0], folder, num_task=3), vocab, overwrite_data=True)
   assert len(os.listdir(folder)) == 6 and all("of-00003" in name for name in os.listdir(folder))
-  create(funnel_form(text[0], folder, num_task=2, pass_id=1), vocab)  # another pass beside it
+  create(funnel_form(text[0], folder, num_task=2, pass_id=1), vocab)  # another pass next to it
 
 
 @pytest.mark.parametrize("gzip_compress", [False, True])
 def test_old_record_files_are_removed_on_request(tmp_path, text, vocab, gzip_compress):
-  """Complete or not, empty or not."""
+  """Complete and incomplete files, empty and not."""
   form = bert_form(text[0], tmp_path / "x", num_shards=3, gzip_compress=gzip_compress)
   create(form, vocab)
   (tmp_path / "x-00000-of-00007").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Work shared out among processes: every item once, errors and killed processes reach the user."""
+"""Parallel work: each item is processed once; errors and killed processes are reported."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Rows, JSON values and compressed files, as other programs write them."""
+"""Rows, JSON values and compressed files are read as other programs write them."""
 
 import bz2
 import csv
@@ -69,7 +69,7 @@ def test_quoted_files_are_read_as_the_csv_module_wrote_them(tmp_path, quoting, l
 
 
 def test_random_tables_are_read_as_written(tmp_path):
-  """But for a tab and a line break in one cell, which may also be two lines of an unquoted file."""
+  """Except cells with a tab and a line break, which may also be two lines of an unquoted file."""
   rng = random.Random(1)
   for count in range(300):
     texts = [
@@ -117,7 +117,7 @@ def test_stray_quotation_marks_of_unquoted_files_are_kept(tmp_path, texts):
 @pytest.mark.parametrize("label", ["True", "FALSE", "inf", "-inf", "NA", "1e-3"])
 @pytest.mark.parametrize("header", ['"text"\t"label"', "text\tlabel"])
 def test_values_that_are_no_text_are_not_quoted(tmp_path, header, label):
-  """As csv.QUOTE_NONNUMERIC, pandas and R write them, with a header by the same or by hand."""
+  """As csv.QUOTE_NONNUMERIC, pandas and R write them, with their header or one written by hand."""
   (tmp_path / "train.tsv").write_text(f'{header}\n"a"\t{label}\n"b ""c"""\t0\n')
   assert rows(make_task(tmp_path)) == [("a", None, label), ('b "c"', None, "0")]
 

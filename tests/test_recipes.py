@@ -1,4 +1,4 @@
-"""The recipes of Funnel-Transformer against the values that its authors published."""
+"""The recipes of Funnel-Transformer equal the values that its authors published."""
 
 import os
 import subprocess

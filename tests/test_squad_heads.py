@@ -1,4 +1,4 @@
-"""The span heads as the task sees them: names, numbers, candidates, short sequences, losses."""
+"""Span heads of the encoders: variable names, numbers, candidates, short sequences, losses."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def settings(**changes):
 
 
 def load(name):
-  """A golden file's (configuration, its flags, data)."""
+  """Returns (configuration, flags, data) of a golden file."""
   data = np.load(os.path.join(GOLDEN, name + ".npz"), allow_pickle=False)
   values = json.loads(str(data["config_json"]))
   flags = values.pop("flags", {})
@@ -39,13 +39,13 @@ def load(name):
 
 
 def golden_weight(name, shape):
-  """The weight that a golden file has for a variable: a function of its name."""
+  """Weight of a variable in golden files: a function of its name."""
   random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
   return random.normal(0, 0.15, shape).astype(np.float32) + name.endswith("gamma")
 
 
 def run(config, features, options):
-  """Losses, candidates and variable names of the family's squad method."""
+  """Returns losses, candidates and variable names of the family's squad method."""
   with tf.Graph().as_default(), v1.Session() as session:
     tensors = {name: tf.constant(value) for name, value in features.items()}
     encoder = modeling.build_encoder(config, tensors, is_training=False)
@@ -79,7 +79,7 @@ def bert_features():
 
 @pytest.mark.smoke
 def test_bert_head_equals_the_original():
-  """Names and shapes are recorded; the numbers are logits, losses and top-k written in NumPy."""
+  """Names and shapes are recorded; logits, losses and top-k are compared with NumPy."""
   config, features, data = bert_features()
   losses, found, names, head = run(config, features, settings())
   with open(os.path.join(GOLDEN, "bert_vars_squad.txt")) as reader:
@@ -172,7 +172,7 @@ def test_funnel_loss_without_the_mask():
 
 @pytest.mark.parametrize("family", ["bert", "funnel"])
 def test_short_sequences_have_as_many_candidates(family):
-  """Batches are cut to their longest window; the number of candidates is the same in all."""
+  """Batches are truncated to their longest window; all have the same number of candidates."""
   if family == "bert":
     config, features, _ = bert_features()
   else:

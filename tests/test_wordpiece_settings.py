@@ -1,4 +1,4 @@
-"""WordPiece's strip_accents and tokenize_chinese_chars: words, offsets, flags and metadata."""
+"""WordPiece's strip_accents and tokenize_chinese_chars affect words, offsets and metadata."""
 
 import itertools
 import random

@@ -78,7 +78,7 @@ def draw(shapes):
 
 
 def write_hf(folder, tensors, config=None):
-  """A Hugging Face model folder; returns its path."""
+  """Writes a Hugging Face model folder; returns its path."""
   os.makedirs(folder, exist_ok=True)
   folder = str(folder)
   safetensors.numpy.save_file(tensors, os.path.join(folder, "model.safetensors"))
@@ -99,7 +99,7 @@ def read_tf(folder):
 
 
 def write_tf(prefix, arrays):
-  """A checkpoint from tf.compat.v1.train.Saver, as training writes them."""
+  """Writes a checkpoint with tf.compat.v1.train.Saver, as training does; returns its prefix."""
   with tf.Graph().as_default(), v1.Session() as session:
     for name, array in arrays.items():
       v1.get_variable(name, initializer=tf.constant(array))
@@ -115,7 +115,7 @@ def assert_same(actual, expected):
 
 
 def golden_folder(folder):
-  """The original's pretraining model as a TensorFlow folder, with optimizer variables."""
+  """Writes the original's pretraining model with optimizer variables; returns (data, weights)."""
   data = np.load(os.path.join(GOLDEN, "bert_pretrain.npz"), allow_pickle=False)
   weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
   slots = {f"{name}/adam_{slot}": array + 1 for name, array in weights.items() for slot in "mv"}

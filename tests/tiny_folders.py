@@ -25,7 +25,7 @@ def read(path):
 
 
 def to_tf(tmp_path, tensors=None, config=None, name="tf", **options):
-  """Converts tmp_path/hf, written before if tensors are given."""
+  """Converts tmp_path/hf, which is written first if tensors are given; returns the new folder."""
   if tensors is not None:
     write_hf(tmp_path / "hf", tensors, config)
   commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / name), **options)

@@ -29,7 +29,7 @@ TINY = dict(
 
 @contextlib.contextmanager
 def graph():
-  """A graph and its session; graphs that run once are not worth rewriting, which takes longer."""
+  """Yields the session of a new graph. Graph rewriting is off: it takes longer than one run."""
   config = v1.ConfigProto()
   config.graph_options.rewrite_options.disable_meta_optimizer = True
   with tf.Graph().as_default(), v1.Session(config=config) as session:
@@ -38,13 +38,13 @@ def graph():
 
 
 def weight(name, shape):
-  """The golden files' weight of that name."""
+  """Weight of the variable `name` in the golden files."""
   draws = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF).normal(0, 0.15, shape)
   return draws.astype(np.float32) + np.float32(name.endswith("gamma"))
 
 
 def assign(session, data=None):
-  """Sets every variable to the file's weight of its name, or to the one made from its name."""
+  """Sets every variable to the file's weight of its name, or to `weight` of its name."""
   values = {}
   for variable in v1.global_variables():
     name = variable.op.name
@@ -56,7 +56,7 @@ def assign(session, data=None):
 
 
 def example(length, batch=2, real=None, seed=0):
-  """ids, segment ids with [cls] first, and mask (1 = padding) as NumPy arrays."""
+  """Returns ids, segment ids with [cls] first, and mask (1 = padding) as NumPy arrays."""
   draw = np.random.RandomState(seed)
   ids, seg = draw.randint(1, 40, [batch, length]), draw.randint(0, 2, [batch, length])
   seg[:, 0] = 2
@@ -66,7 +66,7 @@ def example(length, batch=2, real=None, seed=0):
 
 
 def hiddens(model, ids, seg=None, mask=None, is_training=False, **options):
-  """[last_hidden, *encoder_hiddens] of a model on arrays or tensors."""
+  """Returns [last_hidden, *encoder_hiddens] of a model on arrays or tensors."""
   as_tensor = lambda x: None if x is None else tf.convert_to_tensor(x)
   last, every, _ = model.extract_hiddens(
     as_tensor(ids),

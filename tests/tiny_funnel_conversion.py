@@ -99,7 +99,7 @@ def graph_variables(config, decoder=True, scope="model", head=None):
 
 
 def tf_folder(folder, arrays, **changes):
-  """A folder with net_config.json, a vocabulary and a checkpoint of `arrays`; returns its path."""
+  """Writes net_config.json, a vocabulary and a checkpoint of `arrays`; returns the folder."""
   config = (
     dict(
       vocab_size=31,
@@ -139,7 +139,7 @@ def tiny_config(**changes):
 
 
 def head_of(heads):
-  """What builds the variables of `heads`."""
+  """Function that builds the variables of `heads`."""
   if heads is CLASSIFIER:
     return lambda model, hidden: funnel_heads.classification_logits(
       model.net_config, model.get_pooled_output(tf.zeros([1, 4], tf.int32), False)[0], 5, "cls"
@@ -148,7 +148,7 @@ def head_of(heads):
 
 
 def pretraining_checkpoint():
-  """Variables of ELECTRA's pretraining, with the optimizer's; and those of the core."""
+  """Returns (variables of ELECTRA's pretraining with the optimizer's, those of the encoder)."""
   config = tiny_config()
   core = draw(graph_variables(config))
   heads = graph_variables(config, head=head_of(DISCRIMINATOR))

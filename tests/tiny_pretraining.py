@@ -19,7 +19,7 @@ NUM_WORDS = 3000
 
 
 def write_vocab(path, symbols):
-  """A vocabulary with words w0, w1, ... of one piece and x0, x1, ... of two to four pieces."""
+  """Writes words w0, w1, ..., and x0, x1, ... that ##a, ##b, ##c continue; returns the path."""
   words = [f"w{i}" for i in range(NUM_WORDS)] + [f"x{i}" for i in range(50)]
   pieces = ["##a", "##b", "##c"]
   path.write_text("\n".join([*symbols, *words, *pieces]) + "\n")
@@ -37,7 +37,7 @@ def funnel_vocab(tmp_path_factory):
 
 
 def make_documents(rng, count, max_sentences=12, max_words=30):
-  """Lists of sentences; a word of one piece is in one document only, so it tells which."""
+  """Lists of sentences. A word wN is in one document only, so it identifies the document."""
   unused = iter(range(NUM_WORDS))
   documents = []
   for _ in range(count):
@@ -60,7 +60,7 @@ def make_documents(rng, count, max_sentences=12, max_words=30):
 
 
 def write_files(folder, documents, rng):
-  """Writes documents to several files: blank lines of all kinds, CRLF, no newline at the end."""
+  """Writes documents to files with blank lines of all kinds, CRLF and missing final newlines."""
   folder.mkdir(exist_ok=True)
   for number, start in enumerate(range(0, len(documents), 7)):
     end = rng.choice(("\n", "\r\n"))
@@ -84,7 +84,7 @@ def text(tmp_path_factory):
 
 
 def read_records(path, compression=None):
-  """Features of the records of a file, by TensorFlow."""
+  """Yields the features of a file's records, read by TensorFlow."""
   for record in tf.data.TFRecordDataset(str(path), compression).as_numpy_iterator():
     features = tf.train.Example.FromString(record).features.feature
     yield {
@@ -122,7 +122,7 @@ def count_tokens(documents, tokenizer, times=1):
 
 
 def bert_parts(record, names=("input_ids", "segment_ids")):
-  """Tokens of A and B of a record, its masked tokens put back."""
+  """Tokens of A and B of a record, with the masked tokens restored."""
   ids = list(record[names[0]])
   for position, token, weight in zip(
     record["masked_lm_positions"], record["masked_lm_ids"], record["masked_lm_weights"], strict=True
@@ -133,7 +133,7 @@ def bert_parts(record, names=("input_ids", "segment_ids")):
 
 
 def split_pair(ids, segment_ids, cls_segment=0):
-  """A and B of "[CLS] A [SEP] B [SEP]", whose layout is checked."""
+  """Checks the layout "[CLS] A [SEP] B [SEP]"; returns A and B."""
   size_a = segment_ids[1 : len(ids)].index(1)
   assert segment_ids == (
     [cls_segment]
