@@ -1,4 +1,4 @@
-"""Configurations with the keys of Google's, Model Garden's and Hugging Face's programs."""
+"""Configurations with the keys of Google, Model Garden and Hugging Face load or are refused."""
 
 import json
 
@@ -8,8 +8,8 @@ import modeling
 from errors import UserError
 from models import config_keys, layers
 
-# Keys of bert_config.json in the released cased, multilingual and Chinese models, besides the
-# eleven that the model reads.
+# Keys of bert_config.json in the released cased, multilingual and Chinese models, in addition to
+# the eleven that the model reads.
 POOLER = {
   "directionality": "bidi",
   "pooler_fc_size": 768,
@@ -65,7 +65,7 @@ def load(tmp_path, values, name="config.json"):
     {**LARGE, "vocab_size": 28996},
   ],
 )
-def test_released_configurations(tmp_path, caplog, changes):
+def test_released_configurations_load(tmp_path, caplog, changes):
   values = {**BASE, **changes}
   with caplog.at_level("INFO"):
     config = load(tmp_path, values | POOLER, "bert_config.json")
@@ -100,7 +100,7 @@ def test_released_configurations(tmp_path, caplog, changes):
     {"norm_first": False, "output_range": None, "return_all_encoder_outputs": False},
   ],
 )
-def test_keys_that_change_nothing(tmp_path, more):
+def test_irrelevant_keys_are_ignored(tmp_path, more):
   config = load(tmp_path, BASE | more)
   assert config == modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
   assert config.to_dict() == BASE
@@ -132,7 +132,7 @@ def test_keys_that_change_the_model_are_refused_by_name(tmp_path, more, message)
     load(tmp_path, BASE | more)
 
 
-def test_names_of_model_garden(tmp_path):
+def test_names_of_model_garden_are_read(tmp_path):
   config = load(
     tmp_path,
     {
@@ -176,7 +176,7 @@ def test_names_of_model_garden(tmp_path):
     ({"hidden_act": "relu"}, "relu"),
   ],
 )
-def test_hugging_face_configuration_as_it_is(tmp_path, theirs, ours):
+def test_hugging_face_configuration_loads_unchanged(tmp_path, theirs, ours):
   """Its "gelu" is the exact form, its default type_vocab_size 2."""
   values = {**HUGGING_FACE, "vocab_size": 30522, "hidden_size": 768, **theirs}
   config = load(tmp_path, values, "bert_config.json")
@@ -184,7 +184,7 @@ def test_hugging_face_configuration_as_it_is(tmp_path, theirs, ours):
   assert load(tmp_path, config.to_dict()) == config
 
 
-def test_what_hugging_faces_model_does_not_read_is_passed_over(tmp_path, caplog):
+def test_unused_hugging_face_keys_are_ignored(tmp_path, caplog):
   with caplog.at_level("INFO"):
     config = load(tmp_path, BASE | HUGGING_FACE | {"sentiment": 3, "hidden_act": "gelu_new"})
   assert config.to_dict() == BASE

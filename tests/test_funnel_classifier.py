@@ -1,4 +1,4 @@
-"""run_classifier.py with a Funnel-Transformer: the published commands, on a tiny model."""
+"""The published run_classifier.py commands work with a tiny Funnel-Transformer."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def workspace(tmp_path_factory):
 
 
 def common(folder):
-  """Flags that the published CoLA commands for training and for evaluation share."""
+  """Common flags of the published CoLA commands for training and for evaluation."""
   return [
     "--task_name=cola",
     f"--data_dir={folder / 'CoLA'}",
@@ -143,7 +143,7 @@ def test_two_devices_equal_one(workspace):
 
 
 def test_batches_keep_the_padding_that_truncation_needs(workspace):
-  """n tokens in a batch cut to its own length give what they give at full length."""
+  """n tokens give the same numbers in a batch of their own length and at full length."""
   config = modeling.load_config(str(workspace / "model" / "net_config.json"))
   assert config.reserved_positions == 3
   assert [config.padded_length(n, 8) for n in (9, 10, 13)] == [9, 17, 17]

@@ -26,6 +26,7 @@ MAX_SCRIPT_LINES = 200
 # Modules that worker processes load, or a program for --help: TensorFlow would cost each of them
 # seconds and memory.
 MODULES_WITHOUT_TENSORFLOW = (
+  "config.py",
   "models/config_keys.py",
   "models/funnel_config.py",
   "create_pretraining_data.py",
@@ -34,6 +35,10 @@ MODULES_WITHOUT_TENSORFLOW = (
   "preprocessing/tfrecord.py",
   "tasks/corpus.py",
   "tasks/pretraining_data.py",
+  "tasks/registry.py",
+  "tasks/settings.py",
+  "training/app.py",
+  "training/flags.py",
   "utils/*.py",
 )
 

@@ -1,4 +1,4 @@
-"""WordPiece's strip_accents and tokenize_chinese_chars: words, offsets, flags and metadata."""
+"""WordPiece's strip_accents and tokenize_chinese_chars affect words, offsets and metadata."""
 
 import itertools
 import random
@@ -127,7 +127,7 @@ def test_build_vocab_uses_the_settings(tmp_path):
   assert "été" in made and "東京" in made
 
 
-def test_pretraining_takes_the_settings_from_its_records(tmp_path):
+def test_pretraining_reads_the_settings_from_its_records(tmp_path):
   vocab = write_vocab(tmp_path, [*BERT_SYMBOLS, "été", "ete", "東", "##京", "京", "a"])
   (tmp_path / "text.txt").write_text("Été a 東京\n東京 a\n\na été\na a\n")
   made = str(tmp_path / "records.tfrecord")
