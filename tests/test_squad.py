@@ -465,7 +465,7 @@ def test_several_processes(sharded, tokenizer):
 
 
 def test_side_table_follows_its_records(sharded, tokenizer):
-  """A record file that is made anew never keeps the table of the one before."""
+  """A record file that is made again never keeps the table of the one before."""
   folder, task, _, _ = sharded
   train = make_task(train_file=tiny_squad.write(folder / "train.json", 3, 1))
   path = str(folder / "again")
