@@ -330,6 +330,12 @@ class Runtime:
   )
   iterations: int = option(1000, "updates per call of the TPU", aliases=("iterations_per_loop",))
   use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
+  validate_only: bool = option(
+    False, "check settings, files, checkpoint and graphs, and end; exits 0 or 1"
+  )
+  compile_only: bool = option(
+    False, "as validate_only, then make updates on synthetic input and report their cost"
+  )
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Converts checkpoints: Hugging Face to TensorFlow and back, and training to released form.
+"""Converts checkpoints between Hugging Face and TensorFlow, and strips training checkpoints.
 
   python convert_checkpoint.py --direction=hf_to_tf --input_dir=bert-base-hf --output_dir=pretrained
   python convert_checkpoint.py --direction=tf_to_hf --input_dir=pretrained --output_dir=bert-base-hf
@@ -7,36 +7,38 @@
   python convert_checkpoint.py --direction=strip --input_dir=runs/cola --output_dir=cola-slim
   python convert_checkpoint.py --direction=core_only --input_dir=runs/electra --output_dir=core
 
-hf_to_tf reads model.safetensors (or its shards), config.json and vocab.txt or tokenizer.json, and
-writes what the run_*.py scripts take as --pretrained: bert_config.json, vocab.txt, bert_model.ckpt,
-or for Funnel-Transformer net_config.json, vocab.txt, model.ckpt. The tokenizer's settings and the
-labels become model_settings.json and labels.json, and tf_to_hf writes them back. Heads come along.
-BERT: masked words, next sentence, classifier (output_weights), question answering (cls/squad).
-Funnel: classifier (model/sequnece_summary and model/SCOPE/logit, SCOPE being --cls_scope),
-ELECTRA's discriminator.
+hf_to_tf reads model.safetensors (or its shards), config.json, and vocab.txt or tokenizer.json. It
+writes a folder for --pretrained of the run_*.py scripts: bert_config.json, vocab.txt and
+bert_model.ckpt, or for Funnel-Transformer net_config.json, vocab.txt and model.ckpt. Settings of
+the tokenizer and labels become model_settings.json and labels.json; tf_to_hf writes them back.
+Heads are converted too:
+  BERT    masked words, next sentence, classifier (output_weights), question answering (cls/squad)
+  Funnel  classifier (model/sequnece_summary and model/SCOPE/logit, with SCOPE from --cls_scope),
+          ELECTRA's discriminator
 
-tf_to_hf is the way back, and also writes tokenizer_config.json. It takes the best checkpoint of a
-training run (input_dir/best) if there is one, as strip and core_only do. Encoder tensors are called
-"bert.*" when there is a head beside the encoder, and have no prefix when there is none, as in the
-models of the Hugging Face library; "funnel.*" likewise. Both ways there and back again give the
-same bits. A Funnel model without decoder becomes a FunnelBaseModel; ELECTRA's generator, which is a
-model of its own, is left out. Of the configuration's initializer only the numbers come along, not
-which of them is used: they matter for new weights only. The library (transformers 5.23) computes
-what the models here compute, but for padded sequences: it pools the attention mask so that tokens
-which share a window with padding are no longer attended to. The converter says so where a model
-differs further.
+tf_to_hf also writes tokenizer_config.json. It reads the best checkpoint of a training run
+(input_dir/best) if there is one, as do strip and core_only. As in the Hugging Face library, names
+of encoder tensors begin with "bert." or "funnel." if the model has a head, and have no prefix if it
+has none. A conversion there and back gives the same bits. A Funnel model without decoder becomes a
+FunnelBaseModel. ELECTRA's generator is a separate model and is left out. Only the numbers of the
+initializer are converted, not which of them is used; they matter for new weights only.
 
-strip copies a checkpoint of any model here without what only training needs: the moments of Adam
-and the global step; two thirds of the size. tf_to_hf leaves these out as well.
+The Hugging Face library (transformers 5.23) computes the same outputs, except for padded sequences:
+it pools the attention mask, so tokens that share a pooling window with padding are no longer
+attended to. Further differences of a model are printed.
 
-core_only copies the pretrained encoder alone, as the released core-only checkpoints: what strip
-leaves, without ELECTRA's generator and without heads (model/lm_proj, model/binary_loss, a summary,
-classifiers). Funnel keeps model/input, model/encoder and model/decoder; BERT all of bert/.
+strip copies the checkpoint of any model without the moments of Adam and the global step, which only
+training needs: this saves two thirds of its size. tf_to_hf leaves them out as well.
 
-Funnel checkpoints from before its release (model/transformer_xl/, model/layer_6/) are read under
-the names of the release (model/encoder/, model/decoder/layer_6/), whatever the direction.
+core_only copies only the pretrained encoder, like the released core-only checkpoints: strip without
+ELECTRA's generator and the heads (model/lm_proj, model/binary_loss, summary, classifiers). Funnel
+keeps model/input, model/encoder and model/decoder; BERT keeps bert/.
 
-Folders of Hugging Face models are local; TensorFlow's may be on any file system it knows (gs://).
+Every direction also reads Funnel checkpoints from before the release. Their variables
+(model/transformer_xl/, model/layer_6/) get the released names (model/encoder/,
+model/decoder/layer_6/).
+
+Folders of Hugging Face models are local. Folders of TensorFlow models may be remote (gs://).
 """
 
 from absl import flags
@@ -54,15 +56,15 @@ def define_flags() -> None:
     "direction",
     None,
     DIRECTIONS,
-    "what to do: Hugging Face to TensorFlow, TensorFlow to "
-    "Hugging Face, a TensorFlow checkpoint without what only training needs, or its encoder "
-    "(and decoder) alone",
+    "what to do: convert Hugging Face to TensorFlow or TensorFlow to Hugging Face; copy a "
+    "TensorFlow checkpoint without the variables that only training needs, or only its encoder "
+    "(and decoder)",
   )
   flags.DEFINE_bool(
     "drop_optimizer",
     False,
-    "leave out the moments of Adam and the global step: alone the same "
-    "as --direction=strip; tf_to_hf does so in any case",
+    "leave out the moments of Adam and the global step: without --direction the same as "
+    "--direction=strip; tf_to_hf always does so",
   )
   flags.DEFINE_string(
     "input_dir",
@@ -71,36 +73,32 @@ def define_flags() -> None:
     "vocab.txt or tokenizer.json. TensorFlow: bert_config.json or net_config.json, vocabulary, "
     "checkpoint",
   )
-  flags.DEFINE_string("output_dir", "", "folder to write to; made where there is none")
+  flags.DEFINE_string("output_dir", "", "folder to write to; made if missing")
   flags.DEFINE_string(
     "checkpoint",
     "",
-    "TensorFlow checkpoint (prefix, or folder for its newest) to take instead "
-    "of input_dir's best (input_dir/best) or newest, e.g. a fine-tuned one, whose configuration "
-    "is elsewhere",
+    "TensorFlow checkpoint (prefix, or folder with its newest) instead of input_dir's best "
+    "(input_dir/best) or newest, e.g. a fine-tuned one whose configuration is elsewhere",
   )
-  flags.DEFINE_bool("overwrite", False, "replace files that are in output_dir already")
+  flags.DEFINE_bool("overwrite", False, "replace files that exist in output_dir")
   flags.DEFINE_bool(
     "uncased",
     None,
-    "tf_to_hf: the model's text is lower-cased; becomes "
-    "do_lower_case of tokenizer_config.json. Default: as model_settings.json of "
-    "the folder says, else the vocabulary",
+    "tf_to_hf: the model's text is lower-cased; becomes do_lower_case of tokenizer_config.json. "
+    "Default: the value in the folder's model_settings.json, else the casing of the vocabulary",
   )
   flags.DEFINE_alias("do_lower_case", "uncased")
   flags.DEFINE_string(
     "cls_scope",
     "",
-    "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf calls "
-    "it cls, tf_to_hf finds it in the checkpoint. run_classifier.py looks where its own "
-    "--cls_scope says",
+    "Funnel: scope of the classifier, model/SCOPE/logit. Empty: hf_to_tf uses cls, tf_to_hf the "
+    "scope in the checkpoint. run_classifier.py needs the same --cls_scope",
   )
   flags.DEFINE_bool(
     "truncate_seq",
     None,
-    "tf_to_hf, Funnel: the model was trained with truncate_seq, which "
-    "net_config.json does not hold. Default: as model_settings.json of the folder says, else "
-    "true",
+    "tf_to_hf, Funnel: the model was trained with truncate_seq, which is not in net_config.json. "
+    "Default: the value in the folder's model_settings.json, else true",
   )
 
 

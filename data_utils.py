@@ -1,4 +1,4 @@
-"""Special ids, for programs that use Funnel-Transformer directly.
+"""Special ids, for programs built on Funnel-Transformer's code.
 
 tokenizer = tokenization.get_tokenizer()
 data_utils.setup_special_ids(tokenizer)
@@ -6,14 +6,15 @@ net_config = modeling.ModelConfig.init_from_flags()
 """
 
 from errors import UserError
+from text.base import Tokenizer
 
 
-def setup_special_ids(tokenizer) -> dict[str, int]:
-  """Ids of the tokenizer's special symbols, and its vocab_size.
+def setup_special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+  """Returns the ids of the tokenizer's special symbols and its vocab_size, and sets their flags.
 
-  As in the original, the absl flags of these names (vocab_size, cls_id, ...) that the program
-  defines and that have no value yet are filled. A program that defines no vocab_size gets that flag
-  here, with the value of its last tokenizer, so that ModelConfig.init_from_flags finds it. Call it
+  As in the original, absl flags of these names (vocab_size, cls_id, ...) are set if the program
+  defines them and they have no value. If the program defines no vocab_size, that flag is defined
+  here with the value of the last tokenizer, for ModelConfig.init_from_flags. Call this function
   after the flags are parsed.
 
   Args:
@@ -23,7 +24,7 @@ def setup_special_ids(tokenizer) -> dict[str, int]:
     {"vocab_size": ..., "cls_id": ..., "sep_id": ..., ...}.
 
   Raises:
-    UserError: a flag has another value than the tokenizer.
+    UserError: a flag has a value that differs from the tokenizer's.
   """
   from absl import flags
 
@@ -32,7 +33,7 @@ def setup_special_ids(tokenizer) -> dict[str, int]:
     flags.DEFINE_integer(
       "vocab_size",
       tokenizer.vocab_size,
-      "rows of the word embedding table, the tokenizer's",
+      "rows of the word embedding table, set by the tokenizer",
       flag_values=FLAGS,
       allow_override=True,
     )

@@ -1,4 +1,4 @@
-"""The models, as people import them.
+"""Public interface of the models.
 
   import modeling
   config = modeling.BertConfig.from_json_file("pretrained/bert_config.json")
@@ -9,8 +9,8 @@
   model = modeling.FunnelTFM(net_config)
   summary, _ = model.get_pooled_output(inputs, is_training, seg_id=seg_id, input_mask=input_mask)
 
-The functions that programs built on google-research/bert call here are in models/compat.py,
-the encoders that tasks put their heads on in models/encoders.py.
+Functions for programs built on google-research/bert are in models/compat.py, the encoders of the
+tasks in models/encoders.py.
 """
 
 import logging
@@ -22,7 +22,7 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from models import bert
+from models import config_keys
 from models.bert import BertConfig, BertModel
 from models.compat import (
   assert_rank,
@@ -85,28 +85,28 @@ RELEASED_FUNNELS = ("B4-4-4H768", "B6-3x2-3x2H768", "B6-6-6H768", "B8-8-8H1024",
 
 
 def released_funnel(name: str) -> ModelConfig:
-  """Returns a released Funnel-Transformer's configuration; UserError lists the names."""
+  """Returns the configuration of a released Funnel-Transformer; UserError lists the names."""
   if name not in RELEASED_FUNNELS:
-    raise UserError(f"no released model {name!r}; there are {', '.join(RELEASED_FUNNELS)}")
+    raise UserError(f"no released model {name!r}; use one of {', '.join(RELEASED_FUNNELS)}")
   return ModelConfig.init_from_json(
     os.path.join(os.path.dirname(__file__), "configs", "models", f"{name}.json")
   )
 
 
 def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()) -> Config:
-  """Reads a model configuration, whose keys decide its family.
+  """Reads a model configuration; its keys determine the family.
 
   A file with `hidden_size` is a BERT configuration, one with `block_size` a Funnel configuration.
-  Keys that no number depends on are passed over; see models.config_keys.
+  Keys that do not change the model are ignored; see models.config_keys.
 
   Args:
     json_file: bert_config.json or net_config.json.
-    overwrite_keys: keys of a Funnel configuration for which the flag of that name wins.
+    overwrite_keys: keys of a Funnel configuration whose values come from the flags of those names.
 
   Raises:
-    UserError: the file is missing, malformed, or of no known family.
+    UserError: the file is missing or malformed, or the configuration is of no known family.
   """
-  return config_from_dict(bert.read_json(json_file), json_file, overwrite_keys)
+  return config_from_dict(config_keys.read_json(json_file), json_file, overwrite_keys)
 
 
 def config_from_dict(
@@ -124,15 +124,15 @@ def config_from_dict(
     return ModelConfig.from_dict(values, json_file, overwrite_keys)
   if overwrite_keys:
     raise UserError(
-      f"--overwrite_keys={','.join(overwrite_keys)}: {json_file} is no Funnel "
+      f"--overwrite_keys={','.join(overwrite_keys)}: {json_file} is not a Funnel "
       f"configuration; change the file itself"
     )
   if "hidden_size" in values:
     return BertConfig.from_dict(values, json_file)
   if "block_sizes" in values:
     raise UserError(
-      f"{json_file}: a Funnel configuration of Hugging Face; convert the folder it "
-      f"is from with convert_checkpoint.py --direction=hf_to_tf --input_dir=FOLDER "
+      f"{json_file}: a Funnel configuration of Hugging Face; convert its folder with "
+      f"convert_checkpoint.py --direction=hf_to_tf --input_dir=FOLDER "
       f"--output_dir=PRETRAINED"
     )
   raise UserError(
@@ -144,27 +144,27 @@ def config_from_dict(
 def get_assignment_map_from_checkpoint(
   tvars: Iterable[tf.Variable], init_checkpoint: str
 ) -> tuple[dict[str, str], dict[str, int]]:
-  """Finds the variables that a checkpoint holds under the same name.
+  """Finds the variables that a checkpoint contains under the same name.
 
     assignment_map, initialized = modeling.get_assignment_map_from_checkpoint(
         tf.compat.v1.trainable_variables(), init_checkpoint)
     tf.compat.v1.train.init_from_checkpoint(init_checkpoint, assignment_map)
 
-  A checkpoint that holds none of them is logged as a warning.
+  Logs a warning if the checkpoint contains none of them.
 
   Args:
     tvars: variables of the graph.
     init_checkpoint: prefix of the checkpoint.
 
   Returns:
-    ({name: name} for init_from_checkpoint, {name: 1, "name:0": 1} for a log of what is loaded).
+    ({name: name} for init_from_checkpoint, {name: 1, "name:0": 1} to log the loaded variables).
   """
   names = [re.sub(r":\d+$", "", variable.name) for variable in tvars]
   stored = {name for name, _ in tf.train.list_variables(init_checkpoint)}
   assignment_map = {name: name for name in names if name in stored}
   if names and not assignment_map:
     log.warning(
-      "%s: this checkpoint holds none of the model's %d variables (%s, ...); all keep "
+      "%s: this checkpoint contains none of the model's %d variables (%s, ...); all keep "
       "their initial values",
       init_checkpoint,
       len(names),

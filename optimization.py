@@ -6,9 +6,9 @@
                                  exclude_from_weight_decay=optimization.NO_WEIGHT_DECAY)
   train_op = optimizer.minimize(loss, global_step=v1.train.get_or_create_global_step())
 
-One optimizer serves every kind of device. Under tf.distribute it averages the replicas' gradients
-and clips the average, under CrossShardOptimizer (TPU) it is handed the average, so that a global
-batch gives the same update however many devices share it.
+The same optimizer runs on all devices. Under tf.distribute it averages the gradients of the
+replicas and clips the average; CrossShardOptimizer (TPU) passes it the average. The update of a
+global batch therefore does not depend on the number of devices.
 """
 
 import math
@@ -21,7 +21,7 @@ v1 = tf.compat.v1
 
 # Variable names left out of weight decay (regular expressions), as in BERT, ELECTRA and Funnel.
 NO_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
-# Funnel's attention biases match "bias" above and are decayed all the same.
+# Funnel's attention biases match "bias" above, but are decayed.
 FUNNEL_WEIGHT_DECAY = ("r_s_bias", "r_r_bias", "r_w_bias")
 
 DECAY_METHODS = ("poly", "cos", "constant")
@@ -38,23 +38,26 @@ def learning_rate_schedule(
   min_lr_ratio: float = 0.0,
   warmup_style: str = "replaces_decay",
 ) -> tf.Tensor:
-  """Learning rate of the update that is made at `step` (0 for the first one).
+  """Learning rate at `step`, 0 for the first update.
 
   Args:
-    step: int scalar, number of updates already made.
-    init_lr: the peak rate.
-    num_train_steps: the step at which the decay ends.
-    num_warmup_steps: length of the linear warm-up from 0; the rate of step 0 is then 0.
+    step: int scalar, number of updates so far.
+    init_lr: peak learning rate.
+    num_train_steps: step at which the decay ends.
+    num_warmup_steps: length of the linear warm-up from 0; the rate at step 0 is then 0.
     decay_method: "poly" (power 1 is linear), "cos" or "constant".
     power: exponent of "poly".
     min_lr_ratio: floor of the decay (and start of Funnel's warm-up) as a fraction of init_lr.
-    warmup_style: how warm-up and decay meet, with 10 warm-up steps of 100 and linear decay:
-      "then_decay" (Funnel): the decay starts where the warm-up ends; step 10 has 1.0 * init_lr.
-      "replaces_decay" (BERT): the decay runs from step 0, hidden by the warm-up; step 10 has 0.9.
+    warmup_style: combination of warm-up and decay, e.g. 10 warm-up steps of 100, linear decay:
+      "then_decay" (Funnel): the decay starts when the warm-up ends; step 10 has 1.0 * init_lr.
+      "replaces_decay" (BERT): the decay starts at step 0, hidden by the warm-up; step 10 has 0.9.
       "scales_decay" (ELECTRA): the product of both; step 5 has 0.5 * 0.95.
 
   Returns:
     float32 scalar.
+
+  Raises:
+    ValueError: decay_method or warmup_style is unknown.
   """
   if decay_method not in DECAY_METHODS:
     raise ValueError(f"decay_method {decay_method!r} is not one of {', '.join(DECAY_METHODS)}")
@@ -85,12 +88,12 @@ def layerwise_lr_multipliers(
 ) -> dict[str, float]:
   """Learning-rate factor of each variable: `decay` to the power of its distance from the top.
 
-  With n layers the top layer's factor is 1, the layer's below it `decay`, ..., the embeddings'
-  decay ** n; pooler and heads have 1. BERT, ELECTRA and Funnel names are understood (a Funnel
-  decoder's layers are numbered on from the encoder's). ELECTRA puts `head_gap` = 2 more steps
+  With n layers, the top layer has factor 1, the layer below it `decay`, ..., the embeddings
+  decay ** n; pooler and heads have 1. Names of BERT, ELECTRA and Funnel are supported (the layers
+  of a Funnel decoder are numbered after the encoder's). ELECTRA has `head_gap` = 2 additional steps
   between the heads and the top layer.
 
-  Example: decay 0.75 and layers 0 and 1 give embeddings 0.5625, layer_0 0.75, layer_1 1.0.
+  Example: with decay 0.75 and 2 layers, the embeddings have 0.5625, layer_0 0.75, layer_1 1.0.
   """
   names = list(names)
   layer_of = {name: re.search(r"/layer_(\d+)/", name) for name in names}
@@ -107,23 +110,23 @@ def layerwise_lr_multipliers(
   return {name: multiplier(name) for name in names}
 
 
-def variable_name(variable) -> str:
-  """Name of a variable without the ":0" of its tensor and without a replica's suffix."""
+def variable_name(variable: tf.Variable) -> str:
+  """Name of a variable without the ":0" of its tensor and without the suffix of a replica."""
   return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
 
 
 def create_optimizer(
   loss: tf.Tensor, init_lr: float, num_train_steps: int, num_warmup_steps: int | None, use_tpu: bool
 ) -> tf.Operation:
-  """Training operation with BERT's optimizer, as programs built on google-research/bert call it.
+  """Training operation with BERT's optimizer, for programs built on google-research/bert.
 
-  AdamW with weight decay 0.01 (but for biases and layer norms), gradients clipped to global norm
-  1.0, linear warm-up and linear decay to 0. The global step grows by one with each update.
+  AdamW with weight decay 0.01 (except biases and layer norms), gradients clipped to global norm
+  1.0, linear warm-up, and linear decay to 0. Each update increments the global step.
 
   Args:
     loss: scalar.
-    init_lr: the peak rate.
-    num_train_steps: the step at which the decay ends.
+    init_lr: peak learning rate.
+    num_train_steps: step at which the decay ends.
     num_warmup_steps: length of the warm-up; 0 or None for none.
     use_tpu: average the gradients of the TPU's cores.
   """
@@ -139,25 +142,25 @@ def create_optimizer(
 
 
 class AdamW(v1.train.Optimizer):
-  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), global-norm clipping included.
+  """Adam with decoupled weight decay (Loshchilov & Hutter 2019) and global-norm clipping.
 
     g     <- g * min(1, clip_norm / |all g|)
     m     <- beta_1 m + (1 - beta_1) g
     v     <- beta_2 v + (1 - beta_2) g^2
     param <- param - rate * (m / (sqrt(v) + epsilon) + weight_decay_rate * param)
 
-  rate = learning_rate * lr_multiplier(name), and with bias_correction also times
-  sqrt(1 - beta_2^t) / (1 - beta_1^t), t = global_step + 1, which scales the weight decay too, as
-  in Funnel. BERT and ELECTRA have no bias correction. Slots are named <variable>/adam_m and
-  <variable>/adam_v. global_step grows by one after the last variable was updated.
+  rate = learning_rate * lr_multiplier(name). bias_correction multiplies it by
+  sqrt(1 - beta_2^t) / (1 - beta_1^t), t = global_step + 1. This also scales the weight decay, as in
+  Funnel. BERT and ELECTRA have no bias correction. Slots are named <variable>/adam_m and
+  <variable>/adam_v. global_step is incremented after all variables are updated.
 
-  The multiplier scales the rate. (Funnel and XLNet scale the gradient instead, which Adam's
+  lr_multiplier scales the rate. (Funnel and XLNet scale the gradient instead, which Adam's
   normalization cancels.)
   """
 
   def __init__(
     self,
-    learning_rate,
+    learning_rate: float | tf.Tensor,
     weight_decay_rate: float = 0.0,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
@@ -169,7 +172,7 @@ class AdamW(v1.train.Optimizer):
     lr_multiplier: Callable[[str], float] = lambda name: 1.0,
     name: str = "AdamW",
   ):
-    """Makes the optimizer.
+    """Stores the settings.
 
     Args:
       learning_rate: float or scalar tensor.
@@ -178,9 +181,9 @@ class AdamW(v1.train.Optimizer):
       beta_2: decay of the second moment.
       epsilon: added to sqrt(v).
       clip_norm: largest global gradient norm; 0 for no clipping.
-      bias_correction: Adam's; needs the global_step in apply_gradients.
-      exclude_from_weight_decay: regular expressions searched in variable names.
-      include_in_weight_decay: the same; wins over the exclusion.
+      bias_correction: apply Adam's bias correction; apply_gradients then needs global_step.
+      exclude_from_weight_decay: regular expressions, searched in variable names.
+      include_in_weight_decay: the same; takes precedence over the exclusion.
       lr_multiplier: variable name -> factor of its learning rate.
       name: scope of the update operations.
     """
@@ -195,36 +198,39 @@ class AdamW(v1.train.Optimizer):
     self._exclude = tuple(exclude_from_weight_decay)
     self._include = tuple(include_in_weight_decay)
     self._lr_multiplier = lr_multiplier
-    self.gradient_norm = None  # global norm before clipping, once apply_gradients was called
+    self.gradient_norm = None  # global norm before clipping, set by apply_gradients
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None):
     """Clips and applies the gradients; see tf.compat.v1.train.Optimizer.apply_gradients.
 
-    Gradients of embedding tables are made dense first: Adam moves every row at every step anyway,
-    and the norm of a gather's gradient is right only once repeated rows are summed.
+    Gradients of embedding tables are made dense first. Adam updates every row at every step anyway,
+    and the norm of a gather's gradient is only correct after repeated rows are summed.
+
+    Raises:
+      ValueError: no variable has a gradient, or bias_correction is set without global_step.
     """
     if self._bias_correction and global_step is None:
-      raise ValueError("bias correction counts updates: pass global_step")
+      raise ValueError("bias_correction needs the number of updates; pass global_step")
     grads_and_vars = [
       (tf.convert_to_tensor(grad), variable)
       for grad, variable in grads_and_vars
       if grad is not None
     ]
     if not grads_and_vars:
-      raise ValueError("no variable has a gradient: the loss depends on none of them")
+      raise ValueError("no variable has a gradient; check that the loss depends on the variables")
     if not tf.distribute.in_cross_replica_context() and tf.distribute.has_strategy():
       return tf.distribute.get_replica_context().merge_call(
         self._distributed_apply, args=(grads_and_vars, global_step, name)
       )
     self._prepare_update([grad for grad, _ in grads_and_vars], global_step)
-    # The base class orders the step's increment after the updates.
+    # The base class increments the step after the updates.
     return super().apply_gradients(grads_and_vars, global_step, name)
 
   def _distributed_apply(self, distribution, grads_and_vars, global_step=None, name=None):
-    """Sums the replicas' gradients (each already divided by their number), clips, and updates.
+    """Sums the replicas' gradients (already divided by the number of replicas), clips, updates.
 
-    The base class's method has no place between the reduction and the update, where clipping must
-    stand for the result to equal that of one device with the same global batch.
+    Clipping must come between the reduction and the update, to give the same result as one device
+    with the same global batch. The base class has no hook there.
     """
     variables = [variable for _, variable in grads_and_vars]
     gradients = distribution.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, grads_and_vars)
@@ -245,11 +251,11 @@ class AdamW(v1.train.Optimizer):
         return distribution.extended.update(global_step, lambda step: step.assign_add(1))
 
   def _prepare_update(self, gradients, global_step):
-    """Computes what all variables share: the clipping factor and the corrected learning rate."""
+    """Computes the clipping factor and the learning rate, which all variables share."""
     self.gradient_norm = tf.linalg.global_norm(gradients)
     self._clip_scale = None
     if self._clip_norm:
-      # min(1, clip / norm) without a division by zero; a NaN norm makes the update NaN, visibly.
+      # min(1, clip / norm) without a division by zero. A NaN norm makes the update NaN.
       self._clip_scale = self._clip_norm / tf.maximum(self.gradient_norm, self._clip_norm)
     self._rate = tf.cast(self._learning_rate, tf.float32)
     if self._bias_correction:
@@ -278,8 +284,8 @@ class AdamW(v1.train.Optimizer):
     if self._clip_scale is not None:
       grad = grad * self._clip_scale
     rate = self._rate * self._lr_multiplier(name)
-    # TensorFlow's fused kernel reads and writes each array once. It folds its own bias correction
-    # into the rate, which powers of 0 switch off.
+    # TensorFlow's fused kernel reads and writes each array once. Powers of 0 turn off its own bias
+    # correction of the rate.
     settings = dict(
       beta1_power=0.0,
       beta2_power=0.0,
@@ -292,8 +298,8 @@ class AdamW(v1.train.Optimizer):
     decay = []
     if self._use_weight_decay(name):
       # param - rate * (update + wd * param) = (param - rate * wd * param) - rate * update
-      # The decay needs no gradient, and must wait for it all the same: else it may overtake the
-      # forward pass, which would then read a weight that is decayed already.
+      # The decay must wait for the gradient, although it does not use it. Otherwise it may run
+      # before the forward pass, which would then read a decayed weight.
       with tf.control_dependencies([grad]):
         decay = [variable.assign_sub(rate * self._weight_decay_rate * variable)]
     with tf.control_dependencies(decay):
@@ -301,8 +307,8 @@ class AdamW(v1.train.Optimizer):
         return tf.raw_ops.ResourceApplyAdam(var=variable.handle, m=m.handle, v=v.handle, **settings)
       return tf.raw_ops.ApplyAdam(var=variable._ref(), m=m._ref(), v=v._ref(), **settings).op
 
-  # The four ways in which the base class hands over a gradient: reference or resource variable,
-  # dense or (from a caller that goes round apply_gradients) sparse.
+  # The base class calls one of these four: for a reference or a resource variable, with a dense
+  # gradient or a sparse one (if the caller bypasses apply_gradients).
   def _apply_dense(self, grad, var):
     return self._update(var, grad)
 
@@ -318,14 +324,15 @@ class AdamW(v1.train.Optimizer):
 
 
 class AdamWeightDecayOptimizer(AdamW):
-  """AdamW as programs built on google-research/bert use it.
+  """AdamW for programs built on google-research/bert.
 
-  They clip the gradients and increase the global step themselves: apply_gradients does neither.
+  Such programs clip the gradients and increment the global step themselves; apply_gradients does
+  neither.
   """
 
   def __init__(
     self,
-    learning_rate,
+    learning_rate: float | tf.Tensor,
     weight_decay_rate: float = 0.0,
     beta_1: float = 0.9,
     beta_2: float = 0.999,
@@ -333,7 +340,7 @@ class AdamWeightDecayOptimizer(AdamW):
     exclude_from_weight_decay: Sequence[str] | None = None,
     name: str = "AdamWeightDecayOptimizer",
   ):
-    """Makes the optimizer; see AdamW for the arguments."""
+    """Stores the settings; see AdamW."""
     super().__init__(
       learning_rate,
       weight_decay_rate,
@@ -346,5 +353,5 @@ class AdamWeightDecayOptimizer(AdamW):
     )
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None):
-    """Applies the gradients; `global_step` is left as it is."""
+    """Applies the gradients without clipping; does not increment `global_step`."""
     return super().apply_gradients(grads_and_vars, None, name)

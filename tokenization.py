@@ -1,14 +1,14 @@
-"""Text to token ids: BERT's WordPiece and SentencePiece behind one interface.
+"""Tokenizers with one interface: BERT's WordPiece and SentencePiece.
 
   tokenizer = get_tokenizer("word_piece", "vocab.txt", uncased=True)
   tokenizer.tokenize("Jack Johanson's café")  # ["jack", "johan", "##son", "'", "s", "cafe"]
   tokenizer.convert_text_to_ids("...")        # list of ints, without [CLS] and [SEP]
-  tokenizer.cls_id, tokenizer.special_ids     # whichever spelling the vocabulary uses
+  tokenizer.cls_id, tokenizer.special_ids     # in the spelling of the vocabulary
 
-Two spellings of the special symbols are in use, "[CLS]" (BERT) and "<cls>" (Funnel-Transformer,
-XLNet); the tokenizers take what the vocabulary holds, so that callers only name a role ("cls").
-The implementation is in text/. TensorFlow is not imported unless a path such as gs://... has to be
-read, so that the worker processes which build data files start quickly.
+Special symbols have two spellings, "[CLS]" (BERT) and "<cls>" (Funnel-Transformer, XLNet). The
+tokenizers use the one in the vocabulary, and callers name only a role ("cls"). The implementation
+is in text/. TensorFlow is imported only to read a path such as gs://..., so that worker processes
+start quickly.
 """
 
 import os
@@ -38,7 +38,7 @@ from text.vocabulary import (
 from text.wordpiece import BasicTokenizer, FullTokenizer, WordpieceTokenizer
 
 # isort: split
-# Names without a place in the interface, importable from here as before.
+# Not part of the interface, but importable from here as before.
 from text.vocabulary import has_accents as _has_accents  # noqa: F401
 from text.vocabulary import log  # noqa: F401
 from text.vocabulary import warn_once as _warn_once  # noqa: F401
@@ -71,15 +71,15 @@ __all__ = [
   "whitespace_tokenize",
 ]
 
-# The folders of Google's checkpoints, such as uncased_L-12_H-768_A-12 and wwm_cased_L-24_...; their
-# multilingual model of that name and their Chinese model are uncased.
+# Folders of Google's checkpoints, such as uncased_L-12_H-768_A-12 and wwm_cased_L-24_... Those
+# named "multilingual" and "chinese" are uncased.
 _MODEL_FOLDER = re.compile(r"(?:^|.*_)(cased|uncased|multilingual|chinese)_L-\d+_H-\d+_A-\d+$")
 
 
 def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: str | None) -> None:
-  """Raises ValueError if the folder's name in the path of a checkpoint says another casing.
+  """Raises ValueError if the folder name of a checkpoint indicates another casing.
 
-  Names other than those of Google's folders are not checked.
+  Only names of Google's folders are checked.
   """
   for name in (init_checkpoint or "").split("/"):
     match = _MODEL_FOLDER.match(name)
@@ -110,24 +110,24 @@ def get_tokenizer(
   tokenize_chinese_chars: bool = True,
   sent_piece_form: str = "funnel",
 ) -> FullTokenizer | SentencePieceTokenizer:
-  """Makes the tokenizer that a model was trained with.
+  """Builds the tokenizer of a model.
 
-  An argument which is None is read from the absl flag of the same name, so that the published call
-  `tokenization.get_tokenizer()` works in a program that defines these flags. Nothing else in this
-  module reads flags.
+  If one of the first three arguments is None, it is read from the absl flag of the same name, so
+  that the published call `tokenization.get_tokenizer()` works in a program that defines these
+  flags. Nothing else in this module reads flags.
 
   Args:
     tokenizer_type: "word_piece" or "WordPiece" (a vocabulary text file), "sent_piece" or
       "SentencePiece" (a ".model" file).
     tokenizer_path: the file, local or gs://.
-    uncased: whether text is to be lower-cased.
-    keep_accents: SentencePiece: leave accents and compatibility characters as they are.
-    strip_accents: WordPiece: drop accents; None: if uncased.
+    uncased: lower-case the text.
+    keep_accents: SentencePiece: keep accents and compatibility characters.
+    strip_accents: WordPiece: drop accents; None for the value of `uncased`.
     tokenize_chinese_chars: WordPiece: make each ideograph a word.
     sent_piece_form: SentencePiece: one of SENT_PIECE_FORMS.
 
   Raises:
-    UserError: a file cannot be used, or a setting is for the other tokenizer_type.
+    UserError: the file cannot be used, or a setting is for the other tokenizer_type.
   """
   given: Any = _flag_value("tokenizer_type") if tokenizer_type is None else tokenizer_type
   path = os.fspath(_flag_value("tokenizer_path") if tokenizer_path is None else tokenizer_path)
@@ -157,12 +157,18 @@ def get_tokenizer(
 
 
 def check_vocab(tokenizer: Tokenizer, vocab_size: int, config_file: str) -> None:
-  """Raises UserError unless the tokenizer has exactly the ids that the model has embeddings for.
+  """Checks that the size of the vocabulary matches the embedding table of the model.
 
-  With more tokens, ids would be out of range of the embedding table. With fewer, training would
-  run, but the model was made with another vocabulary and its embeddings belong to other words;
-  unless the surplus rows are padding.
-  `config_file` is where the model's vocab_size was read, for the message.
+  With more tokens, ids would be out of range of the table. With fewer, training would run, but the
+  embeddings belong to the words of another vocabulary, unless the additional rows are padding.
+
+  Args:
+    tokenizer: from get_tokenizer.
+    vocab_size: rows of the table.
+    config_file: the model configuration, for the message.
+
+  Raises:
+    UserError: the sizes differ, and not by padding.
   """
   if not fits_table(tokenizer.vocab_size, vocab_size, config_file):
     relation = "more" if tokenizer.vocab_size > vocab_size else "fewer"

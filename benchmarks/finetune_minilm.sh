@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Dev scores of MiniLM-L6-H384 on MRPC, CoLA and SST-2 (10,000 training rows), mean of three seeds.
-# The figures in docs/results.md are its output.
+# Prints dev scores of MiniLM-L6-H384 on MRPC, CoLA and SST-2 (10,000 training rows), mean of three
+# seeds. The figures in docs/results.md are its output.
 #
 #   bash scripts/quickstart.sh --pretrained_only
 #   bash benchmarks/finetune_minilm.sh GLUE_DIR OUTPUT_DIR [TASK ...]

@@ -5,10 +5,10 @@
   python benchmarks/flops.py --length=512 --relative          longer; with the relative position
                                                               and segment terms
 
-A FLOP is a multiplication or an addition; a matrix product [m, k] x [k, n] has 2mkn. Counted are
-the matrix products of the encoder for one example, without embeddings, decoder and heads. The
-paper (Dai et al. 2020, section 3) compares models by the layers' common work; what only relative
-attention does is counted on request.
+A FLOP is a multiplication or an addition; a matrix product [m, k] x [k, n] has 2mkn. The count
+includes the matrix products of the encoder for one example, without embeddings, decoder and heads.
+The paper (Dai et al. 2020, section 3) leaves out the additional terms of relative attention;
+--relative includes them.
 """
 
 import argparse
@@ -18,8 +18,9 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import modeling
+from models.flops import encoder_flops
 
-# Released model -> the standard transformer it is compared with, and the paper's ratio.
+# Released model -> (standard transformer that it is compared with, the paper's ratio).
 PAPER = {
   "B4-4-4H768": ("L12H768", 0.58),
   "B6-3x2-3x2H768": ("L12H768", 0.88),
@@ -33,51 +34,8 @@ STANDARD = {
 }
 
 
-def layer_flops(queries: int, keys: int, width: int, heads_width: int, inner: int) -> int:
-  """FLOPs of one transformer layer for one example, without relative position terms."""
-  projections = 2 * width * heads_width * (2 * queries + 2 * keys)  # q and o; k and v
-  attention = 2 * 2 * queries * keys * heads_width  # scores, context
-  feed_forward = 2 * 2 * queries * width * inner
-  return projections + attention + feed_forward
-
-
-def relative_flops(queries: int, keys: int, heads_width: int) -> int:
-  """Position scores of all distances (rel_shift) and segment scores of one layer."""
-  distances = 2 * keys
-  return 2 * queries * distances * heads_width + 2 * 2 * queries * heads_width
-
-
-def pooled_length(config: modeling.ModelConfig, length: int) -> int:
-  """Length after a pooling: 128 -> 64, 17 -> 9 where [cls] is kept and the sequence truncated."""
-  kept = int(config.separate_cls)
-  if kept and config.truncate_seq and config.pooling_size > 1:
-    length -= 1
-  return kept - (kept - length) // config.pooling_size
-
-
-def encoder_flops(config: modeling.Config, length: int, relative: bool = False) -> int:
-  """Forward FLOPs of an encoder for one example of `length` tokens."""
-  if config.family == "bert":
-    return config.num_hidden_layers * layer_flops(
-      length, length, config.hidden_size, config.hidden_size, config.intermediate_size
-    )
-  total, queries = 0, length
-  heads_width = config.n_head * config.d_head
-  for block, (count, repeats) in enumerate(config.blocks):
-    if block:
-      queries = pooled_length(config, queries)
-    for layer in range(count * repeats):
-      if not block or layer or not config.pool_q_only:  # else it reads the sequence before pooling
-        keys = queries
-      total += layer_flops(queries, keys, config.d_model, heads_width, config.d_inner)
-      if relative and config.rel_attn_type != "null":
-        total += relative_flops(queries, keys, heads_width)
-  if config.d_embed != config.d_model:
-    total += 2 * length * config.d_embed * config.d_model
-  return total
-
-
 def main() -> None:
+  """Prints the FLOPs of the given configurations, or the paper's comparison."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

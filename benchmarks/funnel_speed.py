@@ -1,10 +1,10 @@
-"""Training time of a 4_4_4 Funnel beside BERT of the same width and depth, on the same data.
+"""Compares the training times of a 4_4_4 Funnel and a BERT of the same width and depth.
 
   python benchmarks/funnel_speed.py DATA_DIR VOCAB_FILE [--task=sst-2] [--rounds=2] [--steps=80]
 
-Both are as wide as MiniLM (384), 12 layers deep, and start from random weights. They are trained in
-turns through run_classifier.py; the ratio of the times per example is printed beside the ratio of
-the FLOPs (benchmarks/flops.py) at the lengths to which their batches are padded.
+Both have the width of MiniLM (384) and 12 layers, and start from random weights. run_classifier.py
+trains them in turns on the same data. The script prints the ratio of the times per example and the
+ratio of the FLOPs (benchmarks/flops.py) at the padded lengths of the batches.
 """
 
 import argparse
@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import config
 import modeling
-from benchmarks import flops
+from models import flops
 from preprocessing import record_files
 from tasks import classification
 from tasks.settings import Classification
@@ -37,9 +37,9 @@ MODELS = {
 
 
 def seconds_per_example(config_file: str, folder: str, arguments: argparse.Namespace) -> float:
-  """Trains for a few steps; the speed is the median of metrics.jsonl's lines but the first two.
+  """Trains for a few steps; returns the median over metrics.jsonl without the first two lines.
 
-  TensorFlow prepares itself for each new length of a batch, mostly in the first steps.
+  TensorFlow warms up for each new batch length, mostly in the first steps.
   """
   subprocess.run(
     [
@@ -68,6 +68,7 @@ def seconds_per_example(config_file: str, folder: str, arguments: argparse.Names
 
 
 def records_dir(config_file: str) -> str:
+  """Folder of the record files of a model."""
   return config_file.removesuffix(".json") + ".records"
 
 
@@ -94,6 +95,7 @@ def flops_per_example(config_file: str, arguments: argparse.Namespace) -> float:
 
 
 def main() -> None:
+  """Trains both models in turns and prints the ratios."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -1,8 +1,8 @@
-"""Draws and sums up what pretrain_small.sh did; needs matplotlib (pip install matplotlib).
+"""Plots and summarizes the runs of pretrain_small.sh; needs matplotlib (pip install matplotlib).
 
   python benchmarks/pretrain_report.py OUTPUT_DIR
 
-Writes OUTPUT_DIR/pretraining.png, the losses over the updates, and prints the SST-2 accuracies.
+Writes the losses over the updates to OUTPUT_DIR/pretraining.png, and prints the SST-2 accuracies.
 """
 
 import collections
@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 
-# (title of a panel, runs with the metric that is drawn of each)
+# (title of a panel, (run, metric to plot) pairs)
 PANELS = (
   (
     "BERT: loss per masked token",
@@ -27,11 +27,11 @@ PANELS = (
     (("bert_electra", "loss_disc"), ("funnel_electra", "loss_disc")),
   ),
 )
-SMOOTHED = 10  # points of the log that are averaged
+SMOOTHED = 10  # number of points of the log to average
 
 
 def read_log(folder: str, kind: str) -> list[dict]:
-  """The lines of a kind of a run's metrics.jsonl."""
+  """Returns the lines of a kind in a run's metrics.jsonl."""
   with open(os.path.join(folder, "metrics.jsonl")) as reader:
     return [entry for entry in map(json.loads, reader) if entry["kind"] == kind]
 
@@ -62,7 +62,7 @@ def draw(output: str) -> None:
 
 
 def accuracies(output: str) -> dict[str, list[float]]:
-  """run -> best SST-2 accuracy of each seed, in percent."""
+  """Returns run -> best SST-2 accuracy of each seed, in percent."""
   found = collections.defaultdict(list)
   for folder in sorted(glob.glob(os.path.join(glob.escape(output), "sst2", "*"))):
     run = os.path.basename(folder).rsplit(".", 1)[0]
@@ -72,6 +72,7 @@ def accuracies(output: str) -> dict[str, list[float]]:
 
 
 def main() -> None:
+  """Plots the losses and prints the accuracies."""
   if len(sys.argv) != 2:
     sys.exit(__doc__)
   draw(sys.argv[1])

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Pretrains a tiny BERT and a tiny Funnel-Transformer on a small corpus, each with masked words and
-# with ELECTRA, then fine-tunes each on SST-2 beside the same encoder from random weights.
+# Pretrains a tiny BERT and a tiny Funnel-Transformer on a small corpus, each with masked tokens and
+# with ELECTRA. Then fine-tunes each on SST-2, and the same encoder from random weights.
 #
 #   bash benchmarks/pretrain_small.sh SST2_DIR OUTPUT_DIR TEXT.txt [TEXT.txt ...]
 #
 # Each run starts from the weights of an earlier one:
 #
-#   bert_short -> bert_bert -> bert_electra       masked words and next sentences in 32 tokens, then in
-#                                                 64 tokens of the last text, then ELECTRA on these
-#   funnel_first -> funnel_mlm -> funnel_electra  masked words in 64 tokens, again, then ELECTRA
+#   bert_short -> bert_bert -> bert_electra       masked tokens and next sentences at length 32,
+#                                                 then at length 64 on the last text, then ELECTRA
+#   funnel_first -> funnel_mlm -> funnel_electra  masked tokens at length 64, twice, then ELECTRA
 #
-# RUNS chooses among them, STAGES among data, pretrain, finetune, report. What is already there is
-# taken over; a run that was stopped goes on. The losses are drawn to OUTPUT_DIR/pretraining.png.
+# RUNS selects the runs, STAGES the stages: data, pretrain, finetune, report. Existing files are
+# reused, and an interrupted run continues. OUTPUT_DIR/pretraining.png shows the losses.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '5p' "$0" >&2; exit 2; }
 sst2=$(realpath "$1") output=$(realpath -m "$2")
@@ -39,8 +39,9 @@ data() {
     [ -e "$output/vocab.$family.txt" ] || "$PYTHON" scripts/build_vocab.py --input_file="$joined" \
       --vocab_file="$output/vocab.$family.txt" --vocab_size=8000 --symbols="$family"
   done
-  # Absolute positions are learned late: in longer sequences the loss stands still for long. But 31%
-  # of SST-2's dev sentences have more than 32 pieces, so the places up to 64 must be learned too.
+  # Absolute positions are learned late: with longer sequences the loss stays constant for long. But
+  # 31% of SST-2's dev sentences have more than 32 tokens, so positions up to 64 must be trained
+  # too.
   "$PYTHON" create_pretraining_data.py --input_file="$joined" --num_shards=4 --dupe_factor=4 \
     --output_file="$output/bert/train.tfrecord" --vocab_file="$output/vocab.bert.txt" \
     --max_seq_length=32 --max_predictions_per_seq=8 --masked_lm_prob=0.25
@@ -67,7 +68,7 @@ pretrain() {
       --train_steps=12000 --warmup_steps=300) ;;
     bert_bert) arguments=(--loss_type=bert --input_file="$long" --train_batch_size=32
       --train_steps=3000 --warmup_steps=100 --init_checkpoint="$output/bert_short" --seed=3) ;;
-    # The generator is as wide as the encoder and so starts from the masked words too.
+    # The generator is as wide as the encoder, so it starts from the same masked-token weights.
     bert_electra) arguments=(--loss_type=electra --input_file="$long" --train_batch_size=32
       --train_steps=2000 --warmup_steps=100 --init_checkpoint="$output/bert_bert" --seed=4
       --width_shrink=1 --learning_rate=1e-4) ;;
@@ -90,7 +91,7 @@ pretrain() {
     --save_steps=1000 --log_freq=50
 }
 
-finetune() {  # RUN SEED, RUN being FAMILY_random too
+finetune() {  # RUN SEED; RUN may be FAMILY_random
   local family=${1%_*} start="$output/$1" model
   [ "${1#*_}" != random ] || start=none
   if [ "$family" = bert ]; then

@@ -1,11 +1,10 @@
-"""Speed of SQuAD's preprocessing: questions per second with one process, two, ...
+"""Measures the speed of SQuAD's preprocessing in questions per second, for numbers of processes.
 
   python benchmarks/squad_preprocessing.py train-v2.0.json vocab.txt [--processes=1,2] [--copies=10]
 
-The file's articles are taken several times over, so that a part of SQuAD measures as the whole of
-it would. Prints the time that all 130,319 questions of SQuAD v2.0's training data take at that
-speed; the start of the processes is in the figures. On a machine that is busy with other things
-look at the CPU time.
+The articles of the file are repeated, so that a part of SQuAD gives the speed of all of it. Prints
+the time for all 130,319 training questions of SQuAD v2.0 at that speed. The times include the start
+of the processes. On a busy machine, compare the CPU times.
 """
 
 import argparse
@@ -26,7 +25,7 @@ SQUAD_QUESTIONS = 130_319
 
 
 def write_copies(source: str, target: str, copies: int) -> int:
-  """Writes a file with all articles of `source` several times, ids made different.
+  """Writes a file with `copies` copies of all articles of `source`, with different ids.
 
   Returns:
     The number of questions.
@@ -46,6 +45,7 @@ def write_copies(source: str, target: str, copies: int) -> int:
 
 
 def main() -> None:
+  """Measures each number of processes and prints the speeds."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -71,7 +71,7 @@ def main() -> None:
         num_proc=processes,
       )
       seconds = time.perf_counter() - start
-      cpu_seconds = sum(os.times()[:4]) - cpu_start  # with those of the processes
+      cpu_seconds = sum(os.times()[:4]) - cpu_start  # includes the worker processes
       print(
         f"{processes} processes: {questions} questions, {windows} windows in {seconds:.1f} s "
         f"({cpu_seconds:.1f} s of CPU), {questions / seconds:.0f} questions/s; SQuAD v2.0 in "

@@ -1,0 +1,1 @@
+"""Conversion of checkpoints between TensorFlow and Hugging Face."""

@@ -1,4 +1,4 @@
-"""BERT's tensors and configuration: names here, names in Hugging Face, and the translation."""
+"""Names of BERT's tensors and configuration keys, here and in Hugging Face."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import modeling
 from models import bert
 
 # A row is (name in TensorFlow, name in Hugging Face, kind, dimensions). "{i}" is the layer number.
-# conversion/families.py lists the kinds. Dimensions are in Hugging Face's order: sizes, keys of the
-# configuration, or symbolic sizes (num_labels).
+# The kinds are in conversion/families.py. Dimensions are in Hugging Face's order, each a size, a
+# key of the configuration, or a symbolic size (num_labels).
 _ENCODER = (
   (
     "bert/embeddings/word_embeddings",
@@ -104,11 +104,11 @@ _GROUPS = {
 
 
 def groups(config: modeling.BertConfig, cls_scope: str) -> dict[str, list[tuple]]:
-  """Returns the rows of each group, those with "{i}" once per layer.
+  """Returns the rows of each group; rows with "{i}" are repeated for each layer.
 
   Args:
     config: our configuration.
-    cls_scope: not used; the variables of BERT's classifier have no scope.
+    cls_scope: unused; the variables of BERT's classifier have no scope.
   """
   del cls_scope
   return {
@@ -122,7 +122,7 @@ def groups(config: modeling.BertConfig, cls_scope: str) -> dict[str, list[tuple]
 
 
 def from_hf(values: dict[str, Any], source: str) -> modeling.BertConfig:
-  """Returns our configuration for the contents of a config.json; `source` is its path."""
+  """Returns our configuration from the contents of config.json; `source` is its path."""
   return modeling.BertConfig.from_dict({**values, "model_type": "bert"}, source=source)
 
 

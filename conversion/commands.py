@@ -1,4 +1,4 @@
-"""The commands of convert_checkpoint.py: both directions of the conversion, and stripped copies."""
+"""Commands of convert_checkpoint.py: hf_to_tf, tf_to_hf and strip."""
 
 import contextlib
 import dataclasses
@@ -27,9 +27,9 @@ from utils import files, paths
 def check_new(
   input_dirs: Iterable[str], output_dir: str, names: Iterable[str], overwrite: bool
 ) -> None:
-  """Raises UserError if a file to be written exists, unless it may be overwritten.
+  """Raises UserError if a file to write exists and `overwrite` is off.
 
-  The files of input_dirs may not be overwritten in any case.
+  Files of input_dirs are never overwritten.
   """
   inputs = [
     os.path.join(folder, name)
@@ -42,27 +42,27 @@ def check_new(
     path = os.path.join(output_dir, name)
     if not overwrite and tf.io.gfile.exists(path):
       raise UserError(
-        f"{path}: the file is there already; pass --overwrite to replace it, or "
+        f"{path}: the file already exists; pass --overwrite to replace it, or "
         f"choose another --output_dir"
       )
 
 
 def check_settings(output_dir: str, names: Iterable[str]) -> None:
-  """Raises UserError if output_dir has settings of another model than the one to be written."""
+  """Raises UserError if output_dir has a settings file that the new model does not have."""
   for name in set(model_folder.SETTINGS_NAMES).difference(names):
     path = os.path.join(output_dir, name)
     if tf.io.gfile.exists(path):
       raise UserError(
-        f"{path}: the settings of another model, which the new one does not have; "
-        f"remove the file, or choose another --output_dir"
+        f"{path}: the settings of another model; the new model has no such file. "
+        f"Remove it, or choose another --output_dir"
       )
 
 
 @contextlib.contextmanager
 def staged(output_dir: str, names: list[str]) -> Iterator[str]:
-  """A temporary folder whose files `names` move to output_dir, in this order, after the block.
+  """Yields a temporary folder; after the block, moves its files `names` to output_dir, in order.
 
-  If the block fails, nothing moves. The temporary folder is removed in any case.
+  If the block fails, no file is moved. The temporary folder is always removed.
   """
   files.make_dirs(output_dir)
   folder = os.path.join(output_dir, f".tmp-{os.getpid()}")
@@ -88,7 +88,7 @@ def _write_tf_model(
 def _write_safetensors(path: str, arrays: dict[str, np.ndarray], mode_of: str) -> None:
   """Writes a safetensors file with the permissions of the file `mode_of`."""
   safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers require it
-  shutil.copymode(mode_of, path)  # save_file lets only the owner read the file
+  shutil.copymode(mode_of, path)  # a file from save_file is readable by its owner only
 
 
 # ---- Hugging Face to TensorFlow -----------------------------------------------------------------
@@ -102,10 +102,10 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
     output_dir: folder for bert_config.json, vocab.txt, bert_model.ckpt; or net_config.json,
       vocab.txt, model.ckpt. Tokenizer settings and labels become model_settings.json.
     overwrite: whether files of these names may be replaced.
-    cls_scope: scope of a Funnel classifier's variables, model/SCOPE/logit; "cls" when empty.
+    cls_scope: scope of a Funnel classifier's variables, model/SCOPE/logit; if empty, "cls".
 
   Raises:
-    UserError: a file is missing or damaged, or the model cannot be represented.
+    UserError: a file is missing or damaged, or the models here cannot represent the model.
   """
   cls_scope = cls_scope or "cls"
   config_file = os.path.join(input_dir, "config.json")
@@ -119,7 +119,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
   found = matching.match(family, entries, shapes, "hf", stored.source, config_file, actual)
   if huggingface.labels_tokens(read_json(config_file)):
     found = [entry for entry in found if entry.group != "classifier"]
-    print("Left out: the classifier, which labels tokens; the one here labels whole sequences")
+    print("Left out: the classifier, which labels tokens; the classifier here labels sequences")
   groups = {entry.group for entry in found}
   num_labels = shapes[family.label_bias][0] if "classifier" in groups else None
   settings = _settings_from_hf(input_dir, family, config, num_labels, cls_scope)
@@ -144,13 +144,13 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
     listed = ", ".join(f"{key} {value}" for key, value in settings.items())
     print(f"{model_folder.SETTINGS_NAME}: {listed}")
   for deviation in hf_tokenizer.deviations(input_dir):
-    print(f"The tokenizer here splits text in another way than {input_dir}'s: {deviation}")
+    print(f"The tokenizer here splits text differently from that of {input_dir}: {deviation}")
 
 
 def _settings_from_hf(
   input_dir: str, family: Family, config: Any, num_labels: int | None, cls_scope: str
 ) -> dict[str, Any]:
-  """Returns the settings of a Hugging Face model; num_labels is None without a classifier."""
+  """Returns the settings of a Hugging Face model; num_labels is None if it has no classifier."""
   settings = hf_tokenizer.read_settings(input_dir)
   if num_labels is not None:
     config_file = os.path.join(input_dir, "config.json")
@@ -160,7 +160,7 @@ def _settings_from_hf(
     if family is families.FUNNEL:
       settings["cls_scope"] = cls_scope
   if not getattr(config, "truncate_seq", True):
-    settings["truncate_seq"] = False  # net_config.json does not hold it
+    settings["truncate_seq"] = False  # not in net_config.json
   return settings
 
 
@@ -182,12 +182,12 @@ def tf_to_hf(
     input_dir: folder with bert_config.json or net_config.json, vocabulary and a checkpoint.
     output_dir: folder for model.safetensors, config.json, vocab.txt, tokenizer_config.json.
     overwrite: whether files of these names may be replaced.
-    checkpoint: prefix or folder of the checkpoint; when empty input_dir's best, or its newest.
+    checkpoint: prefix or folder of the checkpoint; if empty, input_dir's best, else its newest.
     uncased: whether the model's text is lower-cased, for tokenizer_config.json. If None, the value
-      of the model's settings, or else the casing of the vocabulary.
-    cls_scope: scope of a Funnel classifier's variables; the checkpoint's own when empty.
-    truncate_seq: of a Funnel model, as net_config.json does not hold it. If None, the value of the
-      model's settings, or else True.
+      in the model's settings, else the casing of the vocabulary.
+    cls_scope: scope of a Funnel classifier's variables; if empty, the scope in the checkpoint.
+    truncate_seq: setting of a Funnel model that is not in net_config.json. If None, the value in
+      the model's settings, else True.
 
   Raises:
     UserError: a file is missing or damaged, or a variable cannot be converted.
@@ -232,18 +232,18 @@ def tf_to_hf(
 
 
 def _find_file(folder: str, names: Iterable[str]) -> str:
-  """Returns the path of the first of the files that a model's folder has; UserError if none."""
+  """Returns the path of the first file of `names` in a model's folder; UserError if none exists."""
   path = model_folder.find_in(folder, names)
   if path is None:
     raise UserError(
-      f"{os.path.join(folder, names[0])}: no such file; copy it there from the model "
-      f"that this one started from"
+      f"{os.path.join(folder, names[0])}: no such file; copy it from the model that this one "
+      f"was trained from"
     )
   return path
 
 
 def _load_config(config_file: str, input_dir: str, truncate_seq: bool | None) -> tuple[Family, Any]:
-  """Returns family and configuration; if truncate_seq is None, that of input_dir's settings."""
+  """Returns family and configuration; truncate_seq None means the value in input_dir's settings."""
   config = modeling.load_config(config_file)
   family = families.FAMILIES[config.family]
   if family is families.FUNNEL:
@@ -265,15 +265,15 @@ def _settings_from_tf(
   settings = tensors.find_settings(input_dir, prefix)
   if uncased not in (None, settings.get("uncased", uncased)):
     raise UserError(
-      f"--uncased={uncased}, but the settings of {prefix} have uncased "
-      f"{settings['uncased']}; leave the flag out"
+      f"--uncased={uncased}, but uncased is {settings['uncased']} in the settings of {prefix}; "
+      f"leave the flag out"
     )
   is_cased = tokenization.vocab_casing(tokenization.load_vocab(vocab)) == "cased"
   settings.setdefault("uncased", not is_cased if uncased is None else uncased)
   return settings
 
 
-# ---- Copies without what only training needs ----------------------------------------------------
+# ---- Stripped copies ----------------------------------------------------------------------------
 
 
 def strip(
@@ -285,20 +285,20 @@ def strip(
 ) -> None:
   """Copies a checkpoint without the optimizer's variables and the global step.
 
-  The copy's name has no step (model.ckpt-1200 becomes model.ckpt): training starts from it, but
-  does not continue from it. Configuration, vocabulary and settings are copied if they exist; the
-  labels only with the heads.
+  The copy's name has no step (model.ckpt-1200 becomes model.ckpt): training can start from it, but
+  not resume. Configuration, vocabulary and settings are copied if they exist; labels are copied
+  only with the heads.
 
   Args:
-    input_dir: folder with a checkpoint, and perhaps configuration, vocabulary and settings.
+    input_dir: folder with a checkpoint; configuration, vocabulary and settings are optional.
     output_dir: folder for the copy.
     overwrite: whether files of the same names may be replaced.
-    checkpoint: prefix or folder of the checkpoint; when empty input_dir's best, or its newest.
-    core_only: leave out also ELECTRA's generator and all heads.
+    checkpoint: prefix or folder of the checkpoint; if empty, input_dir's best, else its newest.
+    core_only: also leave out ELECTRA's generator and all heads.
 
   Raises:
-    UserError: there is no checkpoint, it is damaged or has no encoder to keep, or a file to be
-      written exists.
+    UserError: there is no checkpoint, it is damaged or has no encoder to keep, or a file to write
+      exists.
   """
   stored = tensors.TFTensors(tensors.find_checkpoint(input_dir, checkpoint))
   settings = {

@@ -1,7 +1,7 @@
-"""Model families that can be converted: the tensors of a model and its configuration, as data.
+"""Tables of the model families that can be converted: tensors, configuration, classes.
 
-`expand` makes a list of `Entry` from the rows of conversion/bert.py or conversion/funnel.py: each
-tensor has a name in TensorFlow, a name in Hugging Face, and a change from one array to the other.
+`expand` turns the rows of conversion/bert.py or conversion/funnel.py into `Entry` objects, one per
+tensor: its name in TensorFlow, its name in Hugging Face, and the change between the two arrays.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from conversion import bert, funnel
 
 # ---- Tensors of a layer -------------------------------------------------------------------------
 
-# Kind of layer -> its tensors: (suffix in TensorFlow, suffix in Hugging Face, number of the layer's
-# dimensions it has (None: all), change in either direction: "transposed", "negated" or nothing).
+# Kind of layer -> its tensors: (suffix in TensorFlow, suffix in Hugging Face, number of leading
+# dimensions of the row (None: all), change in either direction: "transposed", "negated" or "").
 _KINDS = {
   "table": (("", ".weight", 2, ""),),
   "vector": (("", "", 1, ""),),
@@ -38,13 +38,13 @@ class Entry:
           "encoder.blocks.0.0.attention.q_head.weight", ((12, 64), 768), "transposed")
 
   Attributes:
-    group: the group of layers it belongs to.
+    group: name of its group, e.g. "encoder".
     tf_name: name in TensorFlow.
     hf_name: name in Hugging Face, without the family's prefix.
-    dims: sizes, or symbolic sizes such as "num_labels". A tuple of sizes is one dimension in
-      Hugging Face, their product, and as many dimensions in TensorFlow as it has members; () is a
-      dimension of 1 in Hugging Face and none in TensorFlow.
-    change: a word of `_KINDS`.
+    dims: sizes, or symbolic sizes such as "num_labels". A tuple of sizes is a single dimension in
+      Hugging Face (their product) and separate dimensions in TensorFlow; () is a dimension of 1 in
+      Hugging Face and none in TensorFlow.
+    change: "transposed", "negated" or "".
   """
 
   group: str
@@ -65,7 +65,7 @@ class Entry:
     return sum((n if isinstance(n, tuple) else (n,) for n in ordered), ())
 
   def convert(self, array: np.ndarray, to: str) -> np.ndarray:
-    """Returns the array of the other side in the form of side `to`, aligned for TensorFlow."""
+    """Converts the other side's array to side `to`, "tf" or "hf"; a copy aligned to 64 bytes."""
     if self.change == "negated":
       array = -array
     reshaped = any(isinstance(n, tuple) for n in self.dims)
@@ -80,8 +80,8 @@ class Entry:
 def aligned_copy(array: np.ndarray) -> np.ndarray:
   """Returns a C-ordered copy that is aligned to 64 bytes, as TensorFlow's tensors are.
 
-  TensorFlow copies an unaligned array when it is fed. For all weights at once, that would double
-  the memory of the script.
+  TensorFlow copies unaligned arrays that are fed. With all weights fed at once, that would double
+  the script's memory.
   """
   buffer = np.empty(array.nbytes + 64, np.uint8)
   start = -buffer.ctypes.data % 64
@@ -103,19 +103,19 @@ class Family:
     tokenizer_class: Hugging Face's tokenizer.
     max_length: configuration -> the longest input of the tokenizer, in tokens.
     groups: (configuration, scope of the classifier) -> group -> rows (name in TensorFlow, in
-      Hugging Face, kind, dimensions). A group is in a checkpoint as a whole or not at all.
-    core: groups that are no head; "encoder" is in every checkpoint.
+      Hugging Face, kind, dimensions). A checkpoint has all tensors of a group or none.
+    core: groups that are not heads; every checkpoint has "encoder".
     prefix: prefix of the names of core groups in Hugging Face models with a head.
     aliases: (pattern, replacement) pairs that turn older Hugging Face names into today's.
-    ignored: Hugging Face tensors that hold no weights.
-    tied: Hugging Face tensors that must equal another, and so are not stored twice.
+    ignored: Hugging Face tensors that are not weights.
+    tied: Hugging Face tensor -> the tensor that it must equal; only the latter is converted.
     not_converted: prefixes of the TensorFlow variables that tf_to_hf leaves out.
-    unsupported: (pattern, reason) pairs of tensors of either side that cannot be converted.
+    unsupported: (pattern, reason) of tensors of either side that cannot be converted.
     from_hf: (contents of config.json, file name) -> our configuration.
     to_hf: our configuration -> keys of config.json, with our hidden_act. UserError if Hugging Face
       cannot represent the configuration.
     deviations: (configuration, groups) -> differences from the Hugging Face library's computation.
-    label_bias: Hugging Face tensor that has an element per label.
+    label_bias: Hugging Face tensor with one element per label.
     architectures: (groups, Hugging Face class) pairs; the first whose groups all exist is written.
   """
 
@@ -183,7 +183,7 @@ FUNNEL = Family(
   model_type="funnel",
   checkpoint_name="model.ckpt",
   tokenizer_class="FunnelTokenizer",
-  max_length=lambda config: 512,  # of pretraining; the positions have no bound
+  max_length=lambda config: 512,  # length in pretraining; relative positions have no limit
   groups=funnel.groups,
   core=("encoder", "decoder"),
   prefix="funnel.",
@@ -196,19 +196,18 @@ FUNNEL = Family(
     ),
     (
       r"^model/(lm_|start_logits/|end_logits/|answer_class/|race/)",
-      "a head that Hugging "
-      "Face's models do not have; --direction=core_only copies a checkpoint without its heads",
+      "Hugging Face's models have no such head; --direction=core_only copies a checkpoint without "
+      "its heads",
     ),
     (
       r"^(discriminator_predictions\.|model/binary_)",
-      "its hidden layer has the tanh form of "
-      "GELU here, and the model's own activation there: only hidden_act gelu_new (ff_activation "
-      "gelu) makes them equal",
+      "its hidden layer uses the tanh form of GELU here, and the model's activation in Hugging "
+      "Face: they are equal only with hidden_act gelu_new (ff_activation gelu)",
     ),
     (
       r"^decoder\.layers\.",
-      "config.json has too few num_decoder_layers, or there is a single "
-      "block, which has no decoder here",
+      "config.json has too few num_decoder_layers, or the model has a single block and so no "
+      "decoder here",
     ),
   ),
   from_hf=funnel.from_hf,

@@ -1,4 +1,4 @@
-"""Funnel's tensors and configuration: names here, names in Hugging Face, and the translation."""
+"""Names of Funnel's tensors and configuration keys, here and in Hugging Face."""
 
 import dataclasses
 from typing import Any
@@ -7,8 +7,8 @@ import modeling
 from errors import UserError
 from models import config_keys, funnel
 
-# The rows are as in conversion/bert.py. A tuple in its dimensions is one dimension in Hugging
-# Face, and as many as it has members in TensorFlow.
+# The rows are as in conversion/bert.py. A tuple of dimensions is a single dimension in Hugging Face
+# (their product), and separate dimensions in TensorFlow.
 _HEADS = ("n_head", "d_head")  # one dimension in Hugging Face, two in TensorFlow
 
 _INPUT = (
@@ -39,7 +39,7 @@ _CLASSIFIER = (
   ("model/sequnece_summary/summary", "classifier.linear_hidden", "dense", ("d_model", "d_model")),
   ("model/{scope}/logit", "classifier.linear_out", "dense", ("num_labels", "d_model")),
 )
-# A positive logit means an original token here, and a replaced token in Hugging Face.
+# A positive logit is an original token here, and a replaced token in Hugging Face.
 _DISCRIMINATOR = (
   ("model/binary_proj/dense", "discriminator_predictions.dense", "dense", ("d_model", "d_model")),
   (
@@ -50,7 +50,7 @@ _DISCRIMINATOR = (
   ),
   ("model/binary_loss/bias", "discriminator_predictions.dense_prediction.bias", "negated", (1,)),
 )
-_KEYS = {  # of net_config.json -> of config.json, where the value is the same
+_KEYS = {  # key of net_config.json -> key of config.json with the same value
   "vocab_size": "vocab_size",
   "d_model": "d_model",
   "n_head": "n_head",
@@ -123,9 +123,9 @@ def groups(config: modeling.ModelConfig, cls_scope: str) -> dict[str, list[tuple
 
 
 def from_hf(values: dict[str, Any], source: str) -> modeling.ModelConfig:
-  """Returns our configuration for the contents of a config.json.
+  """Returns our configuration from the contents of config.json.
 
-  decoder_size is "0" if there is a single block, which has nothing to decode.
+  decoder_size is "0" for a model of one block, which has no decoder.
 
   Args:
     values: contents of config.json.
@@ -152,7 +152,7 @@ def from_hf(values: dict[str, Any], source: str) -> modeling.ModelConfig:
       f"here; known are {', '.join(attention)}"
     )
   ours = {name: values[theirs] for name, theirs in _KEYS.items()}
-  if ours["init_std"] is None:  # depends on the layer's width in Hugging Face; not available here
+  if ours["init_std"] is None:  # Hugging Face: depends on the layer's width; not supported here
     del ours["init_std"]
   config = modeling.ModelConfig.from_dict(
     dict(
@@ -184,8 +184,8 @@ def to_hf(config: modeling.ModelConfig) -> dict[str, Any]:
   ):
     if not fits:
       raise UserError(
-        f"net_config.json: {key} is {getattr(config, key)!r}; Hugging Face's Funnel "
-        f"models cannot represent that, there it is always {only}"
+        f"net_config.json: {key} is {getattr(config, key)!r}; in Hugging Face's Funnel models "
+        f"it is always {only}"
       )
   return {
     **{theirs: getattr(config, name) for name, theirs in _KEYS.items()},
@@ -201,8 +201,8 @@ def to_hf(config: modeling.ModelConfig) -> dict[str, Any]:
 def deviations(config: modeling.ModelConfig, groups: set[str]) -> list[str]:
   """Returns the differences between the Hugging Face library's computation and the one here.
 
-  They are those of transformers 5.23. The docstring of convert_checkpoint.py lists one more, which
-  all models have.
+  They hold for transformers 5.23. One more difference, which all models have, is in the docstring
+  of convert_checkpoint.py.
 
   Args:
     config: our configuration.
@@ -211,12 +211,12 @@ def deviations(config: modeling.ModelConfig, groups: set[str]) -> list[str]:
   found = []
   if not config.separate_cls:
     found.append(
-      "with separate_cls false, the first token's place and segment have a part in its "
-      "attention there, and have none here"
+      "with separate_cls false, it adds position and segment scores in the first token's row and "
+      "column of the attention, which are 0 here"
     )
   if "decoder" in groups and config.blocks[0][1] > 1:
     found.append(
-      "the first block applies each layer more than once, and the decoder there adds "
-      "the output of a layer in its midst, the one here that of its last"
+      "the first block repeats its layers; the decoder adds the output of a layer inside the "
+      "block there, and of its last layer here"
     )
   return found

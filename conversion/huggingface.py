@@ -22,16 +22,16 @@ map_location='cpu', weights_only=True).items()}, 'model.safetensors')\""""
 
 
 def _shard_names(index: str) -> list[str]:
-  """Returns the file names of an index; UserError unless they are in the index's folder."""
+  """Returns the file names in an index; UserError if one is outside of the index's folder."""
   weight_map = files.read_json(index).get("weight_map")
   if not isinstance(weight_map, dict):
-    raise UserError(f"{index}: no index of shards, it lacks weight_map")
+    raise UserError(f"{index}: not an index of shards: the key weight_map is missing")
   names = sorted(set(map(str, weight_map.values())))
   for name in names:
     if not re.fullmatch(r"[^/\\]+\.safetensors", name):
       raise UserError(
         f"{index}: {name!r} is not the name of a safetensors file in this folder; "
-        f"files elsewhere are not read"
+        f"files of other folders are not read"
       )
   return names
 
@@ -57,7 +57,7 @@ class HFTensors:
       except FileNotFoundError:
         raise UserError(f"{path}: no such file, but {self.source} lists it") from None
       except safetensors.SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or cut off ({error})") from None
+        raise UserError(f"{path}: not a safetensors file, or truncated ({error})") from None
 
   def _find(self, folder):
     single = os.path.join(folder, "model.safetensors")
@@ -68,9 +68,8 @@ class HFTensors:
       return index, [os.path.join(folder, name) for name in _shard_names(index)]
     if glob.glob(os.path.join(glob.escape(folder), "pytorch_model*.bin")):
       raise UserError(
-        f"{folder}: has only pytorch_model.bin, a format that can run any code when "
-        f"it is read. Save the model as safetensors: in that folder, with PyTorch, "
-        f"run {_FROM_PICKLE}"
+        f"{folder}: has only pytorch_model.bin; reading this format can execute any code. "
+        f"Save the model as safetensors: in that folder, with PyTorch, run {_FROM_PICKLE}"
       )
     raise UserError(
       f"{folder}: no model.safetensors in it; --input_dir is the folder of a Hugging Face model"
@@ -85,33 +84,33 @@ class HFTensors:
     return self._stored[name][2]
 
   def read(self, name: str) -> np.ndarray:
-    """Reads a tensor as float32; UserError if it is neither F32 nor of half precision."""
+    """Reads a tensor as float32; UserError if it is not F32, F16 or BF16."""
     path, dtype, _ = self._stored[name]
     if dtype not in ("F32", "F16", "BF16"):
       raise UserError(
         f"{path}: tensor {name} is of type {dtype}; only F32, F16 and BF16 can be converted"
       )
-    # Opened for each tensor: otherwise the whole file would stay mapped, as the script's memory.
+    # Opened for each tensor: an open file stays mapped and counts as the script's memory.
     with safetensors.safe_open(path, framework="np") as opened:
       return opened.get_tensor(name).astype(np.float32, copy=False)
 
 
 def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
-  """Returns name without prefix, in today's spelling -> name in the file.
+  """Returns current name without prefix -> name in the file.
 
   Buffers and copies are left out. Prefixes of other libraries ("module." of PyTorch's data
   parallelism) are removed.
 
   Raises:
-    UserError: two tensors have the same name then, a copy differs from its original, or the file
-      has several encoders.
+    UserError: two tensors get the same name, a copy differs from its original, or the file has
+      several encoders.
   """
   pattern = re.compile(rf"((?:.*?\.)??)(?:{re.escape(family.prefix)})?embeddings\.")
   wrappers = {found[1] for found in map(pattern.match, tensors.names()) if found}
   if len(wrappers) > 1:
     raise UserError(
-      f"{tensors.source}: the tensors of several encoders, with the prefixes "
-      f"{', '.join(map(repr, sorted(wrappers)))}; keep those of one"
+      f"{tensors.source}: tensors of several encoders, with the prefixes "
+      f"{', '.join(map(repr, sorted(wrappers)))}; keep one of them"
     )
   wrapper = next(iter(wrappers), "")
   actual = {}
@@ -129,12 +128,12 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
   for copy, original in family.tied.items():
     if copy in actual:
       copy_name = actual.pop(copy)
-      if original not in actual:  # a file may hold it under either name
+      if original not in actual:  # a file may have only the copy
         actual[original] = copy_name
       elif not np.array_equal(tensors.read(copy_name), tensors.read(actual[original])):
         raise UserError(
-          f"{tensors.source}: {copy_name} differs from {actual[original]}; a model "
-          f"that does not share them cannot be represented here"
+          f"{tensors.source}: {copy_name} differs from {actual[original]}; the models here share "
+          f"them"
         )
   return actual
 
@@ -142,7 +141,7 @@ def canonical_names(family: Family, tensors: HFTensors) -> dict[str, str]:
 def prefixed_names(
   family: Family, entries: list[Entry], arrays: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Returns the arrays under their names in the file: core groups have a prefix beside a head."""
+  """Returns name in the file -> array; names of core groups get a prefix if there is a head."""
   if {entry.group for entry in entries} <= set(family.core):
     return arrays
   return {
@@ -158,7 +157,7 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
   """Reads config.json; returns the model family and our configuration.
 
   Raises:
-    UserError: the file is missing, of another family, or the models here cannot represent it.
+    UserError: the file is missing, is of another family, or the models here cannot represent it.
   """
   values = read_json(path)
   name = config_keys.hugging_face_type(values)
@@ -182,12 +181,12 @@ def to_hf_config(
   """Returns the contents of config.json for our configuration and the tensors of these groups.
 
   Args:
-    family: the model's.
+    family: the model's family.
     config: our configuration.
-    arrays: the tensors.
-    groups: those that the checkpoint has.
+    arrays: Hugging Face name -> tensor.
+    groups: groups of the checkpoint.
     labels: names of the classifier's labels; LABEL_0, ... if None.
-    source: the labels' folder, for messages.
+    source: the checkpoint of the labels, for messages.
   """
   known = family.to_hf(config)
   activation = next(
@@ -202,7 +201,7 @@ def to_hf_config(
     **known,
     "hidden_act": activation,
   }
-  if "classifier" in groups:  # the only place where the library looks for the number of labels
+  if "classifier" in groups:  # the library reads the number of labels from id2label
     values |= id2label(labels, len(arrays[family.label_bias]), source)
   return values
 
@@ -211,15 +210,15 @@ def to_hf_config(
 
 
 def labels_tokens(values: dict[str, Any]) -> bool:
-  """Returns True if the classifier of a config.json labels tokens; its tensors do not show it."""
+  """Returns True if config.json names a token classifier, which its tensors' names do not show."""
   return any("ForTokenClassification" in name for name in values.get("architectures") or ())
 
 
 def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str] | None:
-  """Returns the labels of a config.json (id2label) by id; None if it has none but LABEL_0, ...
+  """Returns the labels in config.json (id2label) by id; None if there are only LABEL_0, ...
 
   Raises:
-    UserError: there is not one name for each of the classifier's `num_labels`.
+    UserError: id2label does not have one name for each of the classifier's `num_labels`.
   """
   names = {i: str(name) for i, name in (values.get("id2label") or {}).items()}
   if all(name == f"LABEL_{i}" for i, name in names.items()):
@@ -228,16 +227,16 @@ def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str
   if names.keys() != set(ids) or len(set(names.values())) < num_labels:
     raise UserError(
       f"{source}: id2label is {names}, but the classifier has {num_labels} labels; "
-      f"give each of 0 to {num_labels - 1} a name of its own, or remove id2label"
+      f"give each of 0 to {num_labels - 1} a different name, or remove id2label"
     )
   return [names[i] for i in ids]
 
 
 def id2label(names: list[str] | None, num_labels: int, source: str) -> dict[str, dict]:
-  """Returns id2label and label2id of config.json; LABEL_0, ... are the names if there are none.
+  """Returns id2label and label2id of config.json; without names the labels are LABEL_0, ...
 
   Raises:
-    UserError: there is not one name for each of the classifier's `num_labels`.
+    UserError: the number of names is not `num_labels`.
   """
   names = names or [f"LABEL_{i}" for i in range(num_labels)]
   if len(names) != num_labels:

@@ -1,4 +1,4 @@
-"""Matching a checkpoint's tensors with those of a model, and the report of what was converted."""
+"""Matches a checkpoint's tensors with those of a model; reports the conversion."""
 
 import re
 from collections.abc import Iterable
@@ -22,16 +22,16 @@ def match(
   """Returns the entries of the encoder, and of every head with at least one tensor in `shapes`.
 
   Args:
-    family: the model's.
+    family: the model's family.
     entries: from `expand`.
     shapes: name -> shape of the checkpoint's tensors.
-    side: "hf" or "tf", the side of these names and shapes.
+    side: "hf" or "tf", the form of these names and shapes.
     source: the checkpoint, for messages.
     config_file: the configuration, for messages.
     actual: name -> name in the file, if the two differ.
 
   Raises:
-    UserError: tensors are unknown, missing, or not of the configuration's shape.
+    UserError: a tensor is unknown or missing, or its shape contradicts the configuration.
   """
   actual = actual or {}
   by_name = {entry.name(side): entry for entry in entries}
@@ -39,10 +39,10 @@ def match(
   if unknown:
     reason = next(
       (reason for pattern, reason in family.unsupported if re.search(pattern, unknown[0])),
-      f"is {config_file} the configuration of this model, and is it a model of that kind?",
+      f"is {config_file} the configuration of this model, and is it a {family.model_type} model?",
     )
     names = [actual.get(name, name) for name in unknown]
-    raise UserError(f"{source}: no place for the tensor {listing(names)}; {reason}")
+    raise UserError(f"{source}: unsupported tensor {listing(names)}; {reason}")
   groups = {"encoder", *(by_name[name].group for name in shapes)}
   found = [entry for entry in entries if entry.group in groups]
   missing = [entry.name(side) for entry in found if entry.name(side) not in shapes]
@@ -56,7 +56,7 @@ def match(
     name, wanted = wrong
     raise UserError(
       f"{source}: tensor {actual.get(name, name)} has the shape "
-      f"{list(shapes[name])}, {config_file} asks for {list(wanted)}"
+      f"{list(shapes[name])}, {config_file} gives {list(wanted)}"
     )
   return found
 
@@ -64,7 +64,7 @@ def match(
 def _first_wrong_shape(
   entries: list[Entry], shapes: dict[str, tuple[int, ...]], side: str
 ) -> tuple[str, tuple] | None:
-  """Returns (name, expected shape) of the first tensor of another shape; None if all shapes fit."""
+  """Returns (name, expected shape) of the first tensor with a wrong shape; None if all fit."""
   bound = {}  # sizes bound to symbolic dimensions, e.g. num_labels
   for entry in entries:
     shape, wanted = shapes[entry.name(side)], entry.shape(side)
@@ -79,13 +79,13 @@ def _first_wrong_shape(
 
 
 def listing(names: Iterable[str]) -> str:
-  """Returns the first five names, and the number of the others."""
+  """Returns the first five names and the number of the others, as text."""
   names = list(names)
   return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def summary(path: str, arrays: dict[str, np.ndarray], groups: set[str]) -> str:
-  """Returns a line with the written file, its number of tensors and parameters, and its groups."""
+  """Returns a line with the file's path, number of tensors and parameters, and groups."""
   size = sum(array.size for array in arrays.values())
   return f"{path}: {len(arrays)} tensors, {size:,} parameters ({', '.join(sorted(groups))})"
 
@@ -93,4 +93,4 @@ def summary(path: str, arrays: dict[str, np.ndarray], groups: set[str]) -> str:
 def print_deviations(family: Family, config: Any, groups: set[str]) -> None:
   """Prints the differences between the Hugging Face library's computation and the one here."""
   for deviation in family.deviations(config, groups):
-    print(f"The Hugging Face library computes other numbers from these weights: {deviation}")
+    print(f"The Hugging Face library computes different outputs from these weights: {deviation}")

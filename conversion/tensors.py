@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints: their variables, and the files they are read from and written to."""
+"""Reads and writes TensorFlow checkpoints."""
 
 import os
 import re
@@ -33,26 +33,26 @@ def _released_name(name: str) -> str:
 
 
 def is_core(name: str) -> bool:
-  """Returns True if a variable is of the pretrained encoder (or decoder), not of a head."""
+  """Returns True if a variable belongs to the encoder (or decoder), False if to a head."""
   return bool(_CORE.match(name))
 
 
 def classifier_scope(names: Iterable[str]) -> str | None:
-  """Returns the scope of a Funnel classifier, SCOPE of model/SCOPE/logit; None without one."""
+  """Returns the scope of a Funnel classifier, SCOPE in model/SCOPE/logit; None if there is none."""
   return next((found[1] for found in map(_CLASSIFIER.match, names) if found), None)
 
 
 class TFTensors:
-  """The variables of a TensorFlow checkpoint without the optimizer's, read one by one.
+  """The model's variables in a TensorFlow checkpoint, without the optimizer's; read one by one.
 
   Attributes:
     source: prefix of the checkpoint.
-    shapes: name -> shape, sorted by name; names as in the released checkpoints.
+    shapes: name -> shape, sorted by name; the names are those of the released checkpoints.
     dropped: names of the optimizer's variables.
   """
 
   def __init__(self, path: str):
-    """Opens a checkpoint; UserError if there is none, or its variables have no names.
+    """Opens a checkpoint; UserError if there is none or its variables have no names.
 
     Args:
       path: prefix, one of its files, or a folder (its newest checkpoint).
@@ -62,7 +62,7 @@ class TFTensors:
       self._reader = checkpoints.open_reader(self.source)
       shapes = self._reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-      raise UserError(f"{self.source}: cannot be read as a checkpoint ({error})") from None
+      raise UserError(f"{self.source}: cannot read this checkpoint ({error})") from None
     if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes:
       raise UserError(
         f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
@@ -80,17 +80,17 @@ class TFTensors:
     self.shapes = {name: tuple(shapes[stored]) for name, stored in sorted(self._stored.items())}
 
   def read(self, name: str) -> np.ndarray:
-    """Reads a variable in its own dtype; UserError if the data are damaged."""
+    """Reads a variable in its stored dtype; UserError if the data are damaged."""
     try:
       return np.asarray(self._reader.get_tensor(self._stored[name]))
     except (tf.errors.OpError, RuntimeError) as error:
       raise UserError(
-        f"{self.source}: variable {name} cannot be read, the checkpoint is "
+        f"{self.source}: cannot read variable {name}; the checkpoint is "
         f"incomplete or damaged ({error})"
       ) from None
 
   def size(self) -> int:
-    """Bytes of the checkpoint's files."""
+    """Size of the checkpoint's files in bytes."""
     return checkpoint_size(self.source)
 
 
@@ -103,7 +103,7 @@ def find_checkpoint(input_dir: str, checkpoint: str) -> str:
 def find_settings(input_dir: str, prefix: str) -> dict[str, Any]:
   """Reads the model's settings from the folder of the checkpoint `prefix`.
 
-  The tokenizer's settings that it lacks are read from input_dir, whose vocabulary is used.
+  Missing settings of the tokenizer are read from input_dir, whose vocabulary is used.
   """
   shared = model_folder.read_settings(input_dir)
   return {
@@ -114,8 +114,8 @@ def find_settings(input_dir: str, prefix: str) -> dict[str, Any]:
 def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
   """Writes a TF1 (V2 format) checkpoint of named variables.
 
-  The arrays are fed to the operation that writes. A graph with constants would be limited to 2 GB,
-  and variables would be copies.
+  The arrays are fed to the save operation: constants would limit the graph to 2 GB, and variables
+  would be copies.
   """
   with (
     tf.Graph().as_default(),
@@ -130,7 +130,7 @@ def write_checkpoint(prefix: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def checkpoint_size(prefix: str) -> int:
-  """Bytes of a checkpoint's data and index files."""
+  """Size of a checkpoint's data and index files in bytes."""
   return sum(
     tf.io.gfile.stat(path).length
     for path in checkpoints.files_of(prefix)
@@ -139,5 +139,5 @@ def checkpoint_size(prefix: str) -> int:
 
 
 def checkpoint_files(name: str) -> list[str]:
-  """Names of the files that write_checkpoint writes, in order, and of the state file."""
+  """Names of the files that write_checkpoint writes, in order, and the state file."""
   return [f"{name}.data-00000-of-00001", f"{name}.index", "checkpoint"]

@@ -1,0 +1,1 @@
+"""Encoders and heads of BERT and Funnel-Transformer, and their configurations."""

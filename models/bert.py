@@ -1,11 +1,11 @@
 """BERT (Devlin et al. 2018, arXiv:1810.04805): configuration and encoder.
 
-Variable names, shapes and numbers are those of the released checkpoints.
+Variable names, shapes and outputs match the released checkpoints.
 
 Shape legend, for every comment in this file:
-  B  batch             T  sequence length (of queries F, of keys T, equal in self-attention)
-  H  hidden_size       N  num_attention_heads       D  size of one head, H / N
-  E  embedding_size
+  B  batch             T  sequence length, or keys     F  queries (equal to T in the encoder)
+  H  hidden_size       N  num_attention_heads          D  size of one head, H / N
+  E  embedding_size    V  vocab_size
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from errors import UserError
 from models import config_keys, layers
+from models.config_keys import read_json
 
 v1 = tf.compat.v1
 
@@ -38,20 +39,20 @@ class BertConfig:
     num_hidden_layers: number of encoder layers.
     num_attention_heads: attention heads per layer.
     intermediate_size: width of the feed-forward layer.
-    hidden_act: a name of models.layers.ACTIVATIONS; "gelu" is the tanh form, "gelu_erf" the exact.
+    hidden_act: one of config_keys.ACTIVATIONS; "gelu" is the tanh form, "gelu_erf" the exact one.
     hidden_dropout_prob: dropout of the embeddings and of each sub-layer's output.
     attention_probs_dropout_prob: dropout of the attention probabilities.
-    max_position_embeddings: the longest sequence the model can read.
+    max_position_embeddings: longest sequence that the model accepts.
     type_vocab_size: number of segment ids.
     initializer_range: standard deviation of the truncated normal initializer.
-    embedding_size: width of the embeddings, hidden_size when None; where it is another, a linear
-      map (embeddings_project) leads to hidden_size, as in ELECTRA.
+    embedding_size: width of the embeddings; None for hidden_size. If it differs from hidden_size, a
+      linear map (embeddings_project) follows, as in ELECTRA.
   """
 
   family: ClassVar[str] = "bert"
   file_name: ClassVar[str] = "bert_config.json"
   cls_segment_id: ClassVar[int] = 0  # segment id of the first token
-  reserved_positions: ClassVar[int] = 0  # padding that the model needs at the end of a sequence
+  reserved_positions: ClassVar[int] = 0  # padding positions needed at the end of a sequence
 
   vocab_size: int
   hidden_size: int = 768
@@ -67,6 +68,7 @@ class BertConfig:
   embedding_size: int | None = None
 
   def __post_init__(self):
+    """Checks sizes and activation; UserError names the key that is wrong."""
     for key in (
       "vocab_size",
       "hidden_size",
@@ -78,34 +80,34 @@ class BertConfig:
     ):
       value = getattr(self, key)
       if not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
+        raise UserError(f"{key} is {value!r}, but must be a positive integer")
     if self.hidden_size % self.num_attention_heads:
       raise UserError(
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
         f"{self.num_attention_heads}; change one of them"
       )
-    if self.hidden_act not in layers.ACTIVATIONS:
+    if self.hidden_act not in config_keys.ACTIVATIONS:
       raise UserError(
         f"hidden_act {self.hidden_act!r} is unknown; "
-        f"use one of {', '.join(sorted(layers.ACTIVATIONS))}"
+        f"use one of {', '.join(config_keys.ACTIVATIONS)}"
       )
 
   @property
   def num_stored_layers(self) -> int:
-    """Layers with weights of their own."""
+    """Number of layers with weights of their own."""
     return self.num_hidden_layers
 
   @classmethod
   def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
     """Builds a config from `values`.
 
-    Keys that no number depends on are passed over; see models.config_keys. A dict with Hugging
-    Face's keys (model_type, architectures, transformers_version) has Hugging Face's defaults and
-    activations: "gelu" is the exact form there.
+    Keys that do not change the model are ignored; see models.config_keys. A dict with a key of
+    Hugging Face's (model_type, architectures, transformers_version) is read with Hugging Face's
+    defaults and activation names: its "gelu" is the exact form.
 
     Raises:
-      UserError: names `source` and a key that is unknown or missing, or has a value that the model
-        cannot have.
+      UserError: a key is unknown or missing, or has an unsupported value; the message names the key
+        and `source`.
     """
     values = config_keys.rename_model_garden_keys(values, source)
     fixed = config_keys.BERT_FIXED | {
@@ -123,42 +125,33 @@ class BertConfig:
 
   @classmethod
   def from_json_file(cls, json_file: str) -> "BertConfig":
-    """Reads bert_config.json; UserError when it is missing or not JSON, and as in from_dict."""
+    """Reads bert_config.json; UserError if it is missing or not JSON, and as in from_dict."""
     return cls.from_dict(read_json(json_file), source=json_file)
 
   def to_dict(self) -> dict:
-    """The keys of bert_config.json; embedding_size, which BERT's does not know, only where set."""
+    """Contents of bert_config.json. embedding_size, which BERT's lacks, is included only if set."""
     values = dataclasses.asdict(self)
     if self.embedding_size is None:
       del values["embedding_size"]
     return values
 
-  def padded_length(self, longest, multiple: int):
-    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
+  def padded_length(self, longest: int | tf.Tensor, multiple: int) -> int | tf.Tensor:
+    """Length to which a batch is padded: `longest` rounded up to a multiple of `multiple`.
 
-    It is a multiple of `multiple`, so that not every batch has a length of its own.
+    Rounding limits the number of distinct lengths.
+
+    Args:
+      longest: number of tokens of the longest sequence, an int or a scalar tensor.
+      multiple: tokens.
     """
     return (longest + multiple - 1) // multiple * multiple
 
   def to_json_string(self) -> str:
+    """Text of bert_config.json."""
     return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
 _HUGGING_FACE_DEFAULTS = BertConfig(vocab_size=30522, type_vocab_size=2).to_dict()
-
-
-def read_json(json_file: str) -> dict:
-  """Contents of a configuration file as a dict; UserError when it is missing or malformed."""
-  if not tf.io.gfile.exists(json_file):
-    raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
-  with tf.io.gfile.GFile(json_file) as reader:
-    try:
-      values = json.load(reader)
-    except ValueError as error:
-      raise UserError(f"{json_file}: not valid JSON: {error}") from None
-  if not isinstance(values, dict):
-    raise UserError(f"{json_file}: holds a {type(values).__name__}, not a JSON object")
-  return values
 
 
 class BertModel:
@@ -195,16 +188,16 @@ class BertModel:
       input_ids: int32 [B, T].
       input_mask: int32 [B, T], 1 = real token, 0 = padding; all ones when None.
       token_type_ids: int32 [B, T], segment ids; all zeros when None.
-      use_one_hot_embeddings: look words up by a matrix product (for TPU) instead of a gather.
-      scope: variable scope, "bert" when None. A second model of the same scope must be built under
-        a variable scope with reuse.
+      use_one_hot_embeddings: look tokens up by a matrix product (for TPU) instead of a gather.
+      scope: variable scope, "bert" when None. Build a second model in the same scope under a
+        variable scope with reuse.
       compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
-      sequence_ids: int32 [B, T], where rows hold several sequences: 1 on the first one's tokens, 2
-        on the second's, ... Tokens attend within their own sequence, and positions begin anew in
-        each. None for one sequence a row.
-      embeddings_scope: full name of the scope whose embeddings (but not the map to hidden_size) to
-        share; None for the model's own.
-      with_pooler: build the pooler; without it there is no pooled output.
+      sequence_ids: int32 [B, T], for rows with several sequences: 1 on the tokens of the first, 2
+        on those of the second, ... Tokens attend within their own sequence, and positions start at
+        0 in each. None for one sequence per row.
+      embeddings_scope: full name of the scope whose embeddings to share (without the map to
+        hidden_size); None for the model's own.
+      with_pooler: build the pooler; if False, the pooled output is None.
 
     Raises:
       UserError: the sequence is longer than config.max_position_embeddings.
@@ -255,7 +248,7 @@ class BertModel:
     self.pooled_output = self.pool(self.sequence_output[:, 0]) if with_pooler else None
 
   def pool(self, hidden: tf.Tensor) -> tf.Tensor:
-    """The pooler on hidden states of first tokens, tanh(dense(x)): float [B, H] -> [B, H]."""
+    """Applies the pooler, tanh(dense(x)), to hidden states of first tokens, float [B, H]."""
     with v1.variable_scope(f"{self._scope}/pooler", reuse=v1.AUTO_REUSE):
       return layers.dense(
         hidden,
@@ -266,23 +259,23 @@ class BertModel:
       )
 
   def get_pooled_output(self) -> tf.Tensor:
-    """float [B, H]: tanh(dense(first token's last hidden state)), the sequence's summary."""
+    """Summary of each sequence, tanh(dense(first token's last hidden state)): float [B, H]."""
     return self.pooled_output
 
   def get_sequence_output(self) -> tf.Tensor:
-    """float [B, T, H]: hidden states of the last encoder layer."""
+    """Hidden states of the last encoder layer, float [B, T, H]."""
     return self.sequence_output
 
   def get_all_encoder_layers(self) -> list[tf.Tensor]:
-    """List of float [B, T, H], one for each encoder layer."""
+    """Hidden states of every encoder layer, a list of float [B, T, H]."""
     return self.all_encoder_layers
 
   def get_embedding_output(self) -> tf.Tensor:
-    """float [B, T, E]: summed embeddings after layer normalization."""
+    """Sum of the embeddings after layer normalization, float [B, T, E]."""
     return self.embedding_output
 
   def get_embedding_table(self) -> tf.Tensor:
-    """float [V, E]: the word embedding table."""
+    """Word embedding table, float [V, E]."""
     return self.embedding_table
 
   def _embed(self, input_ids, token_type_ids, positions, use_one_hot_embeddings, dtype):
@@ -299,7 +292,7 @@ class BertModel:
       "position_embeddings", [config.max_position_embeddings, size], initializer=initializer
     )
     x = layers.embedding_lookup(input_ids, self.embedding_table, use_one_hot_embeddings, dtype)
-    # So few segment ids that the one-hot product is faster than a gather everywhere.
+    # There are few segment ids, so a one-hot product is faster than a gather on every device.
     x += layers.embedding_lookup(token_type_ids, type_table, True, dtype)  # [B, T, E]
     if positions.shape.rank == 1:
       x += tf.cast(position_table[: layers.shape_list(positions)[0]], dtype)  # [T, E]
@@ -315,14 +308,14 @@ def encode(
   attended: tf.Tensor | None,
   activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> list[tf.Tensor]:
-  """The stack of transformer layers, variables layer_0/..., layer_1/... in the current scope.
+  """Applies the transformer layers, variables layer_0/..., layer_1/... in the current scope.
 
   Args:
-    config: sizes, dropout and initializer; the embeddings' keys are not read.
+    config: sizes, dropout and initializer; keys of the embeddings are not read.
     x: float [B, T, H].
     attended: int or float [B, 1 or T, T], 1 where a query (second axis) attends to a key, else 0;
       None for all ones.
-    activation: of the feed-forward layer; that of config.hidden_act when None.
+    activation: activation of the feed-forward layer; None for config.hidden_act.
 
   Returns:
     The output of each layer, float [B, T, H].
@@ -338,9 +331,10 @@ def encode(
 
 
 def attention_mask_adder(attended: tf.Tensor | None, dtype: tf.DType) -> tf.Tensor | float:
-  """[B, 1 or F, T] with 1 = attend, 0 = not -> [B, 1, 1 or F, T] to add to attention scores.
+  """Returns the mask to add to attention scores: [B, 1 or F, T] -> [B, 1, 1 or F, T].
 
-  Masked keys get a large negative score, so that their probability vanishes in the softmax.
+  `attended` is 1 if a query attends to a key, else 0. Masked keys get a large negative score, so
+  that their probability vanishes in the softmax. The mask of None is 0.
   """
   if attended is None:
     return 0.0
@@ -384,26 +378,26 @@ def attention(
   size_per_head: int,
   dropout_rate: float,
   initializer_range: float,
-  query_act=None,
-  key_act=None,
-  value_act=None,
+  query_act: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  key_act: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  value_act: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
   """Scaled dot-product attention, variables {query,key,value}/{kernel,bias}.
 
   Args:
     queries: float [B, F, width].
-    keys: float [B, T, width], which the values are computed from too.
+    keys: float [B, T, width], input of the keys and of the values.
     mask_adder: from attention_mask_adder.
     num_heads: N.
     size_per_head: D.
     dropout_rate: dropout of the attention probabilities.
     initializer_range: standard deviation of new weights.
     query_act: activation of the queries' projection, or None.
-    key_act: that of the keys' projection.
-    value_act: that of the values' projection.
+    key_act: activation of the keys' projection, or None.
+    value_act: activation of the values' projection, or None.
 
   Returns:
-    float [B, F, N * D], the heads' outputs joined.
+    float [B, F, N * D], the concatenated outputs of the heads.
   """
   initializer = layers.truncated_normal(initializer_range)
 

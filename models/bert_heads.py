@@ -1,6 +1,7 @@
-"""What stands on BERT: classification, SQuAD's spans, masked words, next sentence, ELECTRA.
+"""Task heads for BERT: classification, SQuAD spans, masked LM, next sentence, ELECTRA.
 
-Heads compute in float32 whatever the encoder computes in, and so do the losses on them.
+Heads and losses compute in float32, also if the encoder computes in bfloat16. Shapes: see bert.py;
+K is the number of masked positions of a sequence.
 """
 
 import dataclasses
@@ -21,12 +22,11 @@ def classification_logits(
   initializer_range: float = 0.02,
   scope: str | None = None,
 ) -> tf.Tensor:
-  """BERT's classification head: dropout and one linear map, [B, H] -> float32 [B, num_outputs].
+  """BERT's classification head, dropout and a linear map: [B, H] -> float32 [B, num_outputs].
 
-  The original's dropout is 0.1 whatever the configuration says; here it is the encoder's
-  hidden_dropout_prob, which is 0.1 in every released configuration. Variables `output_weights`
-  [num_outputs, H] and `output_bias` stand at the top level as in the original's run_classifier, or
-  under `scope` where one is given.
+  The original always uses dropout 0.1. BertEncoder passes hidden_dropout_prob, which is 0.1 in
+  every released configuration. Variables `output_weights` [num_outputs, H] and `output_bias` are at
+  the top level, as in the original's run_classifier, or under `scope` if given.
   """
   x = layers.dropout(tf.cast(pooled_output, tf.float32), dropout_rate)
   with v1.variable_scope(scope) if scope else v1.variable_scope(v1.get_variable_scope()):
@@ -40,7 +40,7 @@ def classification_logits(
 
 
 def span_logits(sequence_output: tf.Tensor, initializer_range: float = 0.02) -> tuple:
-  """SQuAD's head: one linear map of each token to a score as start and one as end of the answer.
+  """Applies SQuAD's head: scores each token as the start and as the end of the answer.
 
   Args:
     sequence_output: float [B, T, H].
@@ -67,7 +67,7 @@ def span_loss(
   start_positions: tf.Tensor,
   end_positions: tf.Tensor,
 ) -> tf.Tensor:
-  """Mean of the cross entropies of start and end: [B, T], [B, T], int [B], int [B] -> [B]."""
+  """Mean cross entropy of start and end: [B, T], [B, T], int [B], int [B] -> [B]."""
   start, end = (
     tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
     for labels, logits in ((start_positions, start_logits), (end_positions, end_logits))
@@ -78,17 +78,17 @@ def span_loss(
 def span_candidates(
   start_logits: tf.Tensor, end_logits: tf.Tensor, is_passage: tf.Tensor, count: int
 ) -> dict[str, tf.Tensor]:
-  """The best starts and the best ends in the passage, and the score of no answer.
+  """Best start and end positions in the passage, and the score of no answer.
 
   Args:
     start_logits: float32 [B, T].
     end_logits: float32 [B, T].
     is_passage: bool [B, T].
-    count: how many of each; where there are fewer, the score of the others is -1e30.
+    count: number of starts and of ends. If the passage is shorter, the others have score -1e30.
 
   Returns:
     start_scores float32, start_index int32 [B, count]; end_scores, end_index [B, 1, count];
-    null_score float32 [B], start plus end at the first token.
+    null_score float32 [B], start plus end score of the first token.
   """
 
   def best(logits):
@@ -112,7 +112,7 @@ def masked_lm_logits(
   scope: str = "cls/predictions",
   transform_scope: str = "cls/predictions/transform",
 ) -> tf.Tensor:
-  """Scores of the vocabulary at masked places, with the word embeddings as output weights.
+  """Vocabulary logits at masked positions, with the word embeddings as output weights.
 
   Variables `transform_scope`/{dense,LayerNorm}/... and `scope`/output_bias [V].
 
@@ -144,7 +144,7 @@ def masked_lm_logits(
 
 
 def next_sentence_logits(pooled_output: tf.Tensor, initializer_range: float = 0.02) -> tf.Tensor:
-  """Is the second segment the first one's continuation (class 0) or not (1)? [B, H] -> [B, 2].
+  """Logits of the second segment following the first (class 0) or not (1): [B, H] -> [B, 2].
 
   Variables cls/seq_relationship/{output_weights [2, H], output_bias [2]}.
   """
@@ -159,7 +159,7 @@ def next_sentence_logits(pooled_output: tf.Tensor, initializer_range: float = 0.
 
 
 def replaced_token_logits(model: BertModel) -> tf.Tensor:
-  """ELECTRA's discriminator: was the token replaced? float32 [B, T].
+  """Logits of ELECTRA's discriminator, positive for a replaced token: float32 [B, T].
 
   Variables discriminator_predictions/{dense,dense_1}/{kernel,bias}.
   """
@@ -177,7 +177,7 @@ def replaced_token_logits(model: BertModel) -> tf.Tensor:
 
 
 def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConfig:
-  """ELECTRA's generator: widths and heads times `width_shrink`, the embeddings' width stays."""
+  """Configuration of ELECTRA's generator: widths and heads times `width_shrink`."""
   heads = max(1, int(config.num_attention_heads * width_shrink))
   try:
     return dataclasses.replace(
@@ -188,7 +188,7 @@ def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConf
       embedding_size=config.embedding_size or config.hidden_size,
     )
   except UserError as error:
-    raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
+    raise UserError(f"the generator with width_shrink {width_shrink}: {error}") from None
 
 
 def electra(
@@ -199,11 +199,11 @@ def electra(
   use_tpu: bool = False,
   use_bfloat16: bool = False,
 ) -> dict[str, tf.Tensor]:
-  """ELECTRA with BERT encoders; label 1 of the discriminator: the token was replaced.
+  """Builds ELECTRA with BERT encoders. Label 1 of the discriminator: the token was replaced.
 
-  The discriminator stands in the scope "bert", so that it is fine-tuned like any BERT; the
-  generator in "generator", with the discriminator's embeddings. Arguments and what is returned are
-  those of models.funnel_heads.electra.
+  The discriminator is in the scope "bert", so that it can be fine-tuned like any BERT. The
+  generator is in "generator" and shares the discriminator's embeddings. For the arguments and the
+  returned dict, see models.funnel_heads.electra.
   """
 
   def encode(model_config, ids, **options):

@@ -1,7 +1,7 @@
-"""Functions that programs built on google-research/bert call on `modeling`.
+"""Functions of google-research/bert's `modeling`, for programs built on it.
 
-Names, parameters, defaults and variable names are those published there, over this repository's
-layers. They raise ValueError, as published.
+Names, parameters, defaults and variable names are the published ones; the layers are those of this
+repository. Functions raise ValueError, as published.
 
 Shape legend: B batch, F/T length of queries/keys, W width, N num_attention_heads,
 D size_per_head.
@@ -22,7 +22,7 @@ gelu = layers.gelu
 
 
 def get_activation(activation_string: Any) -> Activation | None:
-  """Activation function of a name; None of "" and "linear". What is no string is returned as is."""
+  """Activation function by name; None for "" and "linear". Other types are returned unchanged."""
   if not isinstance(activation_string, str):
     return activation_string
   name = activation_string.lower()
@@ -35,7 +35,7 @@ def create_initializer(initializer_range: float = 0.02) -> tf.initializers.Initi
 
 
 def assert_rank(tensor: tf.Tensor, expected_rank: int | list[int], name: str | None = None) -> None:
-  """Raises ValueError unless the rank of `tensor` is the expected one, or one of several."""
+  """Raises ValueError unless the rank of `tensor` is `expected_rank`, or one of them."""
   expected = [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
   if tensor.shape.rank not in expected:
     raise ValueError(
@@ -54,25 +54,25 @@ def get_shape_list(
 
 
 def reshape_to_matrix(input_tensor: tf.Tensor) -> tf.Tensor:
-  """[..., W] -> [rows, W]; ValueError for a rank below 2."""
+  """Reshapes [..., W] -> [rows, W]; ValueError for a rank below 2."""
   if input_tensor.shape.rank < 2:
     raise ValueError(f"expected rank 2 or more, not shape {input_tensor.shape}")
   return tf.reshape(input_tensor, [-1, get_shape_list(input_tensor)[-1]])
 
 
 def reshape_from_matrix(output_tensor: tf.Tensor, orig_shape_list: list) -> tf.Tensor:
-  """[rows, W] -> [*orig_shape_list[:-1], W], the inverse of reshape_to_matrix."""
+  """Inverse of reshape_to_matrix: [rows, W] -> [*orig_shape_list[:-1], W]."""
   width = get_shape_list(output_tensor, expected_rank=2)[1]
   return tf.reshape(output_tensor, [*orig_shape_list[:-1], width])
 
 
 def dropout(input_tensor: tf.Tensor, dropout_prob: float | None) -> tf.Tensor:
-  """Dropout with this probability of a zero; None and 0 return the tensor itself."""
+  """Zeroes elements with probability `dropout_prob`; None and 0 return the tensor itself."""
   return layers.dropout(input_tensor, dropout_prob or 0.0)
 
 
 def layer_norm(input_tensor: tf.Tensor, name: str | None = None) -> tf.Tensor:
-  """Layer normalization over the last axis, variables `name` (or LayerNorm)/{beta,gamma}."""
+  """Layer normalization over the last axis, variables {`name` or LayerNorm}/{beta,gamma}."""
   with v1.variable_scope(name, default_name="LayerNorm") as scope:
     return layers.layer_norm(input_tensor, scope, bert.LAYER_NORM_EPSILON)
 
@@ -100,7 +100,7 @@ def embedding_lookup(
     embedding_size: E, columns of the table.
     initializer_range: standard deviation of new weights.
     word_embedding_name: name of the variable.
-    use_one_hot_embeddings: look up by a matrix product (for TPU) instead of a gather.
+    use_one_hot_embeddings: look ids up by a matrix product (for TPU) instead of a gather.
 
   Returns:
     (float32 [B, T, E] or [B, T, K * E], the table float32 [vocab_size, E]).
@@ -136,18 +136,18 @@ def embedding_postprocessor(
     use_token_type: add the embeddings of token_type_ids.
     token_type_ids: int32 [B, T], segment ids.
     token_type_vocab_size: number of segment ids.
-    token_type_embedding_name: name of their variable [token_type_vocab_size, W].
+    token_type_embedding_name: variable of the segment embeddings [token_type_vocab_size, W].
     use_position_embeddings: add the embeddings of positions 0 to T - 1.
-    position_embedding_name: name of their variable [max_position_embeddings, W].
+    position_embedding_name: variable of the position embeddings [max_position_embeddings, W].
     initializer_range: standard deviation of new weights.
-    max_position_embeddings: the longest T.
-    dropout_prob: probability of a zero.
+    max_position_embeddings: largest T.
+    dropout_prob: probability of a zero; None for no dropout.
 
   Returns:
     float [B, T, W].
 
   Raises:
-    ValueError: T is larger than max_position_embeddings, or token_type_ids are missing.
+    ValueError: T is larger than max_position_embeddings, or token_type_ids is missing.
   """
   _, length, width = get_shape_list(input_tensor, expected_rank=3)
   initializer = create_initializer(initializer_range)
@@ -204,26 +204,26 @@ def attention_layer(
   """Multi-head attention, variables {query,key,value}/{kernel,bias} in the current scope.
 
   Args:
-    from_tensor: float [B, F, W], or [B * F, W] with the last three arguments.
-    to_tensor: float [B, T, W], or [B * T, W].
+    from_tensor: float [B, F, W], or a matrix [B * F, W] and the last three arguments.
+    to_tensor: float [B, T, W], or a matrix [B * T, W].
     attention_mask: int or float [B, F, T], 1 = attend, 0 = not; None for all ones.
     num_attention_heads: N.
     size_per_head: D.
     query_act: activation of the queries' projection.
-    key_act: that of the keys' projection.
-    value_act: that of the values' projection.
+    key_act: activation of the keys' projection.
+    value_act: activation of the values' projection.
     attention_probs_dropout_prob: dropout of the attention probabilities.
     initializer_range: standard deviation of new weights.
     do_return_2d_tensor: return a matrix.
-    batch_size: B, of matrices.
-    from_seq_length: F, of matrices.
-    to_seq_length: T, of matrices.
+    batch_size: B, required for matrices.
+    from_seq_length: F, required for matrices.
+    to_seq_length: T, required for matrices.
 
   Returns:
     float [B, F, N * D], or [B * F, N * D].
 
   Raises:
-    ValueError: the ranks differ, or matrices come without their sizes.
+    ValueError: the ranks differ, or matrices are given without their sizes.
   """
   assert_rank(to_tensor, from_tensor.shape.rank)
   if from_tensor.shape.rank == 2:
@@ -259,7 +259,7 @@ def transformer_model(
   initializer_range: float = 0.02,
   do_return_all_layers: bool = False,
 ) -> tf.Tensor | list[tf.Tensor]:
-  """BERT's stack of transformer layers, variables layer_0/... in the current scope.
+  """Applies BERT's transformer layers, variables layer_0/... in the current scope.
 
   Args:
     input_tensor: float [B, T, hidden_size].
@@ -268,22 +268,22 @@ def transformer_model(
     num_hidden_layers: number of layers.
     num_attention_heads: attention heads per layer.
     intermediate_size: width of the feed-forward layer.
-    intermediate_act_fn: its activation; None for none.
+    intermediate_act_fn: activation of the feed-forward layer, or None.
     hidden_dropout_prob: dropout of each sub-layer's output.
     attention_probs_dropout_prob: dropout of the attention probabilities.
     initializer_range: standard deviation of new weights.
-    do_return_all_layers: return the output of every layer, not of the last alone.
+    do_return_all_layers: return the output of every layer instead of the last one.
 
   Returns:
     float [B, T, hidden_size], or a list of them.
 
   Raises:
-    ValueError: the input has another width, or the heads do not divide it.
+    ValueError: hidden_size is not the input's width, or not a multiple of the number of heads.
   """
   width = get_shape_list(input_tensor, expected_rank=3)[2]
   if width != hidden_size or hidden_size % num_attention_heads:
     raise ValueError(
-      f"hidden_size {hidden_size} must be the input's width, {width}, and a "
+      f"hidden_size {hidden_size} must equal the input's width, {width}, and be a "
       f"multiple of num_attention_heads, {num_attention_heads}"
     )
   config = bert.BertConfig(

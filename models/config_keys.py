@@ -1,24 +1,29 @@
-"""Keys of model configurations that other programs write.
+"""Configuration files of models: reading them, and checking keys that other programs write.
 
-bert_config.json and net_config.json come with more keys than the models here read. A key that no
-number depends on is passed over and logged. A key that changes the model is accepted if its value
-is the one that is computed here, otherwise refused by name.
+bert_config.json and net_config.json may have keys that the models here do not read. A key that does
+not change the model is ignored and logged. A key that changes the model is accepted if its value is
+the supported one, otherwise rejected by name.
 """
 
 import functools
 import logging
+import os
 import re
 from collections.abc import Set
 from typing import Any
 
 from errors import UserError
+from utils import files
 
 log = logging.getLogger(__name__)
 
-# Any of these keys makes a file one of Hugging Face's, whose values have other meanings.
+# A file with any of these keys is Hugging Face's; some of its values have other meanings.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
 
-# Hugging Face's hidden_act -> activation here; of several equal ones the first is written.
+# Names of the functions in models.layers.ACTIVATIONS, for checks that need no TensorFlow.
+ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "tanh")
+
+# Hugging Face's hidden_act -> activation here. If several are equal, the first one is written.
 HUGGING_FACE_ACTIVATIONS = {
   "gelu": "gelu_erf",
   "gelu_new": "gelu",
@@ -37,9 +42,9 @@ MODEL_GARDEN_NAMES = {
   "attention_dropout_rate": "attention_probs_dropout_prob",
 }
 
-# Key -> the values of the models here; null is always one of them.
+# Key -> supported values; null is always supported.
 _FIXED = {
-  "auto_map": ({},),  # classes of the folder's own code
+  "auto_map": ({},),  # classes in code that comes with the checkpoint
   "is_encoder_decoder": (False,),
   "norm_first": (False,),
   "output_range": (None,),
@@ -57,9 +62,9 @@ BERT_FIXED = _FIXED | {
 FUNNEL_FIXED = _FIXED | {
   "model_type": ("funnel",),
   "layer_norm_eps": (1e-8, 1e-9),
-}  # both are far below the variances they are added to
+}  # the difference is far below any variance they are added to
 
-# No number of a model depends on these.
+# Keys that do not change the model.
 _IGNORED = frozenset(
   """
     directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
@@ -78,13 +83,28 @@ _IGNORED = frozenset(
 )
 
 
+def read_json(json_file: str) -> dict[str, Any]:
+  """Reads a configuration file.
+
+  Raises:
+    UserError: the file is missing, is not valid JSON, or contains no JSON object.
+  """
+  json_file = os.fspath(json_file)
+  if not files.exists(json_file):
+    raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
+  values = files.read_json(json_file)
+  if not isinstance(values, dict):
+    raise UserError(f"{json_file}: contains a {type(values).__name__}, not a JSON object")
+  return values
+
+
 def is_hugging_face(values: dict[str, Any]) -> bool:
   """Returns whether a configuration is in the form of Hugging Face's config.json."""
   return not _HUGGING_FACE_KEYS.isdisjoint(values)
 
 
 def hugging_face_type(values: dict[str, Any]) -> str | None:
-  """The model_type of a Hugging Face configuration; files without that key are read by others."""
+  """The model_type of a Hugging Face configuration, deduced from other keys if it is missing."""
   if values.get("model_type"):
     return values["model_type"]
   for architecture in values.get("architectures") or ():
@@ -96,69 +116,69 @@ def hugging_face_type(values: dict[str, Any]) -> str | None:
 def own_values(
   values: dict[str, Any], own: Set[str], fixed: dict[str, tuple], source: str
 ) -> dict[str, Any]:
-  """Returns the values of the keys that a configuration here has.
+  """Returns the values of the keys that a configuration here has, after checking the others.
 
   Args:
     values: contents of the file.
     own: keys to return.
-    fixed: key -> values that are computed here, BERT_FIXED or FUNNEL_FIXED.
+    fixed: key -> supported values, BERT_FIXED or FUNNEL_FIXED.
     source: the file, for messages.
 
   Raises:
-    UserError: a key of `fixed` has another value; or a key is unknown, and the file is not one of
-      Hugging Face's, whose models do not read it either.
+    UserError: a key of `fixed` has another value, or a key is unknown. Unknown keys in a file of
+      Hugging Face's are ignored, because Hugging Face's models ignore them too.
   """
-  for key, same in fixed.items():
-    if values.get(key) is not None and values[key] not in same:
+  for key, supported in fixed.items():
+    if values.get(key) is not None and values[key] not in supported:
       raise UserError(
-        f"{source}: {key} is {values[key]!r}; the model cannot be represented here, "
-        f"where it is always {same[0]!r}"
+        f"{source}: {key} is {values[key]!r}, but only {' or '.join(map(repr, supported))} is "
+        f"supported"
       )
   others = sorted(values.keys() - own - fixed.keys())
   unknown = [key for key in others if key not in _IGNORED]
   if unknown and not is_hugging_face(values):
     raise UserError(
       f"{source}: unknown keys {', '.join(unknown)}; the keys are "
-      f"{', '.join(sorted(own))}. Remove a key from the file if no number of the "
-      f"model depends on it"
+      f"{', '.join(sorted(own))}. Remove a key from the file if it does not change "
+      f"the model"
     )
   if others:
-    _log_once(f"{source}: passed over {', '.join(others)}; no number depends on these keys")
+    _log_once(f"{source}: ignored {', '.join(others)}; these keys do not change the model")
   return {key: value for key, value in values.items() if key in own}
 
 
 def hugging_face_values(
   values: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, tuple], source: str
 ) -> dict[str, Any]:
-  """Returns the values of a Hugging Face configuration, with hidden_act under its name here.
+  """Returns the values of a Hugging Face configuration, with hidden_act renamed as here.
 
   Args:
     values: contents of config.json.
-    defaults: the keys to return -> Hugging Face's default.
+    defaults: key to return -> Hugging Face's default.
     fixed: as in own_values.
     source: the file, for messages.
 
   Raises:
-    UserError: as in own_values; or the activation does not exist here.
+    UserError: as in own_values, or the activation is not supported.
   """
   known = {**defaults, **own_values(values, defaults.keys(), fixed, source)}
-  theirs = known["hidden_act"]
-  if theirs not in HUGGING_FACE_ACTIVATIONS:
+  hf_name = known["hidden_act"]
+  if hf_name not in HUGGING_FACE_ACTIVATIONS:
     raise UserError(
-      f"{source}: hidden_act {theirs!r} cannot be represented here; known are "
+      f"{source}: hidden_act {hf_name!r} is not supported; use one of "
       f"{', '.join(HUGGING_FACE_ACTIVATIONS)}"
     )
-  known["hidden_act"] = HUGGING_FACE_ACTIVATIONS[theirs]
-  if known["hidden_act"] != theirs:
-    _log_once(f"{source}: hidden_act {theirs} of Hugging Face is {known['hidden_act']} here")
+  known["hidden_act"] = HUGGING_FACE_ACTIVATIONS[hf_name]
+  if known["hidden_act"] != hf_name:
+    _log_once(f"{source}: Hugging Face's hidden_act {hf_name} is {known['hidden_act']} here")
   return known
 
 
 def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, Any]:
-  """Returns a BERT configuration under the keys of bert_config.json.
+  """Returns a BERT configuration with Model Garden's keys renamed to those of bert_config.json.
 
   Raises:
-    UserError: a key is there under both names, with different values.
+    UserError: a key is present under both names, with different values.
   """
   renamed = {}
   for key, value in values.items():
@@ -173,4 +193,4 @@ def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, A
 
 @functools.cache
 def _log_once(message):
-  log.info("%s", message)  # scripts read a configuration more than once
+  log.info("%s", message)  # programs read a configuration more than once

@@ -1,4 +1,9 @@
-"""The encoders on a batch of records, with a method for the head of each kind of task."""
+"""Encoders on a batch of records, with one method for the head of each kind of task.
+
+Shape legend:
+  B  batch     T  sequence length     H  width of the hidden states     V  vocab_size
+  K  masked positions per sequence    S  sequences per row
+"""
 
 import functools
 
@@ -13,7 +18,7 @@ Config = BertConfig | ModelConfig
 
 
 class BertEncoder:
-  """BERT on a batch of records. The first call of a method builds the graph."""
+  """BERT on a batch of records. The first method call builds the graph."""
 
   def __init__(
     self,
@@ -23,6 +28,7 @@ class BertEncoder:
     use_tpu: bool,
     use_bfloat16: bool,
   ):
+    """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
     self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
@@ -42,15 +48,15 @@ class BertEncoder:
     )
 
   def sequence_output(self) -> tf.Tensor:
-    """float32 [B, T, H]: hidden states of the last layer, for heads on single tokens."""
+    """Hidden states of the last layer, for heads on single tokens: float32 [B, T, H]."""
     return tf.cast(self._model.get_sequence_output(), tf.float32)
 
   def pooled_output(self) -> tf.Tensor:
-    """float32 [B, H]: the pooler's output at [CLS], without dropout."""
+    """Output of the pooler at [CLS], without dropout: float32 [B, H]."""
     return tf.cast(self._model.get_pooled_output(), tf.float32)
 
   def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
-    """float32 [B, num_outputs]; the head is at the top level, or in `scope` if given."""
+    """Logits, float32 [B, num_outputs]; the head is at the top level, or in `scope` if given."""
     del task_name
     config = self._model.config
     return bert_heads.classification_logits(
@@ -76,14 +82,14 @@ class BertEncoder:
     return tf.reshape(logits, [batch, length, num_outputs])
 
   def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """SQuAD's span head, cls/squad.
+    """Builds SQuAD's span head, cls/squad.
 
     Args:
-      settings: config.Squad, or anything with its fields.
+      settings: config.Squad, or an object with its fields.
 
     Returns:
-      The loss of each window, float32 [B], and the best starts and ends with the score of no
-      answer (bert_heads.span_candidates), settings.n_best_size of each.
+      (loss of each window, float32 [B]; the settings.n_best_size best starts and ends and the score
+      of no answer, see bert_heads.span_candidates).
     """
     features = self._features
     start, end = bert_heads.span_logits(
@@ -98,11 +104,14 @@ class BertEncoder:
     return losses, bert_heads.span_candidates(start, end, is_passage, settings.n_best_size)
 
   def masked_lm_logits(self) -> tf.Tensor:
-    """float32 [B, K, V] at the feature masked_lm_positions."""
+    """Vocabulary logits at the feature masked_lm_positions, float32 [B, K, V]."""
     return bert_heads.masked_lm_logits(self._model, self._features["masked_lm_positions"])
 
   def next_sentence_logits(self) -> tf.Tensor:
-    """float32 [B, S, 2] of the S sequences of a row, whose places are next_sentence_positions."""
+    """Logits of the S sequences of a row, float32 [B, S, 2].
+
+    The feature next_sentence_positions has the position of each sequence's [CLS].
+    """
     model = self._model
     first = tf.gather(
       model.get_sequence_output(), self._features["next_sentence_positions"], batch_dims=1
@@ -110,15 +119,16 @@ class BertEncoder:
     return bert_heads.next_sentence_logits(model.pool(first), model.config.initializer_range)
 
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
-    """See models.pretraining.electra; the label 1 means replaced, as in released ELECTRAs."""
+    """Builds models.pretraining.electra; label 1 means replaced, as in released ELECTRA models."""
     return bert_heads.electra(
       self._config, self._features, width_shrink=width_shrink, **self._options
     )
 
   def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
-    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+    """Scores of a question's options, consecutive sequences of the batch: float32 [B, num_options].
 
-    The classification head with one output: output_weights [1, H] and output_bias [1].
+    B is the number of questions. The head is the classification head with one output:
+    output_weights [1, H] and output_bias [1].
     """
     return tf.reshape(self.classification_logits(1, scope, ""), [-1, num_options])
 
@@ -134,13 +144,14 @@ class FunnelEncoder:
     use_tpu: bool,
     use_bfloat16: bool,
   ):
+    """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
     self._model = FunnelTFM(config)
     self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
 
   def _inputs(self, input_mask):
-    # Records have 1 on real tokens, Funnel's own mask has 1 on padding: here one becomes the other.
+    # Records have 1 at real tokens, Funnel's mask has 1 at padding.
     return dict(
       inputs=self._features["input_ids"],
       seg_id=self._features["segment_ids"],
@@ -153,16 +164,16 @@ class FunnelEncoder:
     return hidden  # [B, T, H]
 
   def sequence_output(self) -> tf.Tensor:
-    """float32 [B, T, H]: the decoder's output, at full length, for heads on single tokens."""
+    """Output of the decoder at full length, for heads on single tokens: float32 [B, T, H]."""
     return tf.cast(self._decoded(self._features["input_mask"]), tf.float32)
 
   def pooled_output(self) -> tf.Tensor:
-    """float32 [B, H]: the summary of the encoder's output at [cls], with dropout in training."""
+    """Summary of the encoder's output at [cls], with dropout in training: float32 [B, H]."""
     summary, _ = self._model.get_pooled_output(**self._inputs(self._features["input_mask"]))
     return summary
 
   def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
-    """float32 [B, num_outputs]; the head is in model/`scope`, or model/`task_name`."""
+    """Logits, float32 [B, num_outputs]; the head is in model/`scope`, or model/`task_name`."""
     return funnel_heads.classification_logits(
       self._config, self.pooled_output(), num_outputs, scope or task_name
     )
@@ -176,8 +187,8 @@ class FunnelEncoder:
   def squad(self, settings) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Builds Funnel's heads: start, end given the start, and answerability. See BertEncoder.squad.
 
-    There are settings.start_n_top starts and for each of them settings.end_n_top ends (the same
-    for all without conditional_end): end_scores, end_index [B, start_n_top or 1, end_n_top].
+    Returns settings.start_n_top starts, and settings.end_n_top ends of each start (the same ends of
+    all starts without conditional_end): end_scores, end_index [B, start_n_top or 1, end_n_top].
     """
     features = self._features
     hidden = self._decoded(features["input_mask"])
@@ -202,7 +213,7 @@ class FunnelEncoder:
       end_n_top=settings.end_n_top,
       **options,
     )
-    # A sequence shorter than n_top has fewer candidates; they are filled up with impossible ones.
+    # A sequence shorter than n_top has fewer candidates; pad them with impossible ones.
     batch, found = layers.shape_list(best["start_top_index"])
     size = [settings.start_n_top, settings.end_n_top]
     if not settings.conditional_end:
@@ -220,24 +231,24 @@ class FunnelEncoder:
     }
 
   def masked_lm_logits(self) -> tf.Tensor:
-    """float32 [B, K, V] at the feature masked_lm_positions.
+    """Vocabulary logits at the feature masked_lm_positions, float32 [B, K, V].
 
-    As in the original, nobody attends to a mask symbol: the feature is_mask_symbol hides them.
+    As in the original, no token attends to a mask symbol: the feature is_mask_symbol hides them.
     """
     features = self._features
     hidden = self._decoded(features["input_mask"] * (1 - features["is_mask_symbol"]))
     return funnel_heads.mlm_logits(self._config, hidden, features["masked_lm_positions"])
 
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
-    """See models.pretraining.electra; the label 1 means original, as in released Funnels."""
+    """Builds models.pretraining.electra; label 1 means original, as in released Funnel models."""
     return funnel_heads.electra(
       self._config, self._features, width_shrink=width_shrink, **self._options
     )
 
   def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
-    """float32 [B, num_options], a score for each of a question's consecutive sequences.
+    """Scores of a question's options, consecutive sequences of the batch: float32 [B, num_options].
 
-    The head is in model/race, or model/`scope`.
+    B is the number of questions. The head is in model/race, or model/`scope`.
     """
     return funnel_heads.race_logits(
       self._config, self.pooled_output(), num_options, scope or "race"
@@ -259,10 +270,10 @@ def build_encoder(
   Args:
     model_config: from modeling.load_config.
     features: input_ids, input_mask (1 = real token) and segment_ids, int32 [B, T]; or [B, N, T]
-      where an example is N sequences, of which the encoder sees B * N.
-    is_training: whether dropout is on.
-    use_tpu: choose the forms that TPUs are fast at.
-    use_bfloat16: compute in bfloat16.
+      if an example is N sequences; the encoder's batch is then B * N.
+    is_training: dropout is on only when True.
+    use_tpu: choose the operations that are fast on TPU.
+    use_bfloat16: compute in bfloat16; variables stay float32.
 
   Returns:
     An encoder with a method for the head of each kind of task.

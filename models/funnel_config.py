@@ -1,26 +1,30 @@
-"""The configuration of a Funnel-Transformer: the keys of net_config.json and what follows."""
+"""Configuration of a Funnel-Transformer: the keys of net_config.json.
+
+Programs import this module for --help, so it does not import TensorFlow.
+"""
 
 import dataclasses
 import json
+import os
 import re
-from typing import ClassVar
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, ClassVar
 
 from errors import UserError
-from models import config_keys, layers
-from models.bert import read_json
+from models import config_keys
+from models.config_keys import read_json
+from utils import files
 
-v1 = tf.compat.v1
+if TYPE_CHECKING:
+  import tensorflow as tf
 
-MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table, which only rel_attn_type "null" has
-CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every other token
+MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table; only rel_attn_type "null" has one
+CLS_SEGMENT_ID = 2  # a token with this id is in the same segment as every token
 NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
 
 
 @dataclasses.dataclass
 class ModelConfig:
-  """The keys of net_config.json, and `truncate_seq`, which that file does not hold.
+  """The keys of net_config.json, and `truncate_seq`, which is not in that file.
 
   Example:
     config = ModelConfig.init_from_json("configs/models/B4-4-4H768.json")
@@ -31,24 +35,24 @@ class ModelConfig:
     vocab_size: rows of the word embedding table.
     block_size: layers of each block, joined by "_". "PxR" is P layers, each applied R times in a
       row with the same parameters; "6_3x2_3x2" has 12 parameter layers and runs 18.
-    d_model: width of the hidden states; even, as half of a position's encoding is sines.
-    d_embed: width of the embeddings; where it is not d_model a linear map leads to d_model.
+    d_model: width of the hidden states; even, because half of a position's encoding is sines.
+    d_embed: width of the embeddings; if it differs from d_model, a linear map follows.
     n_head: attention heads per layer.
     d_head: size of one head; n_head * d_head need not be d_model.
     d_inner: width of the feed-forward layer.
     dropout: dropout of embeddings, sub-layer outputs, position encodings and the summary.
     dropatt: dropout of the attention probabilities.
     dropact: dropout of the feed-forward activations.
-    ff_activation: a name of models.layers.ACTIVATIONS (relu, gelu, tanh, ...).
-    rel_attn_type: "factorized" or "rel_shift", two ways to the same numbers (which of them runs
-      is `attention_type`'s choice), or "null": absolute positions, no relative attention.
+    ff_activation: one of config_keys.ACTIVATIONS (relu, gelu, tanh, ...).
+    rel_attn_type: "factorized" or "rel_shift" for relative attention, which give the same results
+      (`attention_type` chooses the one that runs); "null" for absolute positions.
     init: initializer of all weights: "truncated_normal", "normal" or "uniform".
     init_std: standard deviation of the two normal initializers.
     init_range: the uniform initializer draws from [-init_range, init_range].
     pooling_type: "mean" or "max".
-    pooling_size: tokens pooled into one at the beginning of a block.
-    pool_q_only: a block's first layer reads keys and values from the sequence before pooling.
-    separate_cls: the first token ([cls]) is kept as it is; pooling begins at the second.
+    pooling_size: number of tokens pooled into one at the beginning of a block.
+    pool_q_only: a block's first layer takes keys and values from the sequence before pooling.
+    separate_cls: do not pool the first token ([cls]); pooling begins at the second.
     decoder_size: layers of the decoder as "P" or "PxR"; "0" for none.
     truncate_seq: with separate_cls, drop the last token before pooling, so that lengths halve
       exactly (16, 8, 4 instead of 16, 9, 5).
@@ -81,13 +85,14 @@ class ModelConfig:
   truncate_seq: bool = True
 
   def __post_init__(self):
+    """Checks the values; UserError names the key that is wrong."""
     self.block_size, self.decoder_size = str(self.block_size), str(self.decoder_size)
     for key in ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "pooling_size"):
       value = getattr(self, key)
       if not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} is {value!r}, but must be a whole number from 1 on")
+        raise UserError(f"{key} is {value!r}, but must be a positive integer")
     choices = {
-      "ff_activation": sorted(layers.ACTIVATIONS),
+      "ff_activation": config_keys.ACTIVATIONS,
       "pooling_type": ["mean", "max"],
       "rel_attn_type": ["factorized", "rel_shift", "null"],
       "init": ["truncated_normal", "normal", "uniform"],
@@ -97,61 +102,64 @@ class ModelConfig:
         raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
     if self.d_model % 2 and self.rel_attn_type != "null":
       raise UserError(
-        f"d_model {self.d_model} is odd, but relative positions are encoded as as "
-        f"many sines as cosines; make it even"
+        f"d_model {self.d_model} is odd, but relative positions are encoded by equal numbers of "
+        f"sines and cosines; make it even"
       )
     if any(count < 1 for count, _ in self.blocks):
       raise UserError(f"block_size {self.block_size!r} has a block without layers")
     if self.decoder[0] and len(self.blocks) == 1:
       raise UserError(
-        f"block_size {self.block_size!r} is a single block, which pools nothing, so "
-        f'there is nothing to decode: set decoder_size to "0", '
-        f"not {self.decoder_size!r}"
+        f"block_size {self.block_size!r} is a single block, which does not pool, so there is "
+        f'nothing to decode: set decoder_size to "0", not {self.decoder_size!r}'
       )
 
   @property
   def blocks(self) -> list[tuple[int, int]]:
-    """(parameter layers, times each is applied) of every block."""
+    """(parameter layers, applications of each) of every block."""
     return [
       _parse_layers("block_size", self.block_size, part) for part in self.block_size.split("_")
     ]
 
   @property
   def decoder(self) -> tuple[int, int]:
-    """(parameter layers, times each is applied) of the decoder."""
+    """(parameter layers, applications of each) of the decoder."""
     return _parse_layers("decoder_size", self.decoder_size, self.decoder_size)
 
   @property
   def num_stored_layers(self) -> int:
-    """Layers with weights of their own."""
+    """Number of layers with weights of their own."""
     return sum(count for count, _ in self.blocks) + self.decoder[0]
 
   @property
   def total_pooling(self) -> int:
-    """How many tokens of the input one token of the last block stands for."""
+    """Number of input tokens pooled into one token of the last block."""
     return self.pooling_size ** (len(self.blocks) - 1)
 
   @property
   def max_position_embeddings(self) -> int | None:
-    """The longest sequence the model can read; None without a position table."""
+    """Longest sequence that the model accepts; None without a position table."""
     return MAX_ABSOLUTE_POSITIONS if self.rel_attn_type == "null" else None
 
   @property
   def reserved_positions(self) -> int:
-    """Padding that must follow the last token lest truncation at the poolings drop tokens."""
+    """Padding needed after the last token, so that truncation at the poolings drops no token."""
     return self.total_pooling - 1 if self.truncate_seq and self.separate_cls else 0
 
   @property
   def pools_evenly(self) -> bool:
-    """At 1 + k * total_pooling positions every window is whole, and truncation drops nothing."""
+    """True if 1 + k * total_pooling positions pool into whole windows without truncation."""
     return self.separate_cls and (self.pooling_size == 2 or not self.truncate_seq)
 
-  def padded_length(self, longest, multiple: int):
-    """Length to which a batch is padded whose longest sequence has `longest` tokens (int, tensor).
+  def padded_length(self, longest: "int | tf.Tensor", multiple: int) -> "int | tf.Tensor":
+    """Length to which a batch is padded.
 
     1 + a multiple of `multiple` if pools_evenly, otherwise a multiple that includes the reserved
-    positions. Without reserved positions the last window has to be whole: a short one would pool
-    less padding than in a longer batch, so `multiple` is rounded up to the total pooling.
+    positions. If there are none, `multiple` is rounded up to the total pooling, because the last
+    window must be whole: a short one would pool less padding than in a longer batch.
+
+    Args:
+      longest: number of tokens of the longest sequence, an int or a scalar tensor.
+      multiple: tokens.
     """
     first, reserved = (1, 0) if self.pools_evenly else (0, self.reserved_positions)
     if not reserved:
@@ -159,18 +167,22 @@ class ModelConfig:
     return first + (longest - first + reserved + multiple - 1) // multiple * multiple
 
   @property
-  def initializer(self):
+  def initializer(self) -> "tf.initializers.Initializer":
+    """Initializer of all weights."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
     if self.init == "uniform":
       return v1.random_uniform_initializer(-self.init_range, self.init_range)
     if self.init == "normal":
       return v1.random_normal_initializer(stddev=self.init_std)
-    return layers.truncated_normal(self.init_std)
+    return v1.truncated_normal_initializer(stddev=self.init_std)
 
   def attention_type(self, use_tpu: bool) -> str:
-    """The form of attention to run: "null" stays; else "factorized" on TPU, "rel_shift" elsewhere.
+    """Form of attention to run: "null" if set, else "factorized" on TPU or "rel_shift" elsewhere.
 
-    The two give equal numbers. On CPU and GPU rel_shift needs less memory and fewer products; on
-    TPU its reshapes cost more than the products that factorized has instead.
+    The two give equal results. On CPU and GPU, rel_shift needs less memory and fewer products. On
+    TPU, its reshapes cost more than the additional products of factorized.
     """
     if self.rel_attn_type == "null":
       return "null"
@@ -207,12 +219,12 @@ class ModelConfig:
 
     Args:
       path: the file; local or on Google Storage.
-      overwrite_keys: keys (and "truncate_seq") for which the absl flag of that name wins over the
-        file, as for another dropout in fine-tuning. Without them no flag is read.
+      overwrite_keys: keys (or "truncate_seq") whose values come from the absl flags of the same
+        names, e.g. another dropout for fine-tuning. No other flag is read.
 
     Raises:
-      UserError: the file is missing, malformed, or has unknown keys or values. Keys that no number
-        depends on are passed over; see models.config_keys.
+      UserError: the file is missing, malformed, or has unknown keys or unsupported values. Keys
+        that do not change the model are ignored; see models.config_keys.
     """
     return cls.from_dict(read_json(path), source=path, overwrite_keys=overwrite_keys)
 
@@ -220,7 +232,7 @@ class ModelConfig:
   def init_from_flags(cls) -> "ModelConfig":
     """Builds a config from the absl flags of the same names.
 
-    A key without a flag has its default, but for vocab_size: define that flag, or call
+    A key without a flag has its default. vocab_size has none: define that flag, or call
     data_utils.setup_special_ids first. training.flags.define_funnel defines the flags of all keys.
 
     Raises:
@@ -239,18 +251,18 @@ class ModelConfig:
     )
 
   def to_dict(self) -> dict:
-    """The 20 keys of net_config.json."""
+    """Contents of net_config.json, 20 keys."""
     values = dataclasses.asdict(self)
     return {key: value for key, value in values.items() if key not in NOT_IN_JSON}
 
-  def to_json(self, path: str):
+  def to_json(self, path: str) -> None:
     """Writes net_config.json."""
-    with tf.io.gfile.GFile(path, "w") as writer:
+    with files.open_file(os.fspath(path), "w") as writer:
       writer.write(json.dumps(self.to_dict(), indent=4, sort_keys=True) + "\n")
 
 
 def _parse_layers(key, value, part):
-  """ "3x2" -> (3, 2), "4" -> (4, 1)."""
+  """Parses "3x2" -> (3, 2), "4" -> (4, 1)."""
   match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
   if not match:
     raise UserError(
@@ -261,7 +273,7 @@ def _parse_layers(key, value, part):
 
 
 def _flag_values(names) -> dict:
-  """Values of the absl flags `names`; read only here, so that no import needs flags."""
+  """Values of the absl flags `names`."""
   from absl.flags import FLAGS
 
   values = {}

@@ -1,7 +1,7 @@
-"""What stands on Funnel-Transformer: classification, regression, RACE, MLM, ELECTRA and SQuAD.
+"""Task heads for Funnel-Transformer: classification, regression, RACE, MLM, ELECTRA, SQuAD.
 
-Heads and losses compute in float32 whatever the model computes in. Variable names are those of the
-released checkpoints. Every head may be built more than once in a graph, and then shares variables.
+Heads and losses compute in float32, also if the model computes in bfloat16. Variable names are
+those of the released checkpoints. A head that is built again in a graph shares its variables.
 
 Shape legend, for every comment in this file:
   B  batch     L  sequence length     M  d_model     E  d_embed     V  vocab_size
@@ -30,7 +30,7 @@ def _scope(name):
 def classification_logits(
   config: ModelConfig, summary: tf.Tensor, num_outputs: int, scope: str
 ) -> tf.Tensor:
-  """One linear map, variables model/`scope`/logit: [B, M] -> float32 [B, num_outputs]."""
+  """Linear map, variables model/`scope`/logit: [B, M] -> float32 [B, num_outputs]."""
   with _scope(f"model/{scope}"):
     return layers.dense(tf.cast(summary, tf.float32), num_outputs, "logit", config.initializer)
 
@@ -38,7 +38,7 @@ def classification_logits(
 def race_logits(
   config: ModelConfig, summary: tf.Tensor, num_options: int = 4, scope: str = "race"
 ) -> tf.Tensor:
-  """Scores of a question's options, variables model/`scope`/logits.
+  """Scores of each question's options, variables model/`scope`/logits.
 
   Args:
     config: ModelConfig.
@@ -60,13 +60,13 @@ def race_logits(
 def mlm_logits(
   config: ModelConfig, hidden: tf.Tensor, positions: tf.Tensor, scope: str = "model"
 ) -> tf.Tensor:
-  """Scores of the vocabulary at the predicted places, with the word embeddings as output weights.
+  """Vocabulary logits at masked positions, with the word embeddings as output weights.
 
   Args:
     config: ModelConfig of the model that `hidden` is from.
     hidden: float [B, L, M], the decoder's output.
-    positions: int32 [B, K], the places of the predicted tokens.
-    scope: the model's scope; variables `scope`/lm_proj and `scope`/lm_loss.
+    positions: int32 [B, K], positions of the predicted tokens.
+    scope: scope of the model; variables `scope`/lm_proj and `scope`/lm_loss.
 
   Returns:
     float32 [B, K, V].
@@ -87,7 +87,7 @@ def mlm_logits(
 
 
 def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelConfig:
-  """ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`, at least one head."""
+  """Configuration of ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`."""
   shrink = lambda size: max(1, int(size * width_shrink))
   try:
     return dataclasses.replace(
@@ -97,11 +97,11 @@ def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelCo
       n_head=shrink(config.n_head),
     )
   except UserError as error:
-    raise UserError(f"the generator of width_shrink {width_shrink}: {error}") from None
+    raise UserError(f"the generator with width_shrink {width_shrink}: {error}") from None
 
 
 def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
-  """ELECTRA's discriminator: is the token the original? [B, L, M] -> float32 [B, L].
+  """Logits of ELECTRA's discriminator, positive for an original token: [B, L, M] -> [B, L].
 
   Variables model/binary_proj/dense, model/binary_loss/{weight,bias}.
   """
@@ -109,7 +109,7 @@ def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
     with v1.variable_scope("binary_proj"):
       x = layers.dense(
         tf.cast(hidden, tf.float32), config.d_model, "dense", config.initializer, layers.gelu
-      )  # whatever ff_activation is
+      )  # gelu also if ff_activation differs
     with v1.variable_scope("binary_loss"):
       weight = v1.get_variable("weight", [config.d_model], initializer=config.initializer)
       bias = v1.get_variable("bias", [1], initializer=v1.zeros_initializer())
@@ -125,7 +125,7 @@ def electra(
   use_bfloat16: bool = False,
   noise: tf.Tensor | None = None,
 ) -> dict:
-  """ELECTRA with Funnel-Transformers; label 1 of the discriminator: the token is the original.
+  """Builds ELECTRA with Funnel-Transformers. Label 1 of the discriminator: an original token.
 
   Args:
     config: ModelConfig of the discriminator.
@@ -137,7 +137,7 @@ def electra(
     noise: float32 [B, K, V], see models.pretraining.gumbel_sample.
 
   Returns:
-    What models.pretraining.electra returns.
+    See models.pretraining.electra.
   """
   small_config = generator_config(config, width_shrink)
 
@@ -179,23 +179,24 @@ def squad_train(
   ans_loss_weight: float = 0.5,
   cls_loss_weight: float = 0.5,
 ) -> dict:
-  """Start and end of the answer, and whether there is none, with the loss.
+  """Builds SQuAD's heads for training: start and end of the answer, answerability, and the loss.
 
   Args:
     config: ModelConfig.
     hidden: float [B, L, M], the decoder's output.
-    features: start_positions, end_positions, cls_index int [B]; p_mask [B, L], 1 where no answer
-      can be (nowhere when missing); is_impossible [B], read with use_answer_class only.
+    features: start_positions, end_positions, cls_index int [B]; p_mask [B, L], 1 at
+      positions that cannot be in an answer (none if missing); is_impossible [B], only read with
+      use_answer_class.
     is_training: dropout is on only when True.
-    conditional_end: the end is predicted given the start; the gold start here.
-    use_answer_class: a head of its own tells whether there is no answer; else it is the start's
-      log-probability at cls_index.
+    conditional_end: predict the end given the start, in training the gold start.
+    use_answer_class: predict unanswerable questions with a separate head; otherwise cls_logits is
+      the start's log-probability at cls_index.
     ans_loss_weight: weight of the start's loss plus the end's.
     cls_loss_weight: weight of the loss of use_answer_class.
 
   Returns:
     start_log_probs, end_log_probs float32 [B, L]; cls_logits float32 [B], high = no answer;
-    losses float32 [B], total_loss float32 scalar, their mean.
+    losses float32 [B]; total_loss float32 scalar, their mean.
   """
   hidden = tf.cast(hidden, tf.float32)
   p_mask = features.get("p_mask")
@@ -233,15 +234,15 @@ def squad_predict(
   start_n_top: int = 5,
   end_n_top: int = 5,
 ) -> dict:
-  """The most probable starts, and for each of them (when conditional) the most probable ends.
+  """Most probable starts, and most probable ends of each start (of all unless conditional_end).
 
-  Args as for squad_train; features are cls_index and p_mask. Fewer than start_n_top or end_n_top
-  candidates come back where the sequence is shorter.
+  Arguments: see squad_train; the features are cls_index and p_mask. A sequence shorter than
+  start_n_top or end_n_top has fewer candidates.
 
   Returns:
     start_top_log_probs float32, start_top_index int32 [B, start_n_top]; end_top_log_probs,
-    end_top_index [B, start_n_top * end_n_top], the ends of the first start first, or
-    [B, end_n_top] without conditional_end; cls_logits float32 [B], high = no answer.
+    end_top_index [B, start_n_top * end_n_top], sorted by start, or [B, end_n_top] without
+    conditional_end; cls_logits float32 [B], high = no answer.
   """
   hidden = tf.cast(hidden, tf.float32)
   p_mask = features.get("p_mask")
@@ -267,12 +268,12 @@ def squad_predict(
 
 
 def _at(x, index):
-  """x[b, index[b]]: [B, L, ...] and int [B] -> [B, ...]."""
+  """Gathers x[b, index[b]]: [B, L, ...] and int [B] -> [B, ...]."""
   return tf.gather(x, index, batch_dims=1)
 
 
 def _exclude(logits, p_mask):
-  """Moves logits to -1e30 where p_mask is 1, so that nothing is predicted there."""
+  """Sets logits to -1e30 at positions with p_mask 1, so that they are not predicted."""
   if p_mask is None:
     return logits
   p_mask = tf.cast(p_mask, tf.float32)
@@ -280,24 +281,24 @@ def _exclude(logits, p_mask):
 
 
 def _start_logits(config, hidden, p_mask):
-  """[B, L, M] -> [B, L]."""
+  """Scores of the starts: [B, L, M] -> [B, L]."""
   with _scope("model/start_logits"):
     logits = layers.dense(hidden, 1, "dense", config.initializer)
   return _exclude(logits[..., 0], p_mask)
 
 
 def _end_logits(config, hidden, p_mask, start_index, conditional):
-  """Scores of the ends given each start [B, K]: [B, K, L]; or regardless of it: [B, 1, L]."""
+  """Scores of the ends: [B, K, L] given each start [B, K], or [B, 1, L] without condition."""
   depth = config.d_model
   with _scope("model/end_logits"):
     if conditional:
       with v1.variable_scope("dense_0"):
         kernel = v1.get_variable("kernel", [2 * depth, depth], initializer=config.initializer)
         bias = v1.get_variable("bias", [depth], initializer=v1.zeros_initializer())
-      # The dense map of (token, start) joined, without building all pairs before the product.
-      of_token = tf.tensordot(hidden, kernel[:depth], 1)  # [B, L, M]
-      of_start = tf.tensordot(_at(hidden, start_index), kernel[depth:], 1)  # [B, K, M]
-      x = tf.tanh(of_token[:, None] + of_start[:, :, None] + bias)  # [B, K, L, M]
+      # The linear map of the concatenation (token, start), without building all pairs first.
+      token_term = tf.tensordot(hidden, kernel[:depth], 1)  # [B, L, M]
+      start_term = tf.tensordot(_at(hidden, start_index), kernel[depth:], 1)  # [B, K, M]
+      x = tf.tanh(token_term[:, None] + start_term[:, :, None] + bias)  # [B, K, L, M]
       x = layers.layer_norm(x, "layer_norm", LAYER_NORM_EPSILON)
       logits = layers.dense(x, 1, "dense_1", config.initializer)[..., 0]  # [B, K, L]
     else:
@@ -306,7 +307,7 @@ def _end_logits(config, hidden, p_mask, start_index, conditional):
 
 
 def _no_answer_logits(config, hidden, start_logits, cls_index, is_training, use_answer_class):
-  """How likely it is that there is no answer, [B]."""
+  """Scores of the question having no answer, [B]."""
   if not use_answer_class:
     return _at(tf.nn.log_softmax(start_logits), cls_index)
   expected = tf.matmul(tf.nn.softmax(start_logits)[:, None], hidden)[:, 0]  # [B, M]

@@ -1,11 +1,10 @@
-"""The layers that BERT and Funnel-Transformer share, on tf.compat.v1.get_variable.
+"""Layers shared by BERT and Funnel-Transformer, on tf.compat.v1.get_variable.
 
-TensorFlow 2.16 and newer have no tf.layers, and the released checkpoints fix every variable's name
-and shape, so the few layers we need are written here.
+TensorFlow 2.16 and newer have no tf.layers, and the released checkpoints fix the name and shape of
+every variable, so this module implements the few layers needed.
 
-Variables are float32. Layers compute in the dtype of their input, so that a model whose embeddings
-are cast to bfloat16 computes in bfloat16 throughout, but for layer normalization and softmax, which
-are float32 in any case.
+Variables are float32. Layers compute in the dtype of their input, so a model whose embeddings are
+cast to bfloat16 computes in bfloat16. Layer normalization and softmax always compute in float32.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _SEED_STEP = -0x61C88647  # odd, and far from the distances between seeds
 
 
 def pad_to(x: tf.Tensor, sizes: list[int], value: float) -> tf.Tensor:
-  """Fills the last axes of `x` with `value` up to the given sizes, where they are smaller."""
+  """Pads the last axes of `x` with `value` to at least the given sizes."""
   outer = x.shape.rank - len(sizes)
   missing = tf.maximum(tf.constant(sizes) - tf.shape(x)[outer:], 0)
   paddings = tf.concat([tf.zeros([outer], tf.int32), missing], 0)
@@ -37,7 +36,7 @@ def truncated_normal(stddev: float) -> tf.initializers.Initializer:
 
 
 def shape_list(tensor: tf.Tensor) -> list:
-  """Shape of `tensor`: an int where it is known when the graph is built, else a scalar tensor."""
+  """Shape of `tensor`, an int for each static dimension, a scalar tensor for each dynamic one."""
   dynamic = tf.shape(tensor)
   return [dynamic[i] if n is None else n for i, n in enumerate(tensor.shape.as_list())]
 
@@ -48,10 +47,11 @@ def gelu(x: tf.Tensor) -> tf.Tensor:
 
 
 def gelu_erf(x: tf.Tensor) -> tf.Tensor:
-  """Gaussian error linear unit, exact; what Hugging Face models mean by "gelu"."""
+  """Gaussian error linear unit, exact, the "gelu" of Hugging Face's models."""
   return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
 
 
+# The names are also in config_keys.ACTIVATIONS.
 ACTIVATIONS = {
   "linear": lambda x: x,
   "relu": tf.nn.relu,
@@ -62,9 +62,9 @@ ACTIVATIONS = {
 
 
 def get_activation(name: str) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Activation function by its configuration name; ValueError lists the known names."""
+  """Activation function by name; ValueError lists the names."""
   if name not in ACTIVATIONS:
-    raise ValueError(f"unknown activation {name!r}; known are {', '.join(sorted(ACTIVATIONS))}")
+    raise ValueError(f"unknown activation {name!r}; use one of {', '.join(sorted(ACTIVATIONS))}")
   return ACTIVATIONS[name]
 
 
@@ -73,10 +73,10 @@ _replica = contextvars.ContextVar("replica", default=None)
 
 @contextlib.contextmanager
 def replica(number: tf.Tensor | None) -> Iterator[None]:
-  """Makes the draws of layers built within a function of `number`, an int32 scalar, as well.
+  """Makes the random draws of layers built within depend on `number`, an int32 scalar.
 
-  All cores of a TPU run one traced program, with the same name scopes: a number that differs
-  between the cores keeps their dropout masks apart. 0 and None change nothing.
+  All cores of a TPU run one traced program with the same name scopes. A number that differs between
+  the cores gives them different dropout masks. 0 and None change nothing.
   """
   token = _replica.set(number)
   try:
@@ -86,18 +86,18 @@ def replica(number: tf.Tensor | None) -> Iterator[None]:
 
 
 def random_uniform(shape: tf.Tensor, name: str, rows: tf.Tensor | None = None) -> tf.Tensor:
-  """float32 draws from [0, 1): a function of (graph seed, global step, name scope) alone.
+  """Draws float32 from [0, 1), as a function of (graph seed, global step, name scope) only.
 
-  So a run that was stopped and restarted draws what an uninterrupted one draws. Replicas of
-  MirroredStrategy build in name scopes of their own ("replica_1/...") and so draw differently; see
-  `replica` for the cores of a TPU. In a graph without a global step (a user's own program) every
-  session.run draws other numbers.
+  A run that was stopped and restarted therefore draws the same numbers as an uninterrupted one.
+  Replicas of MirroredStrategy have name scopes of their own ("replica_1/...") and so draw different
+  numbers; for the cores of a TPU, see `replica`. In a graph without a global step (a user's own
+  program), every session.run draws other numbers.
 
   Args:
     shape: int32 vector.
     name: name scope.
-    rows: int32 [shape[0]], numbers of the rows: the draws of a row are a function of its number,
-      whatever the other rows are. None draws for all rows together.
+    rows: int32 [shape[0]], numbers of the rows. The draws of a row then depend on its number and
+      not on the other rows. None draws for all rows together.
   """
   step = v1.train.get_global_step()
   if step is None:
@@ -120,16 +120,22 @@ def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
   """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate)."""
   if not rate:
     return x
-  # float32 draws whatever x is: bfloat16 has too few bits for P(draw < rate) to be near `rate`.
+  # Draw in float32: bfloat16 has too few bits for P(draw < rate) to be close to `rate`.
   keep = random_uniform(tf.shape(x), "dropout") >= rate
   return tf.where(keep, x * (1.0 / (1.0 - rate)), tf.zeros_like(x))
 
 
-def dense(x: tf.Tensor, units: int, name: str, initializer, activation=None) -> tf.Tensor:
+def dense(
+  x: tf.Tensor,
+  units: int,
+  name: str,
+  initializer: tf.initializers.Initializer,
+  activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tf.Tensor:
   """Affine map of the last axis: [..., depth] -> [..., units], variables `name`/{kernel,bias}.
 
-  All other axes are folded together, so that one 2-D matrix product does the work: on every kind
-  of hardware that is the fastest form, and gradients of the kernel need no reduction afterwards.
+  All other axes are flattened for a single 2-D matrix product. This is the fastest form on every
+  device, and the kernel's gradient needs no reduction afterwards.
   """
   *outer, depth = shape_list(x)
   with v1.variable_scope(name):
@@ -145,7 +151,7 @@ def dense(x: tf.Tensor, units: int, name: str, initializer, activation=None) -> 
 def layer_norm(x: tf.Tensor, name: str, epsilon: float) -> tf.Tensor:
   """Layer normalization over the last axis (Ba et al. 2016), variables `name`/{beta,gamma}.
 
-  Computed in float32 and cast back. BERT uses the name LayerNorm and epsilon 1e-12, Funnel
+  Computes in float32 and casts back. BERT uses the name LayerNorm and epsilon 1e-12, Funnel uses
   layer_norm and 1e-8.
   """
   depth = x.shape[-1]

@@ -1,7 +1,7 @@
-"""What the pretraining objectives of BERT and Funnel-Transformer share.
+"""Pretraining objectives shared by BERT and Funnel-Transformer: masked tokens, ELECTRA.
 
-Shape legend: B batch, L length, K masked places of a sequence (unused ones have weight 0),
-V vocabulary.
+Shape legend: B batch, L length, V vocab_size, K masked positions of a sequence (unused ones have
+weight 0).
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from models import layers
 
 
 def masked_token_losses(logits: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-  """Each sequence's sum of the cross entropies of its masked tokens.
+  """Sum of the cross entropies of each sequence's masked tokens.
 
   Args:
     logits: float32 [B, K, V].
-    ids: int32 [B, K], the tokens that were there.
-    weights: float32 [B, K], 1 = a masked token, 0 = an unused place.
+    ids: int32 [B, K], the original tokens.
+    weights: float32 [B, K], 1 = a masked token, 0 = an unused position.
 
   Returns:
     float32 [B].
@@ -31,9 +31,10 @@ def gumbel_sample(
 ) -> tf.Tensor:
   """Draws from softmax(logits) as the argmax of logits plus Gumbel noise: [..., V] -> int32 [...].
 
-  `noise` is uniform in [0, 1), of logits' shape; drawn here when None, as a function of (graph
-  seed, global step, name scope) like dropout, and of the numbers `rows` [B] of logits' rows if
-  they are given.
+  Args:
+    logits: float [..., V].
+    noise: float32 of logits' shape, uniform in [0, 1). None draws it, see layers.random_uniform.
+    rows: int32 [B], numbers of logits' rows for layers.random_uniform, or None.
   """
   if noise is None:
     noise = layers.random_uniform(tf.shape(logits), "gumbel", rows)
@@ -44,13 +45,13 @@ def gumbel_sample(
 def place_tokens(
   ids: tf.Tensor, positions: tf.Tensor, tokens: tf.Tensor, weights: tf.Tensor
 ) -> tf.Tensor:
-  """Puts tokens [B, K] into sequences [B, L] at positions [B, K], where weights [B, K] are not 0.
+  """Replaces ids [B, L] at positions [B, K] by tokens [B, K] whose weights [B, K] are positive.
 
-  By comparison, as TPUs have no fast scatter, and not by a matrix product, which there would round
-  the ids to bfloat16.
+  It compares positions, because TPUs have no fast scatter. A matrix product would round the ids to
+  bfloat16 there.
   """
-  place = tf.range(layers.shape_list(ids)[1])
-  hit = tf.equal(positions[:, :, None], place) & (weights[:, :, None] > 0)  # [B, K, L]
+  all_positions = tf.range(layers.shape_list(ids)[1])
+  hit = tf.equal(positions[:, :, None], all_positions) & (weights[:, :, None] > 0)  # [B, K, L]
   placed = tf.reduce_sum(tf.where(hit, tokens[:, :, None], 0), axis=1)  # [B, L]
   return tf.where(tf.reduce_any(hit, axis=1), placed, ids)
 
@@ -62,24 +63,24 @@ def electra(
   is_original_positive: bool,
   noise: tf.Tensor | None = None,
 ) -> dict[str, tf.Tensor]:
-  """Generator and discriminator on a batch (Clark et al. 2020, arXiv:2003.10555).
+  """Builds ELECTRA on a batch: generator, sampling, discriminator (Clark et al. 2020).
 
-  No gradient passes through the sampling.
+  Source: arXiv:2003.10555. No gradient passes through the sampling.
 
   Args:
     features: input_ids (masked) and origin_ids int32 [B, L]; input_mask int32 [B, L], 1 = real
       token; masked_lm_positions, masked_lm_ids int32 [B, K], masked_lm_weights float32 [B, K];
-      in evaluation example_index int32 [B], which the sampling of an example depends on.
+      in evaluation example_index int32 [B], which seeds the sampling of each example.
     generator: ids [B, L] -> float32 [B, K, V], logits of the masked tokens.
-    discriminator: ids [B, L] -> float32 [B, L], the logit of a token's label.
-    is_original_positive: the label 1 says that a token is the original one (released
-      Funnel-Transformers), else that it was replaced (released ELECTRAs).
+    discriminator: ids [B, L] -> float32 [B, L], logits of the tokens' labels.
+    is_original_positive: label 1 means that a token is original (released Funnel-Transformers),
+      otherwise that it was replaced (released ELECTRA models).
     noise: float32 [B, K, V], see gumbel_sample.
 
   Returns:
     generator_logits float32 [B, K, V]; samples int32 [B, K]; replaced_ids int32 [B, L];
-    discriminator_logits float32 [B, L]; is_replaced bool [B, L] (false on padding) and
-    guessed_replaced bool [B, L], the discriminator's opinion;
+    discriminator_logits float32 [B, L]; is_replaced bool [B, L], false on padding;
+    guessed_replaced bool [B, L], the discriminator's prediction;
     generator_losses, discriminator_losses float32 [B], sums over masked and over real tokens.
   """
   logits = generator(features["input_ids"])

@@ -1,0 +1,1 @@
+"""Record files: checks, writing, shards, manifests, Beam."""

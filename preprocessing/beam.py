@@ -1,8 +1,8 @@
 """Makes pretraining shards on the workers of an Apache Beam runner: Flink, Spark, Dataflow, ...
 
-The shards are the elements of the pipeline, and each is made by the same code as on one machine, so
-the files are the same. Workers need to see the input, the output folder and the vocabulary under
-the same paths (a shared file system, gs://...), and this repository on their PYTHONPATH.
+Shards are the elements of the pipeline. The same code as on one machine makes them, so the files
+are the same. Workers need the input, the output folder and the vocabulary under the same paths (a
+shared file system, gs://...), and this repository on their PYTHONPATH.
 """
 
 import logging
@@ -23,7 +23,7 @@ try:
 except ImportError:
   raise UserError(
     "--runner needs Apache Beam: pip install -r requirements-beam.txt (without "
-    "--runner this machine's cores do the work)"
+    "--runner, processes of this machine make the records)"
   ) from None
 
 
@@ -32,7 +32,7 @@ def _error_file(shard: pretraining_records.Shard) -> str:
 
 
 class _MakeShard(beam.DoFn):
-  """Makes each shard that it is given; a worker process loads the tokenizer once."""
+  """Makes shards; a worker process loads the tokenizer once."""
 
   def __init__(self, job: pretraining_records.Job):
     super().__init__()
@@ -45,7 +45,7 @@ class _MakeShard(beam.DoFn):
     try:
       self._worker.make(shard)
     except UserError as error:
-      # As an exception it would be tried again and arrive as part of a long text.
+      # Beam would retry after an exception, and bury its message in a long traceback.
       files.write_json(_error_file(shard), {"error": str(error)})
 
 
@@ -56,17 +56,17 @@ def make_with_beam(
   options: str,
   num_workers: int,
 ) -> None:
-  """Makes shards and waits until all are there.
+  """Makes shards and waits until all are complete.
 
   Args:
-    job: what the shards share.
-    missing: what to make.
+    job: settings of the shards.
+    missing: shards to make.
     runner: Beam's name of the runner.
     options: further Beam options as on a command line, "--region=... --temp_location=...".
-    num_workers: processes of the DirectRunner; other runners have options of their own.
+    num_workers: processes of the DirectRunner; other runners have their own options.
 
   Raises:
-    UserError: bad text or an unwritable file, as on one machine; the runner cannot be used.
+    UserError: the text is not UTF-8, a file cannot be read or written, or the runner failed.
   """
   logging.getLogger("apache_beam").setLevel(logging.WARNING)
   arguments = ["--default_sdk_harness_log_level=ERROR", *shlex.split(options)]
@@ -76,7 +76,7 @@ def make_with_beam(
       f"--direct_running_mode={'multi_processing' if num_workers > 1 else 'in_memory'}",
       *arguments,
     ]
-  # Worker processes of the DirectRunner are started with this environment.
+  # Worker processes of the DirectRunner inherit this environment.
   os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (_REPOSITORY, os.environ.get("PYTHONPATH")))
   )

@@ -1,4 +1,4 @@
-"""What is on disk of a set of pretraining shards: what is complete, what is missing, metadata."""
+"""State of a set of pretraining shards on disk: complete and missing record files, metadata."""
 
 import contextlib
 import logging
@@ -15,13 +15,19 @@ from utils import files, paths
 
 log = logging.getLogger(__name__)
 
-# The end of a shard's name, before the .done.json of its marker.
+# Suffix of a shard's name; the marker's name has .done.json after it.
 _SHARD_NAME = re.compile(r"(-\d{5})(-of-\d{5})(?=$|\.done\.json$)")
-_ANOTHER_PLACE = "pass --overwrite_data to make them anew, or choose another place for the output"
+_ADVICE = "pass --overwrite_data to make them again, or choose another output folder"
 
 
 def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
-  """UserError unless the settings in a JSON file of an earlier run are those of this one."""
+  """Raises UserError if the settings in an earlier run's JSON file `path` differ from this run's.
+
+  Args:
+    path: the file, for the message.
+    found: its contents.
+    settings: settings of this run.
+  """
   found = record_files.complete_meta(found)
   different = [
     f"{name} {found.get(name)!r} there, {value!r} now"
@@ -30,13 +36,13 @@ def _check_settings(path: str, found: dict[str, Any], settings: dict[str, Any]) 
   ]
   if different:
     raise UserError(
-      f"{path}: records of other settings are here: {'; '.join(different)}. Give the "
-      f"same settings to go on with them, {_ANOTHER_PLACE}"
+      f"{path}: the records were made with other settings: {'; '.join(different)}. Give the "
+      f"same settings to continue, {_ADVICE}"
     )
 
 
 def _names(planned: list[Shard], meta_path: str) -> list[str]:
-  """Names of the record files as the metadata have them: seen from its own folder."""
+  """Paths of the record files relative to the folder of the metadata; remote paths are absolute."""
   folder = os.path.dirname(meta_path)
   return [
     os.path.relpath(shard.path, folder or ".")
@@ -47,11 +53,11 @@ def _names(planned: list[Shard], meta_path: str) -> list[str]:
 
 
 def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
-  """Whether a shard is there. UserError if one of other settings, or another file, is there."""
+  """Returns whether a shard is complete; UserError if its files were made by another command."""
   if not tf.io.gfile.exists(shard.marker):
     if tf.io.gfile.exists(shard.path):
       raise UserError(
-        f"{shard.path}: a file that this command did not make is here; {_ANOTHER_PLACE}"
+        f"{shard.path}: this file exists, and this command did not make it; {_ADVICE}"
       )
     return False
   marker = files.read_json(shard.marker)
@@ -62,7 +68,7 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
 
 
 def _is_own(path: str) -> bool:
-  """Whether a file can be of an earlier run: it has records, or JSON that tells their number."""
+  """Returns whether a file can be of an earlier run: it has records, or JSON with their number."""
   with tf.io.gfile.GFile(path, "rb") as reader:
     start = reader.read(1024)
   if start.startswith(b"{"):
@@ -72,12 +78,12 @@ def _is_own(path: str) -> bool:
 
 
 def _check_own(removed: list[str]) -> None:
-  """UserError if a file whose name merely looks like that of a record file would be removed."""
+  """Raises UserError if a file to remove is named like a shard but holds something else."""
   for path in removed:
     if _SHARD_NAME.search(path) and tf.io.gfile.exists(path) and not _is_own(path):
       raise UserError(
         f"{path}: --overwrite_data would remove this file, which holds no records; "
-        f"move it away, or choose another place for the output"
+        f"move it away, or choose another output folder"
       )
 
 
@@ -87,18 +93,20 @@ def _remove(path: str) -> None:
 
 
 def _outputs(planned: list[Shard], meta_path: str) -> list[str]:
-  """Paths of all files that are written."""
+  """Paths of all files that the run writes."""
   return [path for shard in planned for path in (shard.path, shard.marker)] + (
     [meta_path] if meta_path else []
   )
 
 
 def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> list[str]:
-  """Makes the output folders; returns files there that earlier runs left and that must not stay.
+  """Makes the output folders; returns the files of earlier runs in them that must be removed.
 
-  Those are unfinished files of a killed run. A reader takes all files whose names begin alike, so
-  there must not be files of another number of shards beside the planned ones either: with
-  `overwrite` they are among the leftovers, else they are an error.
+  These are the unfinished files of a killed run and, with `overwrite`, files of another number of
+  shards: a reader that lists files by their common prefix would read those too.
+
+  Raises:
+    UserError: there are files of another number of shards and `overwrite` is off.
   """
   leftovers = []
   outputs = _outputs(planned, meta_path)
@@ -106,7 +114,7 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
     files.make_dirs(folder, "--output_file or --save_dir")
     here = [path for path in outputs if os.path.dirname(path) == folder]
     unfinished = tuple(files.temporary_prefix(path) for path in here)
-    # NAME-of-00004 for NAME-00000-of-00004, which other machines may be making the rest of.
+    # NAME-of-00004 for NAME-00000-of-00004: other machines may be making shards of the same set.
     sets = {_SHARD_NAME.sub(r"\2", path) for path in here}
     names = {_SHARD_NAME.sub("", path) for path in here}
     for path in (os.path.join(folder, name) for name in tf.io.gfile.listdir(folder or ".")):
@@ -118,9 +126,7 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
         and _SHARD_NAME.sub(r"\2", path) not in sets
       ):
         if not overwrite:
-          raise UserError(
-            f"{path}: record files of another number of shards are here; {_ANOTHER_PLACE}"
-          )
+          raise UserError(f"{path}: record files of another number of shards exist; {_ADVICE}")
         leftovers.append(path)
   return leftovers
 
@@ -128,21 +134,21 @@ def _find_leftovers(planned: list[Shard], meta_path: str, overwrite: bool) -> li
 def prepare(
   planned: list[Shard], settings: dict[str, Any], meta_path: str, overwrite: bool, inputs: list[str]
 ) -> list[Shard]:
-  """Makes the folders, removes what a killed run left unfinished, finds what is to be done.
+  """Makes the folders, removes unfinished files of a killed run, and finds the missing shards.
 
   Args:
     planned: all shards.
-    settings: of this run, compared with those of what is there.
-    meta_path: metadata of all shards together, "" where each shard's marker serves.
+    settings: settings of this run, compared with those of existing files.
+    meta_path: file for the metadata of all shards; "" if the shards' markers are the metadata.
     overwrite: remove all output of an earlier run first.
     inputs: files that the run reads.
 
   Returns:
-    The shards that are not there.
+    The shards to make.
 
   Raises:
-    UserError: a folder cannot be written, the place is taken, or a file would be lost that is an
-      input or not of this script.
+    UserError: a folder cannot be written to, an output file was made by another command, or a file
+      to remove is an input or has no records.
   """
   outputs = _outputs(planned, meta_path)
   paths.check_outputs(inputs, outputs)
@@ -150,41 +156,39 @@ def prepare(
     meta = files.read_json(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
     if "num_bytes" not in meta:
-      raise UserError(
-        f"{meta_path}: it does not tell the sizes of the record files; {_ANOTHER_PLACE}"
-      )
+      raise UserError(f"{meta_path}: the sizes of the record files are missing; {_ADVICE}")
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
       record_files.check_num_bytes(shard.path, num_bytes)
     return []
   leftovers = _find_leftovers(planned, meta_path, overwrite)
   paths.check_outputs(inputs, leftovers)
-  # The markers go before the files that they declare complete.
+  # A marker declares a record file complete, so it is removed first.
   removed = [*leftovers, *(reversed(outputs) if overwrite else ())]
   _check_own(removed)
   for path in removed:
     _remove(path)
   missing = [shard for shard in planned if not _is_complete(shard, settings)]
   if len(missing) < len(planned):
-    log.info("%d of %d record files are there", len(planned) - len(missing), len(planned))
+    log.info("%d of %d record files exist", len(planned) - len(missing), len(planned))
   return missing
 
 
 def finish(
   planned: list[Shard], settings: dict[str, Any], meta_path: str, is_part: bool = False
 ) -> int:
-  """Writes the metadata of all shards, which are there, and removes their markers.
+  """Writes the metadata of all shards, which must be complete, and removes their markers.
 
   Args:
-    planned: shards.
-    settings: of this run.
-    meta_path: as in `prepare`.
-    is_part: the shards are one of several tasks', which may be left without a document.
+    planned: all shards.
+    settings: settings of this run.
+    meta_path: as in `prepare`; if "", the markers stay.
+    is_part: the shards belong to one of several tasks, which may have no document.
 
   Returns:
     The number of examples.
 
   Raises:
-    UserError: there is no example at all.
+    UserError: there are no examples.
   """
   if meta_path and tf.io.gfile.exists(meta_path):
     return files.read_json(meta_path)["train_data_size"]
@@ -195,8 +199,8 @@ def finish(
       tf.io.gfile.remove(shard.marker)
       tf.io.gfile.remove(shard.path)
     raise UserError(
-      "no document in the input: one sentence a line is expected"
-      + (", at least --min_doc_len tokens a document" if not meta_path else "")
+      "no document in the input: one sentence per line is expected"
+      + (", and documents of at least --min_doc_len tokens" if not meta_path else "")
     )
   if not all(counts):
     log.warning(
@@ -207,8 +211,8 @@ def finish(
   alone = sum(marker.get("num_documents_without_others", 0) for marker in markers)
   if alone:
     log.warning(
-      "%d documents (or parts of large ones) had no other document beside them to take "
-      "random next sentences from: their pairs are real ones only",
+      "%d documents (or parts of large ones) were alone in their window: there was no other "
+      "document to take random next sentences from, so all their pairs are real ones",
       alone,
     )
   if meta_path:

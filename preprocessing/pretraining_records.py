@@ -1,11 +1,11 @@
-"""Pretraining data: one record file (shard) for each unit of the corpus, made by any process.
+"""Makes shards of pretraining data: one record file for each unit of the corpus.
 
-A shard depends on nothing but the job and its own unit, so the files are the same whether one
-process makes them, many, or the workers of an Apache Beam runner. Each is written under a temporary
-name; then its marker, a small JSON file with the job's settings and the number of examples; then it
-gets its name. A later run makes what is not there.
+A shard depends only on the job and its own unit, so the files are the same whether one process,
+several processes, or the workers of an Apache Beam runner make them. A shard is written in three
+steps: the record file under a temporary name; its marker, a small JSON file with the job's settings
+and the number of examples; the record file's final name. A later run makes the missing shards.
 
-Only this module and what it imports is loaded in worker processes, hence no TensorFlow here.
+Worker processes load this module and its imports, so it does not import TensorFlow.
 """
 
 import dataclasses
@@ -28,26 +28,30 @@ class BertForm:
   output_file: str = config.option("", "record files to write: comma-separated names")
   num_shards: int = config.option(
     1,
-    "write each output file as so many, NAME-00000-of-0000N, ...; the unit of parallel work",
+    "number of record files per output file, NAME-00000-of-0000N, ...; the unit of parallel work",
     lower=1,
   )
   meta_data_file_path: str = config.option(
-    "", "metadata JSON to write, last; default: the first output file's name + .meta.json"
+    "", "metadata JSON, written last; default: the first output file's name + .meta.json"
   )
   max_seq_length: int = config.option(128, "tokens of an example, specials included", lower=5)
-  max_predictions_per_seq: int = config.option(20, "most masked tokens of an example", lower=1)
+  max_predictions_per_seq: int = config.option(
+    20, "maximum number of masked tokens per example", lower=1
+  )
   masked_lm_prob: float = config.option(0.15, "fraction of the tokens to mask")
-  short_seq_prob: float = config.option(0.1, "fraction of examples of random shorter length")
+  short_seq_prob: float = config.option(0.1, "fraction of examples with a random shorter length")
   dupe_factor: int = config.option(10, "passes over the text, each masked differently", lower=1)
-  do_whole_word_mask: bool = config.option(False, "mask all pieces of a word or none")
-  max_ngram_size: int = config.option(1, "mask runs of up to so many words (tokens)", lower=1)
+  do_whole_word_mask: bool = config.option(False, "mask all tokens of a word or none")
+  max_ngram_size: int = config.option(
+    1, "mask runs of up to this number of words (tokens)", lower=1
+  )
   cls_segment_id: int = config.option(0, "segment id of [CLS]: 0 for BERT, 2 for Funnel", lower=0)
   gzip_compress: bool = config.option(False, "write gzip-compressed record files")
   pack_sequences: bool = config.option(
-    False, "put several short examples into a row; each attends to itself alone"
+    False, "put several short examples into a row; each attends only to itself"
   )
   use_v2_feature_names: bool = config.option(
-    False, "name the features input_word_ids, input_type_ids for input_ids, segment_ids"
+    False, "name the features input_word_ids, input_type_ids instead of input_ids, segment_ids"
   )
 
 
@@ -60,23 +64,25 @@ class FunnelForm:
   seq_len: int = config.option(512, "tokens of an example, specials included", lower=5)
   split: str = config.option("train", "part of the files' names", ("train", "dev", "test"))
   pass_id: int = config.option(
-    0, "part of the files' names; each pass is shuffled and cut anew", lower=0
+    0, "part of the files' names; each pass is shuffled and cut differently", lower=0
   )
   num_task: int = config.option(1, "number of record files; the unit of parallel work", lower=1)
-  task: int = config.option(-1, "make the record file of this number only; -1 for all", lower=-1)
+  task: int = config.option(
+    -1, "make only the record file with this number; -1: make all", lower=-1
+  )
   min_doc_len: int = config.option(1, "leave out documents with fewer tokens", lower=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What all shards of a run share.
+  """Settings that all shards of a run share.
 
   Attributes:
     form: BertForm or FunnelForm.
-    tokenizer: how text becomes ids.
-    random_seed: all draws depend on it.
+    tokenizer: settings of the tokenizer.
+    random_seed: seed of all draws.
     errors: "strict" or "replace", see corpus.read_sentences.
-    settings: what shapes the records, for the markers and the metadata.
+    settings: all settings that change the records, for the markers and the metadata.
   """
 
   form: BertForm | FunnelForm
@@ -88,7 +94,14 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """A unit of work: the record file `path` and its marker, of the documents of `pieces`."""
+  """A unit of work.
+
+  Attributes:
+    index: number of the shard, part of its seed.
+    path: record file to write.
+    marker: JSON file that declares the record file complete.
+    pieces: ranges of the corpus whose documents are used.
+  """
 
   index: int
   path: str
@@ -97,18 +110,20 @@ class Shard:
 
   @property
   def num_bytes(self) -> int:
+    """Size of the shard's text in bytes."""
     return sum(piece.end - piece.start for piece in self.pieces)
 
 
 class Worker:
-  """Makes shards; holds the tokenizer."""
+  """Makes shards; loads the tokenizer once."""
 
   def __init__(self, job: Job):
+    """Loads the tokenizer; UserError if the vocabulary lacks a symbol that pretraining needs."""
     self._job = job
     self._encoder = pretraining_data.make_encoder(**dataclasses.asdict(job.tokenizer))
 
   def _examples(self, shard: Shard):
-    """The form's builder of examples for a shard."""
+    """Builder of a shard's examples: BertExamples or FunnelExamples."""
     job, form = self._job, self._job.form
     seed = f"{job.random_seed}/{shard.index}"
     if isinstance(form, FunnelForm):
@@ -134,11 +149,11 @@ class Worker:
     """Writes a shard and its marker.
 
     Args:
-      shard: what to make.
+      shard: the shard.
       report: called with the bytes, documents and tokens read since the last call.
 
     Raises:
-      UserError: bad text, or a file that cannot be written.
+      UserError: the text is not UTF-8, or a file cannot be read or written.
     """
     job, form = self._job, self._job.form
     examples = self._examples(shard)
@@ -182,22 +197,22 @@ class Worker:
 
 
 def _make_worker(job: Job, reports) -> Callable[[Shard], None]:
-  """What makes a shard in a process of its own and reports to the queue."""
+  """Returns a function that makes a shard in a worker process and reports to the queue."""
   worker = Worker(job)
   return lambda shard: worker.make(shard, lambda *counts: reports.put(counts))
 
 
 def make_locally(job: Job, shards: list[Shard], num_workers: int, progress) -> None:
-  """Makes shards in this process, or in num_workers others.
+  """Makes shards in worker processes.
 
   Args:
-    job: what the shards share.
-    shards: what to make.
-    num_workers: number of processes; with 1 the work is done in this one.
-    progress: callable(bytes, documents, tokens), told what was read since the last call.
+    job: settings of the shards.
+    shards: shards to make.
+    num_workers: number of processes; if 1, this process does the work.
+    progress: called with the bytes, documents and tokens read since the last call.
 
   Raises:
-    UserError: from the first shard that failed, or when a process was killed.
+    UserError: a shard failed, or a process was killed.
   """
   if num_workers == 1:
     worker = Worker(job)

@@ -1,10 +1,10 @@
-"""TFRecord files and tf.train.Example messages without TensorFlow.
+"""Writes TFRecord files and tf.train.Example messages without TensorFlow.
 
-The worker processes that build pretraining data write with this: they start in a tenth of a second
-and take a tenth of the memory, and the same features always give the same bytes. The formats:
+The worker processes of preprocessing use this module: without TensorFlow they start in 0.1 seconds
+and need a tenth of the memory. The same features always give the same bytes. The formats:
 
   file     for each record: length (uint64), masked CRC of the length (uint32), record, masked CRC
-           of the record; all little-endian. Compressed: one gzip stream of all that.
+           of the record; all little-endian. A compressed file is one gzip stream of them.
   Example  {features = 1: {feature = 1: map of name -> {float_list = 2 | int64_list = 3:
            {value = 1: packed}}}}, protocol buffer encoding.
 """
@@ -12,15 +12,16 @@ and take a tenth of the memory, and the same features always give the same bytes
 import gzip
 import struct
 import zlib
+from typing import IO
 
 import numpy as np
 
 
 class _VarintTable(dict):
-  """Number -> its protocol buffer encoding, 7 bits a byte; ids repeat, so they are remembered."""
+  """Integer -> its varint encoding in protocol buffers, cached because token ids repeat."""
 
   def __missing__(self, number: int) -> bytes:
-    digits, rest = [], number & 0xFFFF_FFFF_FFFF_FFFF  # of a negative one the two's complement
+    digits, rest = [], number & 0xFFFF_FFFF_FFFF_FFFF  # two's complement if negative
     while rest >= 0x80:
       digits.append(rest & 0x7F | 0x80)
       rest >>= 7
@@ -43,7 +44,7 @@ def encode_example(features: dict[str, list[int] | list[float]]) -> bytes:
     if values and isinstance(values[0], float):
       feature = _field(2, _field(1, struct.pack(f"<{len(values)}f", *values)))
     else:
-      # Below 128 a number is its own encoding, as are all masks and segment ids.
+      # A number below 128 is its own encoding. All masks and segment ids are.
       is_small = not values or (min(values) >= 0 and max(values) < 0x80)
       packed = bytes(values) if is_small else b"".join(map(_VARINT.__getitem__, values))
       feature = _field(3, _field(1, packed))
@@ -60,23 +61,23 @@ def _crc_of_bytes() -> np.ndarray:
 
 
 _CRC_OF_BYTE = _crc_of_bytes()
-# A CRC is linear: that of a record is the XOR of what its bytes contribute. Row k is what a byte
-# contributes that k more bytes follow; rows are added when a longer record comes.
+# A CRC is linear: the CRC of a record is the XOR of the contributions of its bytes. Row k has the
+# contributions of a byte that is followed by k others. A longer record adds rows.
 _contributions = _CRC_OF_BYTE[np.newaxis]
 
 
 def masked_crc(data: bytes) -> int:
-  """CRC-32C of `data`, rotated and offset as TFRecord files have it."""
+  """CRC-32C of `data`, rotated and offset as in TFRecord files."""
   global _contributions
   size = len(data)
   if size > len(_contributions):
     rows = [_contributions]
     last = _contributions[-1]
     for _ in range(len(_contributions), max(size, 2 * len(_contributions))):
-      last = last >> 8 ^ _CRC_OF_BYTE[last & 0xFF]  # one more (zero) byte follows
+      last = last >> 8 ^ _CRC_OF_BYTE[last & 0xFF]  # append a zero byte
       rows.append(last[np.newaxis])
     _contributions = np.concatenate(rows)
-  # The register starts with ones, which is the same as to invert the first four bytes.
+  # The register starts with all ones, which is equivalent to inverting the first four bytes.
   values = np.frombuffer(data, np.uint8).copy()
   values[:4] ^= 0xFF
   crc = int(np.bitwise_xor.reduce(_contributions[np.arange(size - 1, -1, -1), values]))
@@ -85,7 +86,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def is_start(data: bytes) -> bool:
-  """Returns whether a file that starts with `data` (1 KB or the whole) is empty or has records."""
+  """Returns whether a file is empty or has records; `data` is its first KB, or all of it."""
   if data.startswith(b"\x1f\x8b"):
     try:
       data = zlib.decompressobj(wbits=31).decompress(data, 12)
@@ -97,9 +98,15 @@ def is_start(data: bytes) -> bool:
 class Writer:
   """Writes records to an open binary file."""
 
-  def __init__(self, file, use_gzip: bool = False):
+  def __init__(self, file: IO[bytes], use_gzip: bool = False):
+    """Starts the output.
+
+    Args:
+      file: open binary file.
+      use_gzip: compress the records.
+    """
     self._file = file
-    # Without a name and a time, the same records give the same file.
+    # Without a name and a time in the header, the same records give the same file.
     self._gzip = gzip.GzipFile("", "wb", 6, file, mtime=0) if use_gzip else None
 
   def write(self, record: bytes) -> None:
@@ -117,6 +124,6 @@ class Writer:
     )
 
   def close(self) -> None:
-    """Ends the compressed stream; the file itself is the caller's to close."""
+    """Ends the compressed stream; does not close the file."""
     if self._gzip:
       self._gzip.close()

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the recipe wrappers share; sourced, not run.
+# Functions of the recipe wrappers. Source this file; do not run it.
 #
-#   source "$(dirname "$0")/common.sh"    goes to the repository's root, picks the interpreter
-#   run COMMAND ... "$@"                  runs the command; with --dry_run among it only prints it
+#   source "$(dirname "$0")/common.sh"    changes to the repository's root, selects the interpreter
+#   run COMMAND ... "$@"                  prints and runs the command; with --dry_run only prints it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -26,7 +26,7 @@ run() {
   "${command[@]}"
 }
 
-# The pretraining recipes; settings are those at the top of gpu_pretrain.sh and tpu_pretrain.sh.
+# Runs a pretraining recipe with the settings at the top of gpu_pretrain.sh or tpu_pretrain.sh.
 pretrain() {
   local steps=(--train_batch_size="$TRAIN_BATCH_SIZE" --learning_rate="$LEARNING_RATE"
     --save_steps="$SAVE_STEPS")

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Downloads data sets of the GLUE benchmark into data/glue.
 #
-#   bash scripts/download_glue.sh CoLA MRPC          some of: CoLA SST-2 MRPC STS-B QQP MNLI QNLI
-#   bash scripts/download_glue.sh                    RTE WNLI AX; without a name all of them
+#   bash scripts/download_glue.sh CoLA MRPC          the named data sets
+#   bash scripts/download_glue.sh                    all: CoLA SST-2 MRPC STS-B QQP MNLI QNLI RTE
+#                                                    WNLI AX
 #
-# Settings, from the environment:
-#   GLUE_DIR=data/glue                               where they go
-#   GLUE_URL=https://dl.fbaipublicfiles.com/glue/data  where they come from
+# Settings (environment variables):
+#   GLUE_DIR=data/glue                                 target folder
+#   GLUE_URL=https://dl.fbaipublicfiles.com/glue/data  source
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,7 +40,8 @@ for task in "$@"; do
   if [ "$task" = AX ]; then
     get "$GLUE_URL/AX.tsv" "$folder/AX.tsv"
   elif [ "$task" = MRPC ]; then
-    # Microsoft's files; GLUE takes its dev data out of the training file by a list of id pairs.
+    # Microsoft's files. GLUE's dev set is part of the training file; mrpc_dev_ids.tsv lists its id
+    # pairs.
     get "$MRPC_URL/msr_paraphrase_train.txt" "$work/train.txt"
     get "$MRPC_URL/msr_paraphrase_test.txt" "$work/test.txt"
     get "$GLUE_URL/mrpc_dev_ids.tsv" "$work/dev_ids.tsv"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fine-tunes a Funnel-Transformer (or BERT) on CoLA on one GPU, and evaluates every epoch.
+# Fine-tunes a Funnel-Transformer (or BERT) on CoLA on one GPU and evaluates every epoch.
 #
 # Reproduces the published single-GPU recipe: batch 16, learning rate 1e-5, about 10 epochs with 10%
-# warm-up, length 128; one 16 GB V100 held every released model but B10-10-10H1024. The paper gives
-# CoLA as part of its GLUE averages: with ELECTRA pretraining B4-4-4H768 87.0, B6-3x2-3x2H768 87.8,
-# B6-6-6H768 88.3, B8-8-8H1024 89.7, B10-10-10H1024 90.0 (dev).
+# warm-up, length 128. A 16 GB V100 fits every released model except B10-10-10H1024. The paper
+# reports CoLA as part of its GLUE averages (dev), with ELECTRA pretraining: B4-4-4H768 87.0,
+# B6-3x2-3x2H768 87.8, B6-6-6H768 88.3, B8-8-8H1024 89.7, B10-10-10H1024 90.0.
 #
 #   MODEL_DIR=B6-6-6H768-ELEC-TF GLUE_DIR=glue_data bash scripts/gpu_cola.sh
 #   bash scripts/gpu_cola.sh --dry_run          prints the command

@@ -2,11 +2,11 @@
 # Fine-tunes and evaluates on GLUE tasks, one after the other, on the GPUs of this machine.
 #
 # Reproduces the GLUE dev results with each task's recipe (configs/experiments/). The paper's
-# averages, on TPU: with ELECTRA pretraining B4-4-4H768 87.0, B6-3x2-3x2H768 87.8, B6-6-6H768 88.3,
-# B8-8-8H1024 89.7, B10-10-10H1024 90.0; one 16 GB V100 serves for the small tasks.
+# averages, on TPU, with ELECTRA pretraining: B4-4-4H768 87.0, B6-3x2-3x2H768 87.8, B6-6-6H768 88.3,
+# B8-8-8H1024 89.7, B10-10-10H1024 90.0. A 16 GB V100 is enough for the small tasks.
 #
-# MRPC has three published learning rates (1e-5, 2e-5, 3e-5) and RTE two (1e-5, 2e-5); the recipe is
-# the first, --learning_rate=2e-5 another.
+# MRPC has three published learning rates (1e-5, 2e-5, 3e-5) and RTE two (1e-5, 2e-5). The recipe
+# uses the first; --learning_rate=2e-5 selects another.
 #
 #   TASKS="cola mrpc" MODEL_DIR=B6-6-6H768-ELEC-TF bash scripts/gpu_glue.sh
 #   bash scripts/gpu_glue.sh --dry_run          prints the commands

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Fine-tunes a Funnel-Transformer (or BERT) on IMDB on the GPUs of this machine.
 #
-# The published recipe (batch 32, learning rate 1e-5, or 2e-5 or 3e-5, about 5 epochs with 10%
-# warm-up, length 512) was run on a TPU v3-8; its error rate stands in the text classification table
-# of the paper. A 16 GB V100 held 4 sequences of length 512 of B8-8-8H1024: several GPUs share the
-# batch of 32, or lower TRAIN_BATCH_SIZE.
+# The published recipe (batch 32, learning rate 1e-5, 2e-5 or 3e-5, about 5 epochs with 10% warm-up,
+# length 512) ran on a TPU v3-8. The text classification table of the paper has its error rate. A 16
+# GB V100 fits 4 sequences of length 512 of B8-8-8H1024. Share the batch of 32 among several GPUs,
+# or lower TRAIN_BATCH_SIZE.
 #
 #   MODEL_DIR=B6-6-6H768-ELEC-TF IMDB_DIR=aclImdb bash scripts/gpu_imdb.sh
 #   bash scripts/gpu_imdb.sh --dry_run          prints the command

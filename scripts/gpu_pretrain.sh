@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Pretrains BERT or a Funnel-Transformer on the GPUs of this machine (or its CPU).
 #
-# MODEL names the recipe: bert_base, bert_large (two phases: nine tenths of the updates at length
-# 128, the rest at 512, starting from the first phase's weights) or one of the five released
-# Funnel-Transformers, with ELECTRA at length 512. The published models were trained on TPU pods with
-# batch 256 and a million updates, which a single GPU does not repeat within weeks: lower TRAIN_STEPS,
-# and let GRADIENT_ACCUMULATION_STEPS fit the batch into the memory. The records come from
-# scripts/prepro_pretrain.sh.
+# MODEL selects the recipe. bert_base and bert_large have two phases: nine tenths of the updates at
+# length 128, the rest at 512, starting from the first phase's weights. The five released
+# Funnel-Transformers use ELECTRA at length 512. The published models were trained on TPU pods with
+# batch 256 and a million updates, which take more than weeks on a single GPU: lower TRAIN_STEPS. If
+# the batch does not fit into memory, raise GRADIENT_ACCUMULATION_STEPS. scripts/prepro_pretrain.sh
+# creates the records.
 #
 #   MODEL=bert_base RECORDS=proc_data/pretrain_bert bash scripts/gpu_pretrain.sh
 #   MODEL=B6-6-6H768 LOSS_TYPE=mlm bash scripts/gpu_pretrain.sh --dry_run     prints the commands
@@ -14,7 +14,7 @@
 source "$(dirname "$0")/common.sh"
 
 MODEL=${MODEL:-B4-4-4H768}            # bert_base, bert_large, B4-4-4H768 ... B10-10-10H1024
-LOSS_TYPE=${LOSS_TYPE:-electra}       # Funnel: electra or mlm; BERT has masked words + next sentence
+LOSS_TYPE=${LOSS_TYPE:-electra}       # Funnel: electra or mlm; BERT: masked tokens + next sentence
 EXP_DIR=${EXP_DIR:-exp/pretrain_$MODEL}
 NUM_GPUS=${NUM_GPUS:-0}               # 0 for all
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-256}

@@ -2,11 +2,11 @@
 # Fine-tunes a Funnel-Transformer (or BERT) on RACE on the GPUs of this machine.
 #
 # The published recipe (batch 16, learning rate 2e-5, 24000 steps with 2400 of warm-up, length 512
-# with at most 128 for question and option) was run on a TPU v2-8; the accuracies (all, middle,
-# high) stand in the RACE table of the paper. A question is 4 sequences, and a 16 GB V100 held 4
-# sequences of length 512 of B8-8-8H1024: 16 micro-batches of one question each fit there. Base
-# models need fewer (4, the default, is ours); several GPUs share the batch, which must divide by
-# GPUs times micro-batches.
+# with at most 128 for question and option) ran on a TPU v2-8. The RACE table of the paper has the
+# accuracies (all, middle, high). A question is 4 sequences, and a 16 GB V100 fits 4 sequences of
+# length 512 of B8-8-8H1024, so use 16 micro-batches of one question there. Base models need fewer;
+# the default of 4 is ours. Several GPUs share the batch, which must be divisible by GPUs times
+# micro-batches.
 #
 #   MODEL_DIR=B6-6-6H768-ELEC-TF RACE_DIR=RACE bash scripts/gpu_race.sh
 #   bash scripts/gpu_race.sh --dry_run          prints the command

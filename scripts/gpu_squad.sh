@@ -2,15 +2,15 @@
 # Fine-tunes a Funnel-Transformer (or BERT) on SQuAD v2.0 on the GPUs of this machine.
 #
 # The published recipe (batch 48, length 512, learning rate 3e-5, 8000 steps with 1000 of warm-up)
-# was run on TPUs: dev F1 85.5 (B4-4-4H768), 87.0 (B6-3x2-3x2H768), 87.7 (B6-6-6H768), 89.8
-# (B8-8-8H1024), 90.4 (B10-10-10H1024). A 16 GB V100 held 4 sequences of length 512 of B8-8-8H1024:
-# several GPUs share the batch of 48, or lower TRAIN_BATCH_SIZE and raise TRAIN_STEPS. For BERT on
-# v1.1 (F1 88.5 with BERT-base): VERSION=v1.1 MAX_SEQ_LENGTH=384 TRAIN_BATCH_SIZE=32
+# ran on TPUs: dev F1 85.5 (B4-4-4H768), 87.0 (B6-3x2-3x2H768), 87.7 (B6-6-6H768), 89.8
+# (B8-8-8H1024), 90.4 (B10-10-10H1024). A 16 GB V100 fits 4 sequences of length 512 of B8-8-8H1024.
+# Share the batch of 48 among several GPUs, or lower TRAIN_BATCH_SIZE and raise TRAIN_STEPS. For
+# BERT on v1.1 (F1 88.5 with BERT-base): VERSION=v1.1 MAX_SEQ_LENGTH=384 TRAIN_BATCH_SIZE=32
 # TRAIN_STEPS=5500 WARMUP_STEPS=550.
 #
-# The published command also has a layer-wise decay of 0.75, which had no effect: it scaled
-# gradients, and Adam's normalization cancels that. LAYER_DECAY=0.75 works here. It is ours: 3e-5
-# was not chosen for it, so search LEARNING_RATE with it.
+# The published command also sets a layer-wise decay of 0.75. It had no effect there: it scaled
+# gradients, and Adam's normalization cancels the scale. LAYER_DECAY=0.75 has an effect here. It is
+# our option, not part of the recipe: 3e-5 was not chosen for it, so tune LEARNING_RATE with it.
 #
 #   MODEL_DIR=B6-6-6H768-ELEC-TF DATA_DIR=squad bash scripts/gpu_squad.sh
 #   bash scripts/gpu_squad.sh --dry_run          prints the command
@@ -23,11 +23,11 @@ MODEL_DIR=${MODEL_DIR:-pretrained}    # folder of the released model: configurat
 OUTPUT_DIR=${OUTPUT_DIR:-proc_data/squad}
 EXP_DIR=${EXP_DIR:-exp/squad}
 NUM_GPUS=${NUM_GPUS:-0}               # 0 for all
-NUM_PROC=${NUM_PROC:-2}               # processes that make the records
+NUM_PROC=${NUM_PROC:-2}               # processes that create the records
 MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-48}
 LEARNING_RATE=${LEARNING_RATE:-3e-5}
-LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: ours, with a LEARNING_RATE of its own
+LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: our option; tune LEARNING_RATE with it
 TRAIN_STEPS=${TRAIN_STEPS:-8000}
 WARMUP_STEPS=${WARMUP_STEPS:-1000}
 SAVE_STEPS=${SAVE_STEPS:-1000}

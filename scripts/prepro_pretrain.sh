@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Turns raw text (one sentence a line, a blank line between documents) into pretraining records.
+# Converts raw text (one sentence per line, a blank line between documents) to pretraining records.
 #
-# FAMILY=bert follows the published recipe: most of the training is done on sequences of length 128
-# (20 masked tokens), the rest on length 512 (76), so records of both lengths are made, with 5 passes
-# over the text. FAMILY=funnel makes the published 5 passes of length 512, masked during training.
+# FAMILY=bert creates the records of the published recipe, with 5 passes over the text: length 128
+# (20 masked tokens) for most of the training, and length 512 (76) for the rest. FAMILY=funnel
+# creates the published 5 passes of length 512, which are masked during training.
 #
 #   FAMILY=bert INPUT='text/*.txt' VOCAB=vocab.txt bash scripts/prepro_pretrain.sh
 #   FAMILY=funnel bash scripts/prepro_pretrain.sh --dry_run      prints the commands
@@ -13,11 +13,11 @@ source "$(dirname "$0")/common.sh"
 
 FAMILY=${FAMILY:-bert}                # bert or funnel
 INPUT=${INPUT:-data/text/*.txt}       # comma-separated globs
-VOCAB=${VOCAB:-pretrained/vocab.txt}  # scripts/build_vocab.py makes one from the same text
+VOCAB=${VOCAB:-pretrained/vocab.txt}  # scripts/build_vocab.py trains one on the same text
 OUTPUT_DIR=${OUTPUT_DIR:-proc_data/pretrain_$FAMILY}
 UNCASED=${UNCASED:-True}
-NUM_SHARDS=${NUM_SHARDS:-32}          # record files of a phase or pass; the unit of parallel work
-NUM_WORKERS=${NUM_WORKERS:-0}         # processes; 0 for one on each core
+NUM_SHARDS=${NUM_SHARDS:-32}          # record files of a phase or pass, created in parallel
+NUM_WORKERS=${NUM_WORKERS:-0}         # processes; 0 for one per core
 DUPE_FACTOR=${DUPE_FACTOR:-5}         # bert: passes over the text, each masked differently
 PASSES=${PASSES:-0 1 2 3 4}           # funnel
 

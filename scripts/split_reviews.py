@@ -1,4 +1,4 @@
-"""Makes a seeded train/dev split of the short Rotten Tomatoes reviews.
+"""Splits the short Rotten Tomatoes reviews into train and dev, by a seed.
 
   python scripts/split_reviews.py REVIEWS.csv OUTPUT_DIR [SEED]
 
@@ -10,6 +10,7 @@ import csv
 import os
 import random
 import sys
+from collections.abc import Iterable, Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -18,7 +19,8 @@ from tasks import readers
 from utils import paths
 
 
-def write(path, header, rows):
+def write(path: str, header: list[str], rows: Iterable[Sequence[str]]) -> None:
+  """Writes a CSV file under a temporary name, then renames it."""
   with open(path + ".tmp", "w", encoding="utf-8", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(header)
@@ -26,7 +28,8 @@ def write(path, header, rows):
   os.replace(path + ".tmp", path)
 
 
-def main(reviews, output_dir, seed="42"):
+def main(reviews: str, output_dir: str, seed: str = "42") -> None:
+  """Reads the reviews and writes the three files."""
   outputs = [os.path.join(output_dir, f"{name}.csv") for name in ("train", "predict", "dev")]
   try:
     paths.check_outputs([reviews], [path + end for path in outputs for end in ("", ".tmp")])

@@ -1,10 +1,10 @@
-"""Turns running text into the form that create_pretraining_data.py reads.
+"""Turns prose into the input format of create_pretraining_data.py.
 
   python scripts/split_sentences.py OUTPUT.txt INPUT.txt [INPUT.txt ...]
 
-One sentence a line, a blank line after each document. A file is a document; lines that begin with
-"CHAPTER" (in any case) begin a new one. Paragraphs may be wrapped over several lines. Files that
-gzip or bzip2 compressed are unpacked.
+The output has one sentence per line and a blank line after each document. A file is a document; a
+paragraph that begins with "CHAPTER" (in any case) begins a new one. Paragraphs may be wrapped over
+several lines. Files compressed with gzip or bzip2 are unpacked.
 """
 
 import os
@@ -17,8 +17,8 @@ from errors import UserError
 from tasks.readers import read_text
 from utils import paths
 
-# The end of a sentence: . ! or ?, perhaps quotes or brackets, white space, then no lower-case
-# letter. A title or an initial ("Mr. Darcy", "J. Smith") ends none.
+# End of a sentence: . ! or ?, optional quotes or brackets, whitespace, then no lower-case letter. A
+# title or an initial ("Mr. Darcy", "J. Smith") does not end a sentence.
 _END = re.compile(r"""(?<=[.!?])(["'”’)\]]*)\s+(?=["'“‘(\[]*[^\Wa-z_])""")
 _NO_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Hon|Rev|Capt|Col|Gen|No|vs)|\b[A-Z])\.$")
 _CHAPTER = re.compile(r"\s*chapter\b", re.IGNORECASE)
@@ -49,6 +49,7 @@ def documents(path: str) -> list[list[str]]:
 
 
 def main() -> None:
+  """Reads the input files and writes the output file."""
   if len(sys.argv) < 3:
     sys.exit(__doc__)
   output, *inputs = sys.argv[1:]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need, checks style, shell scripts and types, and runs the tests.
+# Installs the requirements of the tests, checks style, shell scripts and types, and runs the tests.
 #
 #   bash scripts/test.sh            the whole default suite on the newest TensorFlow
 #   bash scripts/test.sh --smoke    the end-to-end subset on TensorFlow 2.15.1
 #
-# Files of tests are shared out to as many processes as there are cores, at most 4.
-# Further arguments go to pytest, e.g.: bash scripts/test.sh -k tokenization
+# Test files run in parallel, in one process per core, at most 4.
+# Further arguments go to pytest: bash scripts/test.sh -k tokenization
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -5,8 +5,8 @@
 # averages with ELECTRA pretraining: B4-4-4H768 87.0, B6-3x2-3x2H768 87.8, B6-6-6H768 88.3 (TPU
 # v2-8 is enough), B8-8-8H1024 89.7, B10-10-10H1024 90.0.
 #
-# MRPC has three published learning rates (1e-5, 2e-5, 3e-5) and RTE two (1e-5, 2e-5); the recipe is
-# the first, --learning_rate=2e-5 another.
+# MRPC has three published learning rates (1e-5, 2e-5, 3e-5) and RTE two (1e-5, 2e-5). The recipe
+# uses the first; --learning_rate=2e-5 selects another.
 #
 #   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel bash scripts/tpu_glue.sh
 #   bash scripts/tpu_glue.sh --dry_run          prints the commands

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fine-tunes a Funnel-Transformer on IMDB on a TPU v3-8 (TensorFlow 2.15), any released model.
+# Fine-tunes a released Funnel-Transformer on IMDB on a TPU v3-8 (TensorFlow 2.15).
 #
 # Reproduces the published recipe: batch 32, learning rate 1e-5 (try 1e-5, 2e-5, 3e-5), about 5
-# epochs with 10% warm-up, length 512. The error rate stands in the text classification table of
-# the paper.
+# epochs with 10% warm-up, length 512. The text classification table of the paper has the error
+# rate.
 #
 #   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel IMDB_DIR=aclImdb bash scripts/tpu_imdb.sh
 #   bash scripts/tpu_imdb.sh --dry_run          prints the command

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Pretrains BERT or a Funnel-Transformer on a TPU (TensorFlow 2.15).
 #
-# MODEL names the recipe: bert_base, bert_large (two phases: nine tenths of the updates at length
-# 128, the rest at 512, starting from the first phase's weights) or one of the five released
-# Funnel-Transformers, with ELECTRA at length 512, batch 256, a million updates. The published BERTs
-# took four days on 16 (base) and 64 (large) TPU chips. The records come from
-# scripts/prepro_pretrain.sh.
+# MODEL selects the recipe. bert_base and bert_large have two phases: nine tenths of the updates at
+# length 128, the rest at 512, starting from the first phase's weights. The five released
+# Funnel-Transformers use ELECTRA at length 512, batch 256, a million updates. The published BERTs
+# took four days on 16 (base) and 64 (large) TPU chips. scripts/prepro_pretrain.sh creates the
+# records.
 #
 #   MODEL=bert_large TPU_NAME=my-tpu GS_ROOT=gs://bucket/bert bash scripts/tpu_pretrain.sh
 #   bash scripts/tpu_pretrain.sh --dry_run       prints the commands
@@ -13,7 +13,7 @@
 source "$(dirname "$0")/common.sh"
 
 MODEL=${MODEL:-B4-4-4H768}            # bert_base, bert_large, B4-4-4H768 ... B10-10-10H1024
-LOSS_TYPE=${LOSS_TYPE:-electra}       # Funnel: electra or mlm; BERT has masked words + next sentence
+LOSS_TYPE=${LOSS_TYPE:-electra}       # Funnel: electra or mlm; BERT: masked tokens + next sentence
 TPU_NAME=${TPU_NAME:-}
 GS_ROOT=${GS_ROOT:-}                  # Google Storage folder for records and checkpoints
 EXP_DIR=${EXP_DIR:-$GS_ROOT/exp/pretrain_$MODEL}

@@ -2,9 +2,10 @@
 # Fine-tunes a Funnel-Transformer on RACE on a TPU v2-8 (TensorFlow 2.15).
 #
 # Reproduces the published recipe: batch 16, learning rate 2e-5, 24000 steps with 2400 of warm-up,
-# length 512 with at most 128 for question and option. The accuracies (all, middle, high) stand in
-# the RACE table of the paper. A v2-8 is enough for the base models; the large ones need a v3-16 for
-# batch 16. GRADIENT_ACCUMULATION_STEPS=2 computes the two questions of a core one after the other.
+# length 512 with at most 128 for question and option. The RACE table of the paper has the
+# accuracies (all, middle, high). A v2-8 is enough for the base models; the large ones need a v3-16
+# for batch 16. GRADIENT_ACCUMULATION_STEPS=2 computes the two questions of a core one after the
+# other.
 #
 #   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel RACE_DIR=RACE bash scripts/tpu_race.sh
 #   bash scripts/tpu_race.sh --dry_run          prints the command

@@ -3,12 +3,12 @@
 #
 # Reproduces the published recipe: batch 48, length 512, learning rate 3e-5, 8000 steps with 1000 of
 # warm-up. Dev F1 with ELECTRA pretraining: B4-4-4H768 85.5, B6-3x2-3x2H768 87.0, B6-6-6H768 87.7
-# (TPU v2-8 is enough), B8-8-8H1024 89.8, B10-10-10H1024 90.4 (v3-8). Make the records first, with
+# (TPU v2-8 is enough), B8-8-8H1024 89.8, B10-10-10H1024 90.4 (v3-8). Create the records first:
 # OUTPUT_DIR=$GS_ROOT/proc_data/squad bash scripts/prepro_squad.sh.
 #
-# The published command also has a layer-wise decay of 0.75, which had no effect: it scaled
-# gradients, and Adam's normalization cancels that. LAYER_DECAY=0.75 works here. It is ours: 3e-5
-# was not chosen for it, so search LEARNING_RATE with it.
+# The published command also sets a layer-wise decay of 0.75. It had no effect there: it scaled
+# gradients, and Adam's normalization cancels the scale. LAYER_DECAY=0.75 has an effect here. It is
+# our option, not part of the recipe: 3e-5 was not chosen for it, so tune LEARNING_RATE with it.
 #
 #   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel DATA_DIR=squad bash scripts/tpu_squad.sh
 #   bash scripts/tpu_squad.sh --dry_run          prints the command
@@ -25,7 +25,7 @@ NUM_CORE_PER_HOST=${NUM_CORE_PER_HOST:-8}
 MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-48}
 LEARNING_RATE=${LEARNING_RATE:-3e-5}
-LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: ours, with a LEARNING_RATE of its own
+LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: our option; tune LEARNING_RATE with it
 TRAIN_STEPS=${TRAIN_STEPS:-8000}
 WARMUP_STEPS=${WARMUP_STEPS:-1000}
 SAVE_STEPS=${SAVE_STEPS:-1000}

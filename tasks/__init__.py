@@ -1,0 +1,1 @@
+"""Tasks: data, features, heads' losses, metrics and predictions."""

@@ -3,10 +3,10 @@
   pieces, = split(list_files("text/*.txt"), 1)
   for number, sentence, num_bytes in read_sentences(pieces): ...
 
-A corpus is the files one after the other; `split` cuts it into byte ranges, one for each unit of
-work. A unit finds the first document that begins in its range, and reads the last one to its end,
-so that every document is read by exactly one unit and no unit reads the whole. Nothing here grows
-with the size of a file, a document or a line. TensorFlow is imported for remote paths only.
+A corpus is the concatenation of its files. `split` cuts it into byte ranges, one per unit of work.
+A unit reads the documents that begin in its range, the last one to its end. So each document is
+read by exactly one unit, and no unit reads the whole corpus. Memory does not grow with the size of
+a file, a document or a line. TensorFlow is imported only for remote paths.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from errors import UserError
 from utils import files
 
-# A line longer than this is cut, at a space where it has one, and read as several sentences.
+# A longer line is cut, at a space if it has one, and read as several sentences.
 _BLOCK_BYTES = 1 << 20
-# Documents are handled in groups of at least so many tokens, about 2 MB of text.
+# Documents are processed in groups of at least this number of tokens, about 2 MB of text.
 WINDOW_TOKENS = 1 << 19
 
 
@@ -35,7 +35,7 @@ class TextFile:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """The documents of a file whose first line begins in [start, end)."""
+  """Byte range [start, end) of a file: the documents whose first line begins in it."""
 
   path: str
   start: int
@@ -44,9 +44,11 @@ class Piece:
 
 @dataclasses.dataclass
 class Document:
-  """A document, or a part of one that is too large for a window: sentences of token ids.
+  """A document, or a part of one that is too large for a window.
 
-  The parts of a document have the same number.
+  Attributes:
+    number: number of the document in its unit, the same for all its parts.
+    sentences: token ids of each sentence.
   """
 
   number: int
@@ -65,15 +67,15 @@ _PACKED = {
 
 
 def packed_format(data: bytes) -> str:
-  """Name of the compression or archive format that a file's first bytes show; "" for none."""
+  """Name of a file's compression or archive format, from its first bytes; "" for none."""
   return next((name for name, magic in _PACKED.items() if re.match(magic, data)), "")
 
 
 def match_files(pattern: str) -> list[str]:
   """Files that a name or a glob matches, sorted.
 
-  The longest part of a local pattern that is a file or folder is taken as it is spelled, so that
-  folders may have names such as lr[1e-3].
+  The longest leading part of a local pattern that exists is matched literally, so folders may have
+  names such as lr[1e-3].
   """
   if "://" in pattern:
     import tensorflow as tf
@@ -99,8 +101,8 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
   """Files that match a comma-separated list of globs, sorted by path, each once.
 
   Raises:
-    UserError: a pattern matches no file, all files are empty, or a file is compressed or cannot
-      be read.
+    UserError: a pattern matches no file, all files are empty, or a file is compressed or cannot be
+      read.
   """
   files = {}
   for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -116,7 +118,7 @@ def list_files(patterns: str, flag: str) -> list[TextFile]:
 
 
 def _check_unpacked(path):
-  """UserError if a file is compressed, or cannot be read."""
+  """Raises UserError if a file is compressed or cannot be read."""
   try:
     with files.open_file(path) as reader:
       name = packed_format(reader.read(512))
@@ -124,8 +126,8 @@ def _check_unpacked(path):
     raise _cannot_read(path, error) from None
   if name:
     raise UserError(
-      f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which "
-      f"compressed files do not have"
+      f"{path}: a {name} file; unpack it: a corpus is read in byte ranges, which compressed "
+      f"files do not support"
     )
 
 
@@ -134,9 +136,9 @@ def _cannot_read(path, error):
 
 
 def fingerprint(texts: list[TextFile]) -> str:
-  """Hash of the files' names, sizes, and of some bytes at the ends and in between.
+  """SHA-256 of the files' names, their sizes, and nine samples of 4096 bytes each.
 
-  Not of all they hold: a corpus may be too large to be read only to see that it is the same.
+  A corpus may be too large to hash all of it.
   """
   digest = hashlib.sha256()
   for file in texts:
@@ -149,7 +151,7 @@ def fingerprint(texts: list[TextFile]) -> str:
 
 
 def find_text(texts: list[TextFile], text: str) -> TextFile | None:
-  """The first file with `text` in its first megabyte; what is further on is not read."""
+  """Returns the first file with `text` in its first megabyte, or None; only that part is read."""
   for file in texts:
     with files.open_file(file.path) as reader:
       if text.encode() in reader.read(_BLOCK_BYTES):
@@ -158,11 +160,11 @@ def find_text(texts: list[TextFile], text: str) -> TextFile | None:
 
 
 def split(files: list[TextFile], num_units: int) -> list[list[Piece]]:
-  """Cuts a corpus into byte ranges that differ in length by at most one byte."""
+  """Cuts a corpus into units whose sizes differ by at most one byte."""
   total = sum(file.size for file in files)
   ends = [total * (unit + 1) // num_units for unit in range(num_units)]
   units = [[] for _ in ends]
-  unit = offset = 0  # of the file's first byte in the corpus
+  unit = offset = 0  # offset of the file's first byte in the corpus
   for file in files:
     start = 0
     while start < file.size:
@@ -176,7 +178,7 @@ def split(files: list[TextFile], num_units: int) -> list[list[Piece]]:
 
 
 def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
-  """Yields (offset, bytes without the newline, whether the line ends here) from `position` on."""
+  """Yields (offset, bytes without the newline, whether the line ends there) from `position` on."""
   reader.seek(position)
   rest = b""
   while block := reader.read(_BLOCK_BYTES):
@@ -186,7 +188,7 @@ def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
       position += len(line) + 1
     if len(rest) >= _BLOCK_BYTES:
       cut = rest.rfind(b" ") + 1
-      if not cut:  # no space: at least not within a character, whose later bytes are 10xxxxxx
+      if not cut:  # no space: cut before a character; its later bytes are 10xxxxxx
         cut = len(rest) - 1
         while cut > len(rest) - 4 and rest[cut] & 0xC0 == 0x80:
           cut -= 1
@@ -197,8 +199,8 @@ def _read_lines(reader, position: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _line_start(reader, position: int) -> int:
-  """Offset of the first byte of the line that holds byte `position` - 1; 0 at the file's start."""
-  end = position - 1  # that byte may be the newline that ends the line, so it is not looked at
+  """Offset of the start of the line that contains byte `position` - 1; 0 at the file's start."""
+  end = position - 1  # excluded: that byte may be the newline that ends the line
   while end > 0:
     start = max(0, end - _BLOCK_BYTES)
     reader.seek(start)
@@ -210,7 +212,7 @@ def _line_start(reader, position: int) -> int:
 
 
 def _is_blank(line: bytes) -> bool:
-  """Whether a line ends a document: whitespace only, that of other scripts included."""
+  """Returns whether a line is blank and ends a document; Unicode whitespace counts."""
   line = line.strip()
   return not line or (
     len(line) <= 64 and not line.isascii() and not line.decode("utf-8", "replace").strip()
@@ -218,7 +220,7 @@ def _is_blank(line: bytes) -> bool:
 
 
 def _decode(line: bytes, path: str, position: int, errors: str) -> str:
-  """Text of a line that begins at a byte of a file; UserError names the place of a bad byte."""
+  """Text of the line at offset `position` of a file; UserError names the line of a bad byte."""
   try:
     return line.decode("utf-8", errors).strip()
   except UnicodeDecodeError as error:
@@ -235,12 +237,12 @@ def _decode(line: bytes, path: str, position: int, errors: str) -> str:
 
 
 def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
-  """As read_sentences, for one file; the first value says whether a document begins."""
+  """Yields (whether a document begins, sentence, its bytes) of a range of one file."""
   with files.open_file(piece.path) as reader:
     start = line_start = _line_start(reader, piece.start)
-    begins = start == 0  # whether the next text begins a document
-    is_mine = False  # whether the document at hand begins in the piece
-    blank = True  # whether the line has been blank so far
+    begins = start == 0  # the next text begins a document
+    is_mine = False  # the current document begins in the piece
+    blank = True  # the line has been blank so far
     for position, line, line_ends in _read_lines(reader, start):
       next_line = position + len(line) + 1
       if position == 0:
@@ -259,11 +261,11 @@ def _read_piece(piece: Piece, errors: str) -> Iterator[tuple[bool, str, int]]:
 
 
 def read_sentences(pieces: list[Piece], errors: str = "strict") -> Iterator[tuple[int, str, int]]:
-  """Yields (number of the document within the unit, sentence, its bytes) of a unit.
+  """Yields (number of the document in the unit, sentence, its size in bytes) of a unit.
 
   Args:
-    pieces: what the unit consists of.
-    errors: "strict", or "replace" to read bytes which are not UTF-8 as U+FFFD.
+    pieces: ranges of the unit.
+    errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
 
   Raises:
     UserError: a file cannot be read or is not UTF-8; names the file, line and byte.
@@ -287,20 +289,21 @@ def read_windows(
 ) -> Iterator[list[Document]]:
   """Groups a unit's sentences into windows: lists of documents of about `window_tokens` tokens.
 
-  A window ends with a document, unless a single document has window_tokens or more: then its parts
-  go to different windows. Sentences without tokens, and documents without sentences, are left out.
+  A window ends at the end of a document. Only a document of window_tokens or more is cut into
+  parts, which go to different windows. Empty sentences and documents are left out.
 
   Args:
     sentences: from read_sentences.
     encode: sentence -> token ids.
-    report: called now and then with the bytes, documents and tokens read since the last call.
+    report: called about once per megabyte with the bytes, documents and tokens read since the last
+      call.
     min_tokens: shorter documents are left out.
     window_tokens: size of a window.
   """
   window, size = [], 0  # complete documents, and their tokens
-  part, part_size = Document(-1, []), 0  # of the document at hand
-  is_continued = False  # whether an earlier window holds a part of it
-  read = [0, 0, 0]
+  part, part_size = Document(-1, []), 0  # of the current document
+  is_continued = False  # an earlier window has a part of the current document
+  read = [0, 0, 0]  # bytes, documents, tokens
 
   def close():
     nonlocal size

@@ -1,9 +1,9 @@
-"""Masks made while training, as Funnel-Transformer (and XLNet) pretraining has them.
+"""Masking during training, as in the pretraining of Funnel-Transformer and XLNet.
 
-In every epoch a sequence gets new masks. All draws are functions of a seed, and all steps are
-TensorFlow operations on whole batches, so that they run in any input pipeline.
+A sequence gets new masks in every epoch. All draws are functions of a seed. All steps are
+TensorFlow operations on whole batches, so they run in any input pipeline.
 
-Shape legend: B batch, L length, K places for masked tokens (a sequence may use fewer).
+Shape legend: B batch, L length, K maximum number of masked tokens (a sequence may have fewer).
 """
 
 import dataclasses
@@ -17,15 +17,16 @@ STRATEGIES = ("single_token", "whole_word", "token_span", "word_span")
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-  """How tokens are masked.
+  """Settings of the masking.
 
   Attributes:
-    sample_strategy: what is masked as a whole: single tokens, words, spans of min_tok to max_tok
-      tokens, or spans of min_word to max_word words. Shorter spans are the more frequent: length n
-      has a probability proportional to 1 / (n + 1).
-    num_predict: masked tokens of a full sequence, K; a shorter one has its share of them.
-    leak_ratio: share of the masked tokens that stay as they are.
-    rand_ratio: share of them that become a random token; the others become the mask symbol.
+    sample_strategy: unit that is masked as a whole: "single_token", "whole_word", "token_span" (of
+      min_tok to max_tok tokens) or "word_span" (of min_word to max_word words). A span has length n
+      with a probability proportional to 1 / (n + 1).
+    num_predict: number of masked tokens in a full sequence, K; a shorter one has proportionally
+      fewer.
+    leak_ratio: fraction of the masked tokens that stay unchanged.
+    rand_ratio: fraction that becomes a random token; the rest becomes the mask symbol.
     min_tok, max_tok, min_word, max_word: lengths of spans.
   """
 
@@ -39,7 +40,7 @@ class Masking:
   max_word: int = 5
 
   def __post_init__(self):
-    """UserError for values that contradict one another."""
+    """Raises UserError if values contradict one another."""
     for unit in ("tok", "word"):
       shortest, longest = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
       if shortest > longest:
@@ -47,12 +48,12 @@ class Masking:
     if min(self.leak_ratio, self.rand_ratio) < 0 or self.leak_ratio + self.rand_ratio > 1:
       raise UserError(
         f"--leak_ratio={self.leak_ratio} and --rand_ratio={self.rand_ratio} must be "
-        f"shares of the masked tokens, together at most 1"
+        f"fractions of the masked tokens, together at most 1"
       )
 
 
 def _uniform(shape, seed, purpose: int):
-  """Draws of `shape`; with a seed [B, 2] each row's are a function of its own seed."""
+  """float32 draws of `shape` in [0, 1); a seed [B, 2] has one seed per row."""
   draw = lambda shape, seed: tf.random.stateless_uniform(
     shape, tf.random.experimental.stateless_fold_in(seed, purpose)
   )
@@ -62,7 +63,7 @@ def _uniform(shape, seed, purpose: int):
 
 
 def _span_starts(shape, shortest, longest, seed):
-  """bool [B, L]: where spans begin that follow on one another from each row's first place on."""
+  """First tokens of consecutive random spans that cover each row: bool [B, L]."""
   lengths = tf.range(shortest, longest + 1)
   chances = tf.math.cumsum(1.0 / tf.cast(lengths + 1, tf.float32))
   draws = _uniform(shape, seed, 1) * chances[-1]
@@ -70,7 +71,7 @@ def _span_starts(shape, shortest, longest, seed):
     tf.searchsorted(chances, tf.reshape(draws, [-1]), side="right"), longest - shortest
   )
   ends = tf.math.cumsum(tf.reshape(tf.gather(lengths, index), shape), axis=1)  # [B, L]
-  # A span begins at 0 and wherever another one ends.
+  # Spans begin at 0 and at the end of the previous span.
   rows = tf.broadcast_to(tf.range(shape[0])[:, None], shape)
   inside = tf.cast(ends < shape[1], tf.int32)
   marks = tf.scatter_nd(tf.stack([rows, ends * inside], axis=-1), inside, shape)
@@ -78,7 +79,7 @@ def _span_starts(shape, shortest, longest, seed):
 
 
 def _unit_starts(masking, is_special, is_start, seed):
-  """bool [B, L]: the first token of each unit, what the strategy masks as a whole."""
+  """First token of each unit that the strategy masks as a whole: bool [B, L]."""
   shape = tf.shape(is_start)
   new_word = is_start | is_special
   if masking.sample_strategy == "single_token":
@@ -91,7 +92,7 @@ def _unit_starts(masking, is_special, is_start, seed):
     of_words = _span_starts(shape, masking.min_word, masking.max_word, seed)
     word = tf.math.cumsum(tf.cast(new_word, tf.int32), axis=1) - 1
     starts = new_word & tf.gather(of_words, tf.maximum(word, 0), batch_dims=1)
-  # No span runs over a special symbol.
+  # No span contains a special symbol.
   after_special = tf.concat([is_special[:, :1], is_special[:, :-1]], axis=1)
   return starts | is_special | after_special
 
@@ -101,24 +102,24 @@ def choose(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Chooses the tokens to mask.
 
-  Units come in random order and are taken while they fit into the quota together; what then is
-  left of it is filled with single tokens. No place is chosen twice.
+  Units are taken in random order while they fit into the quota together. The rest of the quota is
+  filled with single tokens. No position is chosen twice.
 
   Args:
-    masking: how.
-    is_special: bool [B, L], symbols that are never masked, padding among them.
-    is_start: bool [B, L], the tokens that begin a word.
-    seed: int32 [2], or [B, 2], one for each sequence.
+    masking: settings of the masking.
+    is_special: bool [B, L], tokens that are never masked, including padding.
+    is_start: bool [B, L], tokens that begin a word.
+    seed: int32 [2], or [B, 2] with one seed per sequence.
 
   Returns:
-    positions int32 [B, K], ascending, and weights float32 [B, K], 0 on unused places, which come
-    last and have position 0.
+    positions int32 [B, K], ascending, and weights float32 [B, K]. Unused entries come last, with
+    position 0 and weight 0.
   """
   shape = tf.shape(is_special)
   length, count = shape[1], masking.num_predict
   candidate = ~is_special
   number = tf.reduce_sum(tf.cast(candidate, tf.int32), axis=1)  # [B]
-  # A shorter sequence has its share, rounded up; three specials make none a shorter one.
+  # A shorter sequence has a proportional quota, rounded up; three specials count as tokens.
   share = (count * (number + 3) + length - 1) // length
   quota = tf.minimum(tf.minimum(share, count), number)  # [B]
   score = _uniform(shape, seed, 2)  # of single tokens
@@ -133,7 +134,7 @@ def choose(
     )  # [B, units]
     order = tf.argsort(tf.where(size > 0, _uniform(shape, seed, 3), 2.0), axis=1)
     total = tf.math.cumsum(tf.gather(size, order, batch_dims=1), axis=1)
-    rank = tf.argsort(order, axis=1)  # place of each unit in the order
+    rank = tf.argsort(order, axis=1)  # rank of each unit in the order
     taken = tf.gather(total <= quota[:, None], rank, batch_dims=1)
     score += tf.cast(tf.gather(tf.reshape(taken, [-1]), unit), tf.float32)
   score, positions = tf.math.top_k(tf.where(candidate, score, -1.0), count)
@@ -151,15 +152,15 @@ def corrupt(
   vocab_size: int,
   seed: tf.Tensor,
 ) -> tf.Tensor:
-  """What stands at the chosen places instead: the mask symbol, the token itself or a random one.
+  """Returns the tokens to write at the masked positions: mask symbol, original or random token.
 
   Args:
-    masking: the ratios.
+    masking: settings of the masking, of which the ratios are used.
     ids: int32 [B, L].
     positions: int32 [B, K].
     mask_id: id of the mask symbol.
-    vocab_size: random tokens are below it.
-    seed: int32 [2], or [B, 2], one for each sequence.
+    vocab_size: upper bound of random token ids, exclusive.
+    seed: int32 [2], or [B, 2] with one seed per sequence.
 
   Returns:
     int32 [B, K].

@@ -1,6 +1,6 @@
 """Official metrics of the tasks, computed on the host over all examples at once.
 
-Every metric is a fraction (0.84, not 84), except where its function says otherwise.
+Every metric is a fraction (0.84, not 84).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,32 +11,32 @@ from sklearn import metrics as sklearn_metrics
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Share of equal class ids."""
+  """Fraction of equal class ids."""
   return sklearn_metrics.accuracy_score(labels, predictions)
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """F1 of class 1 (GLUE's MRPC and QQP); 0 where it is undefined."""
+  """F1 of class 1 (GLUE's MRPC and QQP); 0 if it is undefined."""
   return sklearn_metrics.f1_score(labels, predictions, pos_label=1, zero_division=0)
 
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Unweighted mean of each class's F1."""
+  """Unweighted mean of the F1 of all classes."""
   return sklearn_metrics.f1_score(labels, predictions, average="macro", zero_division=0)
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Matthews correlation (CoLA); 0 where all predictions are alike."""
+  """Matthews correlation (CoLA); 0 if all predictions are equal."""
   return sklearn_metrics.matthews_corrcoef(labels, predictions)
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Pearson correlation; 0 where either side is constant and it is undefined."""
+  """Pearson correlation; 0 if either side is constant, where it is undefined."""
   return _correlation(stats.pearsonr, labels, predictions)
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
-  """Spearman rank correlation; 0 where either side is constant and it is undefined."""
+  """Spearman rank correlation; 0 if either side is constant, where it is undefined."""
   return _correlation(stats.spearmanr, labels, predictions)
 
 
@@ -52,7 +52,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-  """The named metrics of one set of examples."""
+  """Metric name -> value over all examples."""
   return {name: float(METRICS[name](labels, predictions)) for name in names}
 
 

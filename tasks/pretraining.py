@@ -1,7 +1,7 @@
 """Pretraining: masked words and next sentence (BERT), masked words alone, ELECTRA.
 
-Two forms of records, BERT's with masks in them and Funnel-Transformer's without, become the same
-features; so each form serves each loss and each family of encoders.
+There are two forms of records, BERT's with masks and Funnel-Transformer's without. Both give the
+same features, so each form serves each loss and each model family.
 
 Shape legend: B batch, L max_seq_length, K max_predictions_per_seq, S sequences of a row (1, or more
 where sequences are packed), V vocabulary.
@@ -21,14 +21,14 @@ LOSS_TYPES = ("bert", "mlm", "electra")
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-  """What both forms of records must know of the sequences.
+  """Sequences of a record file, of either form.
 
   Attributes:
     max_seq_length: L.
     special_ids: role ("cls", "sep", "pad", "mask", ...) -> id.
     vocab_size: V.
     cls_segment_id: segment id of the first token (0 for BERT, 2 for Funnel).
-    reserved_positions: how many positions after the last token the model needs as padding.
+    reserved_positions: number of last positions that the model needs as padding.
   """
 
   max_seq_length: int
@@ -38,6 +38,7 @@ class Sequences:
   reserved_positions: int = 0
 
   def __post_init__(self):
+    """UserError if the reserved positions leave no room for text."""
     if self.max_seq_length - self.reserved_positions < 5:
       raise UserError(
         f"--max_seq_length={self.max_seq_length}: the model needs the last "
@@ -64,7 +65,7 @@ class Sequences:
 
 
 class BertRecords:
-  """Records with the masks in them, as BERT's create_pretraining_data makes them."""
+  """Records with masks, of BERT's form."""
 
   has_input_mask = True
 
@@ -75,7 +76,7 @@ class BertRecords:
     use_v2_feature_names: bool = False,
     pack_sequences: bool = False,
   ):
-    """Takes what the records were made with."""
+    """Stores the settings that the records were created with."""
     self._sequences = sequences
     self._num_predict = max_predictions_per_seq
     self._max_sequences = pretraining_data.MAX_SEQUENCES_PER_ROW if pack_sequences else 1
@@ -112,10 +113,10 @@ class BertRecords:
       features[self._ids], features[self._segments], length
     )
     positions, weights = features["masked_lm_positions"], features["masked_lm_weights"]
-    if self._sequences.reserved_positions:  # masks on tokens that were cut away
+    if self._sequences.reserved_positions:  # masks on tokens that were cut off
       end = self._sequences.max_seq_length - self._sequences.reserved_positions - 1
       weights *= tf.cast((positions < end) | (length <= end + 1)[:, None], tf.float32)
-    positions = tf.where(weights > 0, positions, 0)  # a batch may be cut before the others
+    positions = tf.where(weights > 0, positions, 0)  # batches may be shorter than the records
     labels = features["next_sentence_labels"]
     prepared = {
       "input_ids": ids,
@@ -134,11 +135,12 @@ class BertRecords:
 
 
 class FunnelRecords:
-  """Records without masks, as Funnel-Transformer's are: masks are drawn while training."""
+  """Records without masks, of Funnel-Transformer's form; masks are drawn in training."""
 
   has_input_mask = False
 
   def __init__(self, sequences: Sequences, settings: masking.Masking):
+    """Stores the form of the sequences and the settings of the masks."""
     self._sequences = sequences
     self._masking = settings
 
@@ -159,7 +161,7 @@ class FunnelRecords:
     never = [value for role, value in special_ids.items() if role != "unk"]
     is_special = tf.reduce_any(tf.equal(ids[:, :, None], never), axis=-1)
     place = tf.range(sequences.max_seq_length)
-    # Unused places of `boundary` mark one position beyond the end, which is cut off.
+    # Unused values of `boundary` mark one position after the end, which is cut off.
     boundary = tf.where(features["boundary"] < 0, sequences.max_seq_length, features["boundary"])
     row = tf.broadcast_to(tf.range(tf.shape(ids)[0])[:, None], tf.shape(boundary))
     is_start = (
@@ -185,7 +187,7 @@ class FunnelRecords:
       "masked_lm_positions": positions,
       "masked_lm_weights": weights,
       "masked_lm_ids": tf.gather(ids, positions, batch_dims=1) * used,
-      # Funnel's label is 1 where the second text continues the first, BERT's is 0.
+      # Funnel's label is 1 if the second text continues the first, BERT's is 0.
       "next_sentence_labels": 1 - features["label"],
       "next_sentence_positions": tf.zeros_like(features["label"]),
     }
@@ -215,11 +217,11 @@ class PretrainingTask(base.Task):
 
     Args:
       loss_type: "bert" (masked words and next sentence), "mlm" or "electra".
-      records: the form of the records.
-      sequences: what they hold.
+      records: form of the records.
+      sequences: their sequences.
       width_shrink: width of ELECTRA's generator as a fraction of the discriminator's.
       disc_coeff: weight of the discriminator's loss.
-      eval_split: what evaluation is said to be on.
+      eval_split: split name shown with evaluation results.
     """
     if loss_type not in LOSS_TYPES:
       raise UserError(f"--loss_type={loss_type} is unknown; use one of {', '.join(LOSS_TYPES)}")
@@ -375,7 +377,7 @@ def _equal(a, b):
 
 
 def _masked_counts(logits, losses, features):
-  """name -> float32 [B]: tokens, masked tokens, those guessed right, the sum of their losses."""
+  """Returns name -> float32 [B]: tokens, masked tokens, correct ones, sum of their losses."""
   weights, ids = features["masked_lm_weights"], features["masked_lm_ids"]
   right = _equal(tf.argmax(logits, axis=-1, output_type=tf.int32), ids)
   return {

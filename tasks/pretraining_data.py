@@ -1,10 +1,10 @@
-"""Documents to pretraining examples: BERT's masked sentence pairs, Funnel's unmasked ones.
+"""Builds pretraining examples from documents: BERT's masked pairs, Funnel's unmasked pairs.
 
-Both builders are called with one window of documents after the other (tasks/corpus.py) and yield
-the features of records. All draws come from a seed text and the window's number, so a window always
-gives the same examples. Every token of a window is in exactly one example (BERT: in one for each of
-dupe_factor passes) as text of its own; the random second sentences are copies beside that.
-TensorFlow is not imported: worker processes start quickly without it.
+Both builders are called with one window of documents at a time (tasks/corpus.py) and yield features
+of records. All draws depend on a seed text and the window's number, so a window always gives the
+same examples. Each token of a window is in exactly one example (BERT: in one per pass of
+dupe_factor); random second sentences are additional copies. TensorFlow is not imported, so worker
+processes start quickly.
 """
 
 import itertools
@@ -17,35 +17,43 @@ from tasks.corpus import Document
 
 Features = dict[str, list[int] | list[float]]
 
-# No sentence, but text without line ends: cut, so that no list that is worked on is very long.
+# Longer lines are not sentences; split them to bound memory.
 _MAX_SENTENCE_TOKENS = 4096
 
 
 class Encoder:
-  """Sentences to token ids, and which of the ids begin a word."""
+  """Turns sentences into token ids.
 
-  def __init__(self, tokenizer):
-    """Args:
-    tokenizer: from tokenization.get_tokenizer.
+  Attributes:
+    tokenizer: the tokenizer.
+    is_start: for each id, whether its token begins a word.
+    ordinary_ids: ids that may replace a masked token, sorted.
+  """
+
+  def __init__(self, tokenizer: Any):
+    """Lists the ids.
+
+    Args:
+      tokenizer: from tokenization.get_tokenizer.
     """
     self.tokenizer = tokenizer
     self._eop_ids = [tokenizer.special_ids["eop"]] if "eop" in tokenizer.special_ids else []
     self.is_start = [
       tokenizer.is_start_token(tokenizer.inv_vocab[i]) for i in range(tokenizer.vocab_size)
     ]
-    # What a masked token may be replaced with: any but the special symbols, and the ids that text
-    # never has because a later line of the vocabulary repeats their token.
+    # Without the special symbols, and without ids whose token is repeated on a later line of the
+    # vocabulary: text never has these.
     self.ordinary_ids = sorted(set(tokenizer.vocab.values()) - set(tokenizer.special_ids.values()))
 
   def __call__(self, sentence: str) -> list[int]:
-    """Ids of a sentence; "<eop>" (end of paragraph) is one id, or left out if there is none."""
+    """Token ids of a sentence; "<eop>" (end of paragraph) is one id, or left out if it has none."""
     ids = []
     for i, part in enumerate(sentence.split(tokenization.END_OF_PARAGRAPH)):
       ids += self._eop_ids * (i > 0) + self.tokenizer.convert_text_to_ids(part)
     return ids
 
   def cut(self, ids: list[int], size: int) -> int:
-    """Where to cut ids so that at most `size` come before: at the start of a word if possible."""
+    """Index, at most `size`, at which to cut ids: at the start of a word if possible."""
     if len(ids) <= size:
       return len(ids)
     cut = size
@@ -59,7 +67,7 @@ def _join(sentences: list[list[int]]) -> list[int]:
 
 
 def _random_order(count: int, rng: random.Random) -> Iterator[int]:
-  """Yields 0 to count - 1 in random order; costs no more draws than numbers are taken."""
+  """Yields 0 to count - 1 in random order; makes one draw per number that is taken."""
   order = list(range(count))
   for i in range(count):
     j = i + int(rng.random() * (count - i))
@@ -68,7 +76,7 @@ def _random_order(count: int, rng: random.Random) -> Iterator[int]:
 
 
 def _short(encoder: Encoder, document: Document) -> list[list[int]]:
-  """A document's sentences, very long ones in parts."""
+  """Sentences of a document; longer ones than _MAX_SENTENCE_TOKENS are split."""
   sentences = []
   for rest in document.sentences:
     while len(rest) > _MAX_SENTENCE_TOKENS:
@@ -82,8 +90,8 @@ def _short(encoder: Encoder, document: Document) -> list[list[int]]:
 class BertExamples:
   """Masked sentence pairs "[CLS] A [SEP] B [SEP]" for BERT, in the published form of records.
 
-  Half of the time B is what follows A (label 0), else sentences of another document (label 1). The
-  original truncates a pair that is too long and loses the surplus; here it goes back to the text.
+  Half of the time B is the text after A (label 0), else sentences of another document (label 1).
+  The original truncates long pairs and loses the rest; here the rest goes back to the text.
   """
 
   def __init__(
@@ -102,26 +110,27 @@ class BertExamples:
     use_v2_feature_names: bool,
     pack_sequences: bool = False,
   ):
-    """Args:
-    encoder: of the vocabulary.
-    seed: text that all draws depend on.
-    max_seq_length: tokens of an example, specials and padding included.
-    max_predictions_per_seq: the most masked tokens of an example.
-    masked_lm_prob: fraction of an example's tokens to mask.
-    short_seq_prob: fraction of the examples that aim at a random shorter length, because
-      fine-tuning sees such, too.
-    dupe_factor: how often the text is passed through, each time cut and masked anew.
-    whole_word: mask all pieces of a word or none.
-    max_ngram_size: mask runs of 1 to so many words, a run of n with weight 1/n.
-    cls_segment_id: segment id of [CLS].
-    use_v2_feature_names: input_word_ids, input_type_ids for input_ids, segment_ids.
-    pack_sequences: put several short examples into a row, see `pack`.
+    """Stores the settings.
+
+    Args:
+      encoder: encoder of the sentences.
+      seed: text that all draws depend on.
+      max_seq_length: tokens per example, specials and padding included.
+      max_predictions_per_seq: maximum number of masked tokens per example.
+      masked_lm_prob: fraction of an example's tokens to mask.
+      short_seq_prob: fraction of examples with a random shorter length, as in fine-tuning.
+      dupe_factor: number of passes over the text, each cut and masked differently.
+      whole_word: mask all tokens of a word or none.
+      max_ngram_size: mask runs of 1 to max_ngram_size words; a run of n has weight 1/n.
+      cls_segment_id: segment id of [CLS].
+      use_v2_feature_names: input_word_ids, input_type_ids instead of input_ids, segment_ids.
+      pack_sequences: put several short examples into a row, see `pack`.
     """
     self._pack_sequences = pack_sequences
     self._encoder = encoder
     self._seed = seed
     self._max_seq_length = max_seq_length
-    self._max_tokens = max_seq_length - 3  # beside [CLS] and twice [SEP]
+    self._max_tokens = max_seq_length - 3  # without [CLS] and two [SEP]
     self._max_predictions = max_predictions_per_seq
     self._masked_lm_prob = masked_lm_prob
     self._short_seq_prob = short_seq_prob
@@ -135,7 +144,7 @@ class BertExamples:
     )
     self._window = 0
     self._spare = []  # the last two documents of earlier windows
-    self._without_others = 0  # documents without another one to take random sentences from
+    self._without_others = 0  # documents that had no other document for random sentences
 
   def __call__(self, window: list[Document]) -> Iterator[Features]:
     """Yields the examples of the next window, in random order."""
@@ -162,28 +171,28 @@ class BertExamples:
     self._window += 1
 
   def finish(self) -> Iterator[Features]:
-    """Nothing is left after the last window."""
+    """Yields nothing: no text is left after the last window."""
     yield from ()
 
   def notes(self) -> dict[str, int]:
-    """What the metadata of a shard say beside the settings."""
+    """Counts for the shard's metadata, in addition to the settings."""
     return {"num_documents_without_others": self._without_others}
 
   def pairs(
     self, document: Document, others: list[Document], rng: random.Random
   ) -> Iterator[tuple[list[int], list[int], bool]]:
-    """Yields (A, B, whether B is of another document); the own text in order, each token once.
+    """Yields (A, B, whether B is of another document); each token of the text once, in order.
 
-    Worked example with room for 8 tokens: of the sentences a a a | b b b | c c c the first three
-    are taken (9 tokens) and divided after the first. As a real next sentence, A is a a a and B is
-    b b b c c; the last c goes back. With a random one, A is a a a, and b b b | c c c go back.
+    Worked example with room for 8 tokens: the sentences a a a | b b b | c c c (9 tokens) are taken
+    and divided after the first. With a real next sentence, A is a a a and B is b b b c c; the last
+    c goes back. With a random one, A is a a a, and b b b | c c c go back.
 
     Args:
-      document: whose text is cut into pairs.
-      others: what random sentences are taken from, two documents or more; empty for none.
-      rng: makes all draws.
+      document: document to cut into pairs.
+      others: two or more documents for random sentences; empty if there are none.
+      rng: source of all draws.
     """
-    rest = document.sentences[::-1]  # a stack: what is read next, and what goes back, is at its end
+    rest = document.sentences[::-1]  # a stack: the next sentence is the last
     while rest:
       target = self._max_tokens
       if rng.random() < self._short_seq_prob:
@@ -194,8 +203,8 @@ class BertExamples:
         size += len(chunk[-1])
       num_a = rng.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
       a = _join(chunk[:num_a])
-      # The last sentence of a document has nothing to follow it. But one that fills an example by
-      # itself can be divided: or else text of long lines would give random pairs only.
+      # The last sentence of a document has no next sentence. But one that fills an example by
+      # itself can be divided; otherwise text with long lines would give only random pairs.
       is_last = len(chunk) == 1 and size < target
       is_random = bool(others) and (is_last or rng.random() < 0.5)
       if is_random:
@@ -217,9 +226,9 @@ class BertExamples:
       yield own[:at], b, is_random
 
   def _inside(self, ids: list[int], rng: random.Random) -> int:
-    """A random place to divide ids that hold no sentence end to divide at."""
+    """Random index at which to divide ids without a sentence end."""
     if len(ids) == 1:
-      return 1  # a document of one token, and no other document: B stays empty
+      return 1  # a document of one token and no other document: B is empty
     return self._encoder.cut(ids, rng.randint(1, min(len(ids), self._max_tokens) - 1))
 
   def _other_text(
@@ -238,7 +247,7 @@ class BertExamples:
     return ids[: self._encoder.cut(ids, limit)]
 
   def features(self, a: list[int], b: list[int], is_random: bool, rng: random.Random) -> Features:
-    """Features of a pair, masked."""
+    """Masks a pair and returns its features."""
     tokenizer = self._encoder.tokenizer
     ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
     size = len(ids)
@@ -264,7 +273,7 @@ class BertExamples:
     }
 
   def _words(self, ids: list[int], start: int, end: int) -> list[tuple[int, int]]:
-    """The words (or tokens) among positions [start, end), as ranges of positions."""
+    """Ranges of positions of the words (or tokens) in [start, end)."""
     if not self._whole_word:
       return [(position, position + 1) for position in range(start, end)]
     is_start = self._encoder.is_start
@@ -274,10 +283,10 @@ class BertExamples:
     return list(itertools.pairwise([*starts, end])) if starts else []
 
   def _choose(self, words: list[tuple[int, int]], size: int, rng: random.Random) -> list[int]:
-    """Positions to mask: words in random order until the quota is full.
+    """Positions to mask, ascending: words in random order until the quota is full.
 
-    A word that would exceed the quota is passed over, and a run of words ends before one, before a
-    word that is chosen already, and with its segment.
+    A word that would exceed the quota is skipped. A run of words ends before such a word, before a
+    chosen word, and at the end of its segment.
     """
     quota = min(self._max_predictions, max(1, round(size * self._masked_lm_prob)))
     chosen, positions = set(), []
@@ -298,19 +307,19 @@ class BertExamples:
 
 
 MAX_SEQUENCES_PER_ROW = 8
-_PACKED_TOGETHER = 512  # examples among which those are looked for that fill a row
+_PACKED_TOGETHER = 512  # examples that are packed together
 
 
 def pack(
   examples: Iterable[Features], ids_name: str, segments_name: str, pad_id: int
 ) -> Iterator[Features]:
-  """Puts BERT's examples into as few rows as the first fit gives, the longest examples first.
+  """Packs several of BERT's examples into a row: first fit, longest examples first.
 
-  A row has sequence_ids besides (1 on the first example's tokens, 2 on the second's, ..., 0 on
-  padding), next_sentence_positions (where the examples begin), and next_sentence_labels with -1 for
-  examples that it does not have. Its masked tokens are within the same number as an example's.
+  A row also has sequence_ids (1 on the first example's tokens, 2 on the second's, ..., 0 on
+  padding) and next_sentence_positions (the first position of each example); next_sentence_labels is
+  -1 for unused entries. A row has at most as many masked tokens as an example may have.
 
-  Example: of lengths 90, 100, 30, 25 with room for 128 the rows are (100, 25) and (90, 30).
+  Example: lengths 90, 100, 30, 25 in rows of 128 give the rows (100, 25) and (90, 30).
   """
   examples = iter(examples)
   while group := list(itertools.islice(examples, _PACKED_TOGETHER)):
@@ -363,27 +372,29 @@ def _join_examples(
 class FunnelExamples:
   """Sentence pairs "[cls] A [sep] B [sep]" of exactly seq_len tokens; masks are made in training.
 
-  The documents of a window are shuffled and put one after the other. A is the next text up to a
-  sentence end; B goes on with it (label 1) or, half of the time, is a stretch from a random place
-  (label 0) in documents that A has no part of. What is left of a window goes into the next one, and
-  the unit's last example is shorter and padded.
+  The documents of a window are shuffled and concatenated. A is the next text up to a sentence end.
+  B is the text after A (label 1) or, half of the time, text from a random position in other
+  documents (label 0). The rest of a window goes to the next window. The unit's last example is
+  padded.
   """
 
   def __init__(self, encoder: Encoder, seed: str, *, seq_len: int):
-    """Args:
-    encoder: of the vocabulary.
-    seed: text that all draws depend on.
-    seq_len: tokens of an example, specials included.
+    """Stores the settings.
+
+    Args:
+      encoder: encoder of the sentences.
+      seed: text that all draws depend on.
+      seq_len: tokens per example, specials included.
     """
     self._encoder = encoder
     self._seed = seed
     self._seq_len = seq_len
     self._num_text = seq_len - 3
     self._window = 0
-    self._rest = []  # documents, or the last part of one, from the window before
+    self._rest = []  # documents, or the last part of one, of the previous window
 
   def __call__(self, window: list[Document]) -> Iterator[Features]:
-    """Yields the examples of the next window; less than one example of text may stay behind."""
+    """Yields the examples of the next window; less than one example of text is kept for later."""
     rng = random.Random(f"{self._seed}/{self._window}")
     window = list(window)
     rng.shuffle(window)
@@ -391,24 +402,24 @@ class FunnelExamples:
     self._window += 1
 
   def finish(self) -> Iterator[Features]:
-    """Yields the example of the text that is left after the last window, if any."""
+    """Yields the last example, of the text that is left after the last window, if any."""
     yield from self._examples(self._rest, random.Random(f"{self._seed}/last"), is_last=True)
 
   def notes(self) -> dict[str, int]:
-    """What the metadata of a shard say beside the settings."""
+    """Counts for the shard's metadata, in addition to the settings."""
     return {}
 
   def _examples(
     self, documents: list[Document], rng: random.Random, is_last: bool
   ) -> Iterator[Features]:
-    stream, owners, cuts = [], [], []  # tokens, document of each, places between two sentences
+    stream, owners, cuts = [], [], []  # tokens, document of each token, ends of sentences
     for document in documents:
       for sentence in document.sentences:
         stream.extend(sentence)
         owners.extend([document.number] * len(sentence))
         cuts.append(len(stream))
     start = next_cut = 0
-    # While more than an example's text is there, A and B are both full and something follows.
+    # Unless it is the last, an example is built only if there is enough text to fill it.
     while len(stream) - start >= (1 if is_last else self._num_text):
       end = min(start + self._num_text, len(stream))
       while next_cut < len(cuts) and cuts[next_cut] <= start:
@@ -418,7 +429,7 @@ class FunnelExamples:
         last_cut += 1
       if last_cut > next_cut:
         at = cuts[rng.randrange(next_cut, last_cut)]
-      else:  # no sentence ends here
+      else:  # no sentence ends in this text
         text = stream[start:end]
         at = start + self._encoder.cut(text, rng.randint(1, max(1, len(text) - 1)))
       b_start = None
@@ -434,7 +445,7 @@ class FunnelExamples:
     self._rest = self._leftover(stream, owners, cuts, start)
 
   def _place(self, owners: list[int], start: int, at: int, rng: random.Random) -> int | None:
-    """Where B of other documents than those of [start, at) begins; None if none is found."""
+    """Start of a B from other documents than those of A, [start, at); None if none is found."""
     size = self._num_text - (at - start)
     mine = set(owners[start:at])
     for _ in range(20 if len(owners) >= size else 0):
@@ -447,7 +458,7 @@ class FunnelExamples:
   def _leftover(
     stream: list[int], owners: list[int], cuts: list[int], start: int
   ) -> list[Document]:
-    """What follows `start`, as documents again."""
+    """Returns the text from `start` on as documents."""
     left = []
     for cut in cuts:
       if cut > start:
@@ -458,7 +469,7 @@ class FunnelExamples:
     return left
 
   def features(self, a: list[int], b: list[int], is_next: bool) -> Features:
-    """Features of a pair; one that is too short is padded."""
+    """Pads a pair, if it is too short, and returns its features."""
     tokenizer = self._encoder.tokenizer
     ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
     special = (0, len(a) + 1, len(ids) - 1)
@@ -477,10 +488,11 @@ class FunnelExamples:
 
 
 def make_encoder(*args: Any, **kwargs: Any) -> Encoder:
-  """Encoder with tokenization.get_tokenizer(*args, **kwargs).
+  """Encoder with the tokenizer of tokenization.get_tokenizer(*args, **kwargs).
 
-  UserError if the vocabulary lacks a symbol that pretraining needs.
+  Raises:
+    UserError: the vocabulary lacks a symbol that pretraining needs.
   """
   tokenizer = tokenization.get_tokenizer(*args, **kwargs)
-  tokenizer.mask_id  # noqa: B018 (raises where there is none)
+  tokenizer.mask_id  # noqa: B018 (raises if there is none)
   return Encoder(tokenizer)

@@ -1,6 +1,6 @@
-"""Reading of raw data: UTF-8 text, rows of TSV and CSV files, objects of JSON lines files.
+"""Reads raw data: UTF-8 text, rows of TSV and CSV files, objects of JSON lines files.
 
-Files that gzip or bzip2 compressed are read as if they were unpacked.
+Files compressed with gzip or bzip2 are unpacked while they are read.
 """
 
 import bz2
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-  """The columns of a row's parts: names in the header, or numbers from 0.
+  """Columns of a row's parts: names in the header, or numbers from 0.
 
-  If a text has two columns (a title and a body), their cells are joined by a space.
+  A text may have two columns (a title and a body), whose cells are joined by a space.
 
   Attributes:
     text_a: first or only text.
     text_b: second text of a pair.
     label: label.
     has_header: the file's first line names the columns.
-    id: what predictions carry along to lead back to the row.
+    id: id of the row, copied to its prediction.
     weight: weight of the example in the training loss.
-    language: language of the row, in a file of several.
+    language: language of the row, in a file of several languages.
   """
 
   text_a: str | int | tuple[int, ...]
@@ -61,10 +61,10 @@ class Columns:
 
 
 def read_bytes(path: str) -> bytes:
-  """Contents of a file, unpacked if gzip or bzip2 compressed it.
+  """Contents of a file, unpacked if it is compressed with gzip or bzip2.
 
   Raises:
-    UserError: the file cannot be read, is damaged, or compressed by another program.
+    UserError: the file cannot be read, is damaged, or is compressed in another format.
   """
   try:
     with tf.io.gfile.GFile(path, "rb") as reader:
@@ -75,7 +75,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_text(path: str) -> str:
-  """Text of a UTF-8 file without byte order mark, unpacked as in read_bytes.
+  """Text of a UTF-8 file, without byte order mark, unpacked as in read_bytes.
 
   Raises:
     UserError: the file is not UTF-8 (names the line of the bad byte), or cannot be unpacked.
@@ -98,7 +98,7 @@ def list_texts(folder: str) -> list[str]:
 
 
 def _unpack(data, path):
-  """The bytes without their compression."""
+  """Returns the bytes decompressed."""
   name = corpus.packed_format(data)
   if name in ("gzip", "bzip2"):
     try:
@@ -116,13 +116,13 @@ def _unpack(data, path):
 def read_rows(path: str, file_format: str) -> Iterator[tuple[int, list[str]]]:
   """Yields (1-based number of a row's first line, cells).
 
-  Windows line ends are accepted, and so are empty lines at the end; those elsewhere are one empty
-  cell.
+  Windows line ends are accepted. Empty lines at the end are dropped; elsewhere an empty line is one
+  empty cell.
 
   Args:
     path: file.
-    file_format: "csv"; "tsv", see _is_quoted; or "unquoted", TSV as GLUE's files, in which a
-      quotation mark is a character like any other.
+    file_format: "csv"; "tsv", see _is_quoted; or "unquoted", TSV without quoting, as in GLUE's
+      files.
 
   Raises:
     UserError: a quoted cell of a CSV file does not end; names file and line.
@@ -151,25 +151,25 @@ def _warn_of_marks(path, text):
   num_marked = len(re.findall(r'(?m)(?:^|(?<=\t))"[^\t\n]*"(?=[\t\r]|$)', text))
   if num_marked > text.count("\n") / 2:
     log.warning(
-      "%s: read as text without quoting, though %d cells begin and end with a quotation "
-      "mark. If these marks are not text, write the file as pandas does, with the marks "
-      'within a cell doubled (R: qmethod="double")',
+      "%s: read without quoting, although %d cells begin and end with a quotation mark. If these "
+      "marks are not text, write the file as pandas does, with the marks within a cell doubled "
+      '(R: qmethod="double")',
       path,
       num_marked,
     )
 
 
 def _split_quoted(text, delimiter):
-  """Yields (1-based number of a row's first line, cells with their quotation marks).
+  r"""Yields (1-based number of a row's first line, cells with their quotation marks).
 
-  Unlike the csv module it bounds no cell's length, and keeps the marks. Rows end with \\n or
-  \\r\\n; with \\r alone if the file has no other line end.
+  Unlike the csv module, it does not limit a cell's length, and keeps the marks. Rows end with \n or
+  \r\n, or with \r alone if the file has no other line end.
   """
   unquoted = re.sub('"[^"]*"', "", text)
-  # Where \n ends the rows, Python before 3.13 leaves a cell with a lone \r unquoted.
+  # In files whose rows end with \n, Python before 3.13 does not quote a cell with a lone \r.
   line_end, last = (
     (r"\r", r"\r") if "\r" in unquoted and "\n" not in unquoted else (r"\r*\n", r"\n")
-  )  # \r\r\n: Windows line ends that were written in text mode
+  )  # \r\r\n: Windows line ends written in text mode
   pattern = re.compile(  # a cell, and the delimiter or line end after it
     rf'("[^"]*(?:""[^"]*)*"|(?!")[^{delimiter}{last}]*?)({delimiter}|{line_end}|\Z)'
   )
@@ -180,8 +180,8 @@ def _split_quoted(text, delimiter):
       is_closed = text.find('"', position + 1) > 0
       raise ValueError(
         f"line {line}: a cell begins with a quotation mark, but "
-        f"{'text follows the one that' if is_closed else 'no quotation mark'} "
-        f"ends it (within a quoted cell they are doubled)"
+        f"{'text follows the mark that' if is_closed else 'no quotation mark'} "
+        f"ends it (within a quoted cell, double the marks)"
       )
     cell, end = match.groups()
     cells.append(cell)
@@ -202,11 +202,11 @@ def _cell_value(cell):
 
 
 def _is_minimal(value, is_quoted, characters='"\t\n'):
-  """Returns True for a cell of a writer that quotes these characters, and perhaps a lone \\r."""
+  r"""Returns whether a cell is quoted as by a writer that quotes `characters`, maybe a lone \r."""
   return is_quoted == bool(re.search(f"[{characters}]", value)) or (is_quoted and "\r" in value)
 
 
-# Writers of quoted TSV files: (value, is quoted) -> whether the writer would write a cell so.
+# Writers of quoted TSV files: (value, is quoted) -> whether the writer writes a cell this way.
 _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
   # csv.QUOTE_MINIMAL, which is pandas' default; others also quote the empty cell
   lambda value, is_quoted: _is_minimal(value, is_quoted) or not value,
@@ -221,18 +221,19 @@ _WRITERS: tuple[Callable[[str, bool], bool], ...] = (
 
 
 def _is_quoted(text):
-  """Returns True if a TSV file's quotation marks are its writer's, False if they are text.
+  """Returns True if a TSV file's quotation marks are quoting, False if they are text.
 
-  They are the writer's if one of _WRITERS writes exactly these. Cells of the texts a <tab> b and
-  I "see" it, and what is no writer's:
+  They are quoting if one of _WRITERS would write exactly these marks. Examples, for the texts
+  a <tab> b and I "see" it:
 
-    "a <tab> b"       (its writer quotes a tab)         "Hello       (no mark ends the cell)
-    "I ""see"" it"    (and doubles the marks within)    I "see" it   (would be quoted)
-                                                        "Fine."      (has no need to be quoted)
+    quoted                                         unquoted
+    "a <tab> b"      (a cell with a tab)           "Hello       (no mark ends the cell)
+    "I ""see"" it"   (marks within are doubled)    I "see" it   (a writer would quote this cell)
+                                                   "Fine."      (no writer would quote this cell)
 
-  One cell of the right-hand kind makes a file unquoted. An exception: '"I see.' and 'We go."' may
-  follow each other in the lines of an unquoted file, and look like one cell with a line break and a
-  tab. Such a file is unquoted if its lines have the same number of cells.
+  One unquoted cell makes the file unquoted. An exception: '"I see.' and 'We go."' on consecutive
+  lines of an unquoted file look like one quoted cell with a line break and a tab. Such a file is
+  unquoted if its lines have the same number of cells.
   """
   if '"' not in text:
     return False
@@ -241,7 +242,7 @@ def _is_quoted(text):
     for number, cells in _split_quoted(text, "\t"):
       for cell in cells:
         if number == 1 and '"' not in cell:
-          continue  # another writer may have added the header
+          continue  # the header may come from another writer
         value = _cell_value(cell)
         writers = [writer for writer in writers if writer(value, cell.startswith('"'))]
         crosses_rows = crosses_rows or ("\t" in value and "\n" in value and '"' not in value)
@@ -258,10 +259,10 @@ def _is_quoted(text):
 def find_columns(
   path: str, header: list[str], names: list[str | int], file_format: str
 ) -> list[int]:
-  """Numbers, from 0, of the columns; a name is looked up in the header.
+  """Numbers, from 0, of the columns; names are looked up in the header.
 
   Raises:
-    UserError: a name is not in the header, or is there twice.
+    UserError: a name is not in the header, or is in it twice.
   """
   for name in names:
     if isinstance(name, int):
@@ -289,7 +290,7 @@ def _quotes_hint(header, name):
 
 
 def _separator_hint(cells, file_format):
-  """Advice if a row is one cell because another separator than the format's is in use."""
+  """Returns advice if a row is one cell because the file has another separator than its format."""
   if len(cells) != 1:
     return ""
   if file_format != "csv" and "," in cells[0]:
@@ -309,13 +310,13 @@ def whole_rows(
   fault: Callable[[list[str]], str],
   skip_bad_rows: bool,
 ) -> Iterator[tuple[int, list[str]]]:
-  """The rows with the right number of cells; empty lines with another number are left out.
+  """Yields the rows with the right number of cells; skips empty lines.
 
   Args:
     path: file, for messages.
     rows: from read_rows.
-    fault: cells -> the number of cells that a row should have, in words; "" if it has it.
-    skip_bad_rows: leave out rows with another number of cells, and log how many.
+    fault: cells -> message with the number of cells that the row should have; "" if it is right.
+    skip_bad_rows: leave out rows with a wrong number of cells, and log their number.
 
   Raises:
     UserError: a row has too many or too few cells and skip_bad_rows is off.
@@ -331,7 +332,7 @@ def whole_rows(
       skipped += 1
     else:
       raise UserError(
-        f"{path}: line {number}: {len(row)} columns where {wanted}; mend the line, "
+        f"{path}: line {number}: {len(row)} columns where {wanted}; fix the line, "
         f"or pass --skip_bad_rows to leave such rows out"
       )
   if skipped:
@@ -359,35 +360,45 @@ def _unique_keys(pairs):
   values = dict(pairs)
   if len(values) < len(pairs):
     keys = [key for key, _ in pairs]
-    raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
   return values
 
 
 def _no_constant(name):
-  raise ValueError(f"{name} is no number of JSON")
+  raise ValueError(f"{name} is not a JSON number")
 
 
 def check_characters(text: str, place: str, key: str) -> str:
-  """Returns the text of a JSON value unchanged.
+  r"""Returns the text of a JSON value unchanged.
+
+  Args:
+    text: the value.
+    place: file and line, for messages.
+    key: the value's key, for messages.
 
   Raises:
-    UserError: half of a surrogate pair is in it, which a file cannot hold; JSON may escape one, as
-      in "\\ud83d". Names the place and the key.
+    UserError: the text has half of a surrogate pair, e.g. from the escape "\ud83d"; UTF-8 cannot
+      encode it.
   """
   if re.search("[\ud800-\udfff]", text):
-    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is no character")
+    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is not a character")
   return text
 
 
 def scalar_text(value: Any, place: str, key: str) -> str:
-  """Text of a JSON value that is no list and no object.
+  """Text of a JSON string, number, boolean or null.
 
-  A string is itself; a number is written in its shortest form, so that 1.0 and 1 are both "1"; true
-  and false are "true" and "false"; null is the empty text.
+  A number has its shortest form, so 1.0 and 1 are both "1". Booleans are "true" and "false". Null
+  is the empty text.
+
+  Args:
+    value: the value.
+    place: file and line, for messages.
+    key: the value's key, for messages.
 
   Raises:
-    UserError: a list, an object, a number out of range, or half of a surrogate pair; names the
-      place and the key.
+    UserError: the value is a list, an object or a number out of range, or has half of a surrogate
+      pair.
   """
   if isinstance(value, list | dict):
     kind = "a list" if isinstance(value, list) else "an object"
@@ -418,8 +429,8 @@ def read_columns(
     skip_bad_rows: leave out rows with too many or too few cells.
 
   Raises:
-    UserError: a column is not in the header or twice in it, a row has too many or too few cells
-      (without skip_bad_rows), or a JSON value is no scalar; names file and line.
+    UserError: a column is not in the header or is in it twice, a row has too many or too few cells
+      (without skip_bad_rows), or a JSON value is a list or an object; names file and line.
   """
   read = _read_json_columns if file_format == "jsonl" else _read_table_columns
   return read(path, columns, file_format, skip_bad_rows)
@@ -437,7 +448,7 @@ def _read_json_columns(path, columns, *_):
 
 def _read_table_columns(path, columns, file_format, skip_bad_rows):
   rows = read_rows(path, file_format)
-  first_rows = []  # to the one that says how many columns there are
+  first_rows = []  # up to the row that sets the number of columns
   for number, row in rows:
     first_rows.append((number, row))
     if columns.has_header or row != [""]:
@@ -457,7 +468,7 @@ def _read_table_columns(path, columns, file_format, skip_bad_rows):
   required = 1 + max(itertools.chain(*groups.values()))
   if not columns.has_header:
     rows = itertools.chain(first_rows, rows)
-    required = max(required, len(first))  # no header says which cells a shorter row lacks
+    required = max(required, len(first))  # without a header, a missing cell cannot be identified
 
   def fault(row):
     if len(row) > len(first):

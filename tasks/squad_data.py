@@ -1,12 +1,14 @@
-"""SQuAD: reading its files, and cutting passages into windows of tokens.
+"""Reads SQuAD files and cuts passages into windows of tokens.
 
-A question about a long passage becomes several windows that overlap by max_pieces - doc_stride:
+A question about a long passage becomes several overlapping windows, each doc_stride tokens after
+the previous one. A passage of 13 tokens with doc_stride 4 and room for 8 tokens:
 
-  [CLS] question [SEP] pieces 0..7 [SEP]      with doc_stride 4 and room for 8 pieces of 13
-  [CLS] question [SEP] pieces 4..11 [SEP]
-  [CLS] question [SEP] pieces 8..12 [SEP]
+  [CLS] question [SEP] tokens 0..7 [SEP]
+  [CLS] question [SEP] tokens 4..11 [SEP]
+  [CLS] question [SEP] tokens 8..12 [SEP]
 
-Pieces 4..11 are in two of them; one counts, in which the piece has more context on its poorer side.
+Tokens 4..11 are in two windows. A token counts in the window with the larger minimum of its left
+and right context.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FIRST_UNIQUE_ID = 1_000_000_000  # as in the originals
 MAX_WINDOWS = 1000  # per question; unique ids are FIRST_UNIQUE_ID + question * MAX_WINDOWS + window
-MAX_QUESTIONS = (2**31 - FIRST_UNIQUE_ID) // MAX_WINDOWS  # so that the ids are int32
+MAX_QUESTIONS = (2**31 - FIRST_UNIQUE_ID) // MAX_WINDOWS  # ids are int32
 
 
 # ---- Reading ------------------------------------------------------------------------------------
@@ -38,8 +40,8 @@ class Question:
   Attributes:
     id: its id, a key of the prediction files.
     text: the question.
-    answers: texts of the answers; empty where there is none, None where the file does not say.
-    answer_start: index of the first answer's first character in the passage.
+    answers: texts of the answers; empty if the question has none, None if the file has no answers.
+    answer_start: index of the first answer's first character in the passage; None if not given.
     place: file, article, paragraph and id, for messages.
   """
 
@@ -57,7 +59,7 @@ class Paragraph:
   Attributes:
     context: the passage.
     questions: the questions.
-    first_question: how many questions of the file come before them.
+    first_question: number of earlier questions in the file.
     place: file, article and paragraph, for messages.
     is_training: whether it is read for training.
   """
@@ -74,11 +76,12 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
 
   Args:
     path: file; may be compressed, see readers.read_bytes.
-    needs_unique_ids: refuse an id that is there twice; off for training, where it is logged.
+    needs_unique_ids: raise an error if two questions have the same id; if off, for training, log
+      a warning.
 
   Raises:
-    UserError: the file is missing or no SQuAD (says which key is missing where), a passage is
-      blank, or an id is there twice.
+    UserError: the file is missing or not in this format (names the key and its place), a passage is
+      blank, or an id is repeated.
   """
   if not tf.io.gfile.exists(path):
     raise UserError(
@@ -112,7 +115,7 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
       paragraphs.append(paragraph)
   if not 0 < num_questions <= MAX_QUESTIONS:
     raise UserError(
-      f"{path}: {num_questions or 'no'} questions in it"
+      f"{path}: the file has {num_questions or 'no'} questions"
       + (f"; cut it into files of at most {MAX_QUESTIONS}" if num_questions else "")
     )
   _check_ids(places, needs_unique_ids)
@@ -120,16 +123,16 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
 
 
 def _check_ids(places, needs_unique_ids):
-  """Refuses or logs ids of several questions; `places` are id -> those of its questions."""
+  """Raises UserError for repeated ids, or logs them; `places`: id -> places of its questions."""
   repeated = {key: found for key, found in places.items() if len(found) > 1}
   if not repeated:
     return
   key, (first, second, *_) = next(iter(repeated.items()))
-  message = f"{second}: its id {key!r} is also that of {first}"
+  message = f"{second}: the id {key!r} is also the id of {first}"
   if needs_unique_ids:
     raise UserError(f"{message}; ids are the keys of the predictions and must differ")
   log.warning(
-    "%s (%d ids are those of several questions); training uses all of them", message, len(repeated)
+    "%s (%d ids are repeated); training uses all of the questions", message, len(repeated)
   )
 
 
@@ -146,16 +149,16 @@ def _read_question(qa, numbered_place, paragraph_place):
   elif "answers" in qa:
     found = _get(qa, "answers", list, place)
     answers = [_text(answer, "text", f"{place}, answer {n}") for n, answer in enumerate(found, 1)]
-    if found and "answer_start" in found[0]:  # the official evaluation does without
+    if found and "answer_start" in found[0]:  # optional, as in the official evaluation
       start = _get(found[0], "answer_start", int, f"{place}, answer 1")
   return Question(question_id, text, answers, start, place)
 
 
 def _get(values, key, kind, place):
-  """values[key], which must be there and of this kind."""
+  """Returns values[key]; UserError if it is missing or not of the type `kind`."""
   if not isinstance(values, dict):
     raise UserError(
-      f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, here is "
+      f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, not "
       f"a {type(values).__name__}"
     )
   if key not in values:
@@ -171,12 +174,12 @@ def _text(values, key, place):
   return check_characters(_get(values, key, str, place), place, key)
 
 
-# ---- Characters and pieces ----------------------------------------------------------------------
+# ---- Characters and tokens ----------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Passage:
-  """A tokenized passage: piece k has ids[k] and is context[starts[k]:ends[k]]."""
+  """A tokenized passage: token k has ids[k] and is context[starts[k]:ends[k]]."""
 
   context: str
   ids: list[int]
@@ -184,20 +187,20 @@ class Passage:
   ends: list[int]
 
   def pieces_of(self, start: int, end: int) -> tuple[int, int] | None:
-    """First and last piece that overlap context[start:end]; None where there is none."""
+    """First and last token that overlap context[start:end]; None if there is none."""
     first = bisect_right(self.ends, start)
     last = bisect_left(self.starts, end) - 1
     return (first, last) if first <= last else None
 
   def text_of(self, first: int, last: int) -> str:
-    """The slice of the passage from the first piece to the last."""
+    """Text of the passage from token `first` to token `last`."""
     return self.context[self.starts[first] : self.ends[last]]
 
 
 def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None:
-  """Start and end of an answer that is said to begin at `start`; None where it does not.
+  r"""Start and end of an answer that begins at `start`; None if the answer is not there.
 
-  White space may differ: "line\\r\\nends" in the passage is "line ends" in the answer.
+  Whitespace may differ: "line\r\nends" in the passage matches "line ends" in the answer.
   """
   if not 0 <= start < len(context) or not answer.strip():
     return None
@@ -209,11 +212,11 @@ def find_answer(context: str, answer: str, start: int) -> tuple[int, int] | None
 
 
 def describe_misplaced(question: Question, context: str) -> str:
-  """Message for a first answer that is not where the file says."""
+  """Message for a first answer that is not at answer_start."""
   answer, start = question.answers[0], question.answer_start
   return (
     f"{question.place}: answer_start {start} points at "
-    f"{context[max(start, 0) :][: max(len(answer), 1)]!r}, the answer is {answer!r}; mend the "
+    f"{context[max(start, 0) :][: max(len(answer), 1)]!r}, the answer is {answer!r}; fix the "
     f"file, or pass --skip_bad_rows to leave such questions out of training"
   )
 
@@ -223,7 +226,7 @@ def describe_misplaced(question: Question, context: str) -> str:
 
 @dataclasses.dataclass
 class Window:
-  """Pieces start..end - 1 of a passage; those that count here are own_start..own_end - 1."""
+  """Tokens start..end - 1 of a passage; tokens own_start..own_end - 1 count in this window."""
 
   start: int
   end: int
@@ -232,10 +235,15 @@ class Window:
 
 
 def cut_windows(num_pieces: int, max_pieces: int, stride: int) -> list[Window]:
-  """Windows of at most max_pieces, each `stride` after the one before.
+  """Cuts a passage into windows of at most max_pieces tokens, each `stride` after the previous one.
 
-  A piece counts in the window where the smaller of its left and right context is largest (of equals
-  the first), a longer window having a slight advantage: BERT's "max context".
+  A token counts in the window with the largest minimum of its left and right context, plus 0.01 per
+  token of the window: BERT's "max context". The first of equal windows is used.
+
+  Args:
+    num_pieces: tokens of the passage.
+    max_pieces: maximum number of tokens per window.
+    stride: tokens between the starts of windows.
   """
   spans = []
   start = 0
@@ -254,8 +262,8 @@ def cut_windows(num_pieces: int, max_pieces: int, stride: int) -> list[Window]:
         score = min(piece - start, end - 1 - piece) + 0.01 * (end - start)
         if score > best[piece]:
           best[piece], owners[piece] = score, index
-  # Scores rise and fall with the same slope, so a later window never loses a piece again once it
-  # has won one: the owners never decrease, and each window's own pieces are a range.
+  # Scores rise and fall with the same slope, so a window keeps all tokens after its first until the
+  # next window begins to win: owners never decrease, and each window's own tokens are a range.
   return [
     Window(*span, bisect_left(owners, index), bisect_right(owners, index))
     for index, span in enumerate(spans)
@@ -267,7 +275,7 @@ def cut_windows(num_pieces: int, max_pieces: int, stride: int) -> list[Window]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Segment ids of a model family's input, and whether its records carry cls_index and p_mask."""
+  """Segment ids of a model family's input, and whether its records have cls_index and p_mask."""
 
   cls_segment: int
   query_segment: int
@@ -287,22 +295,22 @@ def window_features(
   window: Window,
   answer: tuple[int, int] | None,
 ) -> dict[str, Any]:
-  """Features of one window: [CLS] query [SEP] pieces [SEP].
+  """Features of one window: [CLS] query [SEP] tokens [SEP].
 
   Args:
     layout: BERT_LAYOUT or FUNNEL_LAYOUT.
     tokenizer: has cls_id and sep_id.
-    query_ids: the question's.
+    query_ids: token ids of the question.
     passage: the passage.
-    window: which part of it.
-    answer: first and last piece of the answer in the passage; None for no answer.
+    window: the part of the passage.
+    answer: first and last token of the answer in the passage; None for no answer.
 
   Returns:
-    Features without unique_ids. Where the answer is not wholly in the window, is_impossible is 1
-    and both positions are 0, the place of [CLS].
+    Features without unique_ids. If the window does not contain the whole answer, is_impossible is 1
+    and both positions are 0, the position of [CLS].
   """
   pieces = passage.ids[window.start : window.end]
-  offset = len(query_ids) + 2  # place of the first piece
+  offset = len(query_ids) + 2  # position of the passage's first token
   is_inside = answer is not None and window.start <= answer[0] and answer[1] < window.end
   start, end = (
     (answer[0] - window.start + offset, answer[1] - window.start + offset) if is_inside else (0, 0)

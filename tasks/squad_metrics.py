@@ -1,7 +1,7 @@
-"""SQuAD on the host: from scores of starts and ends to answers, and from answers to EM and F1.
+"""Decodes SQuAD answers from start and end scores, and computes EM and F1, on the host.
 
-The metrics are those of the official evaluation scripts of v1.1 and v2.0 (Rajpurkar et al. 2016,
-2018), in percent: what predictions.json and null_odds.json get there, they get here.
+The metrics equal those of the official evaluation scripts of v1.1 and v2.0 (Rajpurkar et al. 2016,
+2018) for predictions.json and null_odds.json, in percent.
 """
 
 import collections
@@ -16,7 +16,7 @@ from tasks.squad_data import Passage, Window
 
 # ---- Decoding -----------------------------------------------------------------------------------
 
-NOT_A_CANDIDATE = -1e29  # scores below it are of places that are masked out, or of padding
+NOT_A_CANDIDATE = -1e29  # lower scores belong to masked positions or padding
 
 
 @dataclasses.dataclass
@@ -29,18 +29,20 @@ class Candidate:
 
   @property
   def score(self) -> float:
+    """Sum of both scores."""
     return self.start_score + self.end_score
 
 
 @dataclasses.dataclass
 class Scores:
-  """What a model says about one window. Places are those of the window's tokens.
+  """Scores of one window. Positions are those of the window's input, [CLS] being 0.
 
   Attributes:
-    start_scores: float [K], of the best starts.
-    start_index: int [K], their places.
-    end_scores: float [K, E], of the best ends of each start, or [1, E] whatever the start.
-    end_index: int [K, E] or [1, E].
+    start_scores: float [K], scores of the K best starts.
+    start_index: int [K], their positions.
+    end_scores: float [K, E], scores of the E best ends for each start; [1, E] if they do not depend
+      on the start.
+    end_index: int [K, E] or [1, E], their positions.
   """
 
   start_scores: np.ndarray
@@ -55,23 +57,23 @@ def best_answers(
   n_best: int,
   max_answer_length: int,
 ) -> list[Candidate]:
-  """The n best answers to one question, the best first, no text twice.
+  """The n best answers to one question, best first, without repeated texts.
 
-  An answer begins and ends in the window's part of the passage, begins where the window counts
-  (Window.own_start), and is at most max_answer_length pieces long.
+  An answer begins and ends in the window's part of the passage, begins at a token that counts in
+  the window (Window.own_start), and has at most max_answer_length tokens.
 
   Args:
     passage: the passage.
-    windows: each window with the place of its first piece among its tokens, and its scores.
-    n_best: how many answers.
-    max_answer_length: in pieces.
+    windows: (window, position of its first passage token in its input, scores) of each window.
+    n_best: number of answers.
+    max_answer_length: in tokens.
 
   Returns:
-    At most n_best candidates; none where no start and end go together.
+    At most n_best candidates; empty if there is no valid pair of start and end.
   """
   found = []
   for window, offset, scores in windows:
-    starts = scores.start_index[:, None] + (window.start - offset)  # [K, 1], numbers of pieces
+    starts = scores.start_index[:, None] + (window.start - offset)  # [K, 1], tokens of the passage
     ends = scores.end_index + (window.start - offset)  # [K or 1, E]
     total = scores.start_scores[:, None] + scores.end_scores  # [K, E]
     is_valid = (
@@ -105,7 +107,7 @@ def best_answers(
 
 
 def probabilities(scores: Sequence[float]) -> list[float]:
-  """Softmax."""
+  """Softmax of the scores."""
   if not scores:
     return []
   weights = np.exp(np.asarray(scores) - max(scores))
@@ -118,21 +120,21 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_answer(text: str) -> str:
-  """Lower case without ASCII punctuation, articles and superfluous white space."""
+  """Lower-cases a text and removes ASCII punctuation, articles and extra whitespace."""
   text = text.lower().translate(_PUNCTUATION)
   return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def exact_match(answer: str, gold: str) -> float:
-  """1.0 where two answers are the same once normalized, else 0.0."""
+  """1.0 if two answers are equal after normalization, else 0.0."""
   return float(normalize_answer(answer) == normalize_answer(gold))
 
 
 def f1(answer: str, gold: str, version_2: bool = False) -> float:
   """F1 of the words of two normalized answers, from 0 to 1.
 
-  The scripts differ on answers of which nothing is left ("", or "The"): in v2.0 two such answers
-  are equal, in v1.1 they have no word in common.
+  The official scripts differ for answers without words ("", or "The"): in v2.0 two such answers are
+  equal, in v1.1 their F1 is 0.
   """
   words, gold_words = normalize_answer(answer).split(), normalize_answer(gold).split()
   if version_2 and not (words and gold_words):
@@ -145,9 +147,9 @@ def f1(answer: str, gold: str, version_2: bool = False) -> float:
 
 
 def question_scores(answer: str, golds: Sequence[str], version_2: bool) -> tuple[float, float]:
-  """(EM, F1) of an answer: of several gold answers the one that it does best on counts.
+  """(EM, F1) of an answer, each the maximum over the gold answers.
 
-  No gold answers means that the question has none, and "" is right.
+  Without gold answers, the question has no answer, and "" is right.
   """
   if version_2:
     golds = [gold for gold in golds if normalize_answer(gold)] or [""]
@@ -167,14 +169,14 @@ def evaluate(
 
   Args:
     answers: question id -> predicted text, "" for no answer.
-    golds: question id -> texts of the gold answers, empty where there is none (v2.0).
-    version_2: v2.0, else v1.1.
-    null_odds: v2.0: question id -> how likely there is no answer, higher is likelier.
+    golds: question id -> texts of the gold answers, empty if there is none (v2.0).
+    version_2: use the metrics of v2.0 instead of v1.1.
+    null_odds: v2.0: question id -> score of "no answer", higher is likelier.
 
   Returns:
-    exact_match and f1. v2.0 adds HasAns_exact, HasAns_f1, NoAns_exact and NoAns_f1 (where there are
-    such questions), and best_exact and best_f1, which these answers would get if they were taken to
-    be "" wherever the odds are above best_exact_thresh and best_f1_thresh.
+    exact_match and f1. v2.0 adds HasAns_exact, HasAns_f1, NoAns_exact and NoAns_f1 (if there are
+    such questions), and best_exact and best_f1: the metrics if answers whose odds are above
+    best_exact_thresh or best_f1_thresh were "".
   """
   scores = {key: question_scores(answers[key], gold, version_2) for key, gold in golds.items()}
   metrics = _means(scores.values())
@@ -204,13 +206,13 @@ def best_threshold(
   golds: dict[str, Sequence[str]],
   null_odds: dict[str, float],
 ) -> tuple[float, float]:
-  """The best mean score in percent that a threshold on null_odds gives, and that threshold.
+  """Best mean score that a threshold on null_odds gives, in percent, and that threshold.
 
-  Starting with "" for every question, they get their answers back in the order of their odds. An
-  answer to a question that has one adds its score, to a question that has none it costs 1.
+  At first the answer to every question is "". In the order of their odds, questions then get their
+  answers: this adds the answer's score if the question has an answer, and costs 1 if it has none.
 
   Args:
-    answers: question id -> answer where the odds are not above the threshold.
+    answers: question id -> answer if the odds are not above the threshold.
     scores: question id -> score of that answer, from 0 to 1.
     golds: question id -> texts of the gold answers.
     null_odds: question id -> odds.
@@ -230,14 +232,14 @@ def best_threshold(
 def search_threshold(
   answers: dict[str, str], golds: dict[str, Sequence[str]], null_odds: dict[str, float]
 ) -> tuple[float, float]:
-  """The best F1 in percent that a threshold on null_odds gives, and the lowest such threshold.
+  """Best F1 that a threshold on null_odds gives, in percent, and the lowest such threshold.
 
-  Unlike the official search (best_threshold), which knows odds above 0 only and takes questions of
-  equal odds one by one: using the threshold gives the very F1 that is returned. Where never
-  answering is best it lies below all odds.
+  Answering with this threshold gives exactly the returned F1. The official search (best_threshold)
+  does not ensure this: it assumes odds above 0, and takes questions of equal odds one by one. If it
+    is best never to answer, the threshold is below all odds.
 
   Args:
-    answers: question id -> answer where the odds are not above the threshold.
+    answers: question id -> answer if the odds are not above the threshold.
     golds: question id -> texts of the gold answers.
     null_odds: question id -> log odds of no answer.
   """
@@ -246,6 +248,6 @@ def search_threshold(
   totals = {min(null_odds.values()) - 1: total}
   for key in sorted(golds.keys() & null_odds, key=null_odds.get):
     total += f1_of(key, answers[key]) - f1_of(key, "")
-    totals[null_odds[key]] = total  # of equal odds the last one's stays
+    totals[null_odds[key]] = total  # for equal odds, the total after the last question
   threshold = max(totals, key=totals.get)
   return 100 * totals[threshold] / len(golds), threshold

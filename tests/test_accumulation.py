@@ -1,4 +1,4 @@
-"""Gradient accumulation: the update of the large batch, in the memory of a small one."""
+"""Gradient accumulation: the update of the whole batch in the memory of a micro-batch."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def workspace(tmp_path_factory):
 
 
 def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
-  """Complete settings of a small run on the data that `workspace` made."""
+  """Complete settings of a small run on the data of `workspace`."""
   experiment = config.Experiment(task=Classification(task_name="cola"))
   experiment.model.pretrained = str(folder / encoder)
   experiment.raw_data.data_dir = str(folder / "CoLA")
@@ -69,8 +69,8 @@ def runner_of(experiment):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 6])
-def test_means_are_the_batch_s_own(steps):
-  """sum_i w_i (table[id_i] . x_i - y_i)^2 / sum_i w_i against NumPy; a variable without use."""
+def test_means_are_over_the_whole_batch(steps):
+  """sum_i w_i (table[id_i] . x_i - y_i)^2 / sum_i w_i equals NumPy's, with an unused variable."""
   rng = np.random.RandomState(0)
   ids, x, y = rng.randint(0, 4, 6), rng.normal(size=[6, 3]), rng.normal(size=6)
   weight, table = np.array([0, 5, 1, 0.1, 0, 2.0]), rng.normal(size=[5, 3])
@@ -105,7 +105,7 @@ def test_means_are_the_batch_s_own(steps):
 
 
 def train_in_graph(experiment, num_steps):
-  """Trains on fixed batches of unevenly weighted examples; (curve of loss and norm, weights)."""
+  """Trains on fixed batches of unevenly weighted examples; returns (losses and norms, weights)."""
   rng = np.random.RandomState(1)
   model_config = model_folder.load_model_config(experiment.model)
   task = classification.ClassificationTask.from_experiment(experiment, model_config.family)
@@ -145,7 +145,7 @@ def test_update_equals_that_of_the_whole_batch(workspace, encoder):
 # ---- Graph --------------------------------------------------------------------------------------
 
 
-def test_micro_batches_draw_dropouts_of_their_own():
+def test_micro_batches_draw_different_dropout_masks():
   def draw(steps, seed=1):
     with tf.Graph().as_default(), v1.Session() as session:
       v1.set_random_seed(seed)
@@ -168,7 +168,7 @@ def test_micro_batches_draw_dropouts_of_their_own():
 
 
 def test_micro_batches_run_one_after_the_other(workspace):
-  """Every operation of micro-batch i + 1 that computes waits for the gradients of i."""
+  """Every computation of micro-batch i + 1 waits for the gradients of i."""
   with tf.Graph().as_default() as graph:
 
     def compute(part):
@@ -202,7 +202,7 @@ def test_micro_batches_run_one_after_the_other(workspace):
 
 
 def test_restarted_run_ends_with_the_same_weights(workspace):
-  """Dropout is on; the second run starts from the first one's middle checkpoint."""
+  """Dropout is on. The second run starts from the middle checkpoint of the first."""
   settings = dict(train_steps=8, save_steps=4)
   runner_of(experiment_of(workspace, 2, "dropout", "whole", **settings)).train()
   (workspace / "restarted").mkdir()
@@ -250,7 +250,7 @@ def test_devices_and_micro_batches_together_equal_one_device(workspace):
     (8, 2, 8, "--gradient_accumulation_steps=8 times 2 devices"),
   ],
 )
-def test_batches_that_do_not_divide(batch, devices, steps, message):
+def test_indivisible_batches_are_refused(batch, devices, steps, message):
   with pytest.raises(UserError, match=message):
     find_devices(config.Runtime(num_core_per_host=devices), batch, steps)
 
@@ -285,11 +285,11 @@ with tf.Graph().as_default(), v1.Session() as session:
 
 
 @pytest.mark.slow
-def test_memory_is_that_of_the_small_batch():
-  """Growth of the resident set in training, MB: 8 micro-batches of 4 need about what a 4 needs.
+def test_memory_is_that_of_a_micro_batch():
+  """Growth of the resident set in training, MB: 8 micro-batches of 4 need about what one of 4 does.
 
-  What they need besides are two gradients of every variable, 30 MB here, and the larger graph,
-  which is left out.
+  They also need two gradients of every variable, 30 MB here, and the larger graph, which is not
+  counted.
   """
   megabytes = {}
   for batch, steps in ((32, 1), (32, 8), (4, 1)):

@@ -1,4 +1,4 @@
-"""A user's mistakes, through the scripts: status 1, one clear message, no traceback."""
+"""Errors that a user can fix end a script with status 1, one message and no traceback."""
 
 import os
 
@@ -26,7 +26,7 @@ def workspace(tmp_path_factory):
 
 
 def fail(script, *args):
-  """Runs a script that must end with a user's error; returns the message."""
+  """Runs a script that must end with an error; returns the message."""
   _, err = tiny.run(script, *args, status=1)
   assert "Traceback" not in err, err
   lines = [line for line in err.splitlines() if ": error: " in line]
@@ -45,24 +45,24 @@ def classify(workspace, *args):
   )
 
 
-def test_unknown_flags_with_a_suggestion(workspace):
+def test_unknown_flags_get_a_suggestion(workspace):
   message = classify(workspace, "--learning_rat=1")
   assert "Unknown command line flag 'learning_rat'. Did you mean: learning_rate" in message
 
 
-def test_flags_of_the_originals_that_are_not_needed(workspace):
+def test_unneeded_flags_of_the_originals_are_explained(workspace):
   message = classify(workspace, "--noretain_all")
   assert "there is no --noretain_all: evaluation deletes no checkpoint; --max_save" in message
   message = classify(workspace, "--keep_accents")
   assert "--keep_accents is for SentencePiece models" in message
 
 
-def test_stray_words(workspace):
+def test_stray_arguments_are_refused(workspace):
   _, err = tiny.run("run_classifier.py", "cola", status=1)
   assert "unexpected argument 'cola'" in err and "Traceback" not in err
 
 
-def test_the_short_command_names_what_is_missing(tmp_path):
+def test_the_short_command_names_the_missing_model(tmp_path):
   message = fail(
     "run_classifier.py", "--task_name=cola", "--use_tpu=True", f"--pretrained={tmp_path}"
   )
@@ -70,31 +70,31 @@ def test_the_short_command_names_what_is_missing(tmp_path):
   assert "scripts/quickstart.sh --pretrained_only" in message
 
 
-def test_tpu_that_is_not_there(workspace):
+def test_missing_tpu_is_reported(workspace):
   message = classify(workspace, "--use_tpu=True", "--max_seq_length=16")
   assert "--use_tpu=True" in message and "leave --use_tpu out to run on CPU or GPU" in message
 
 
-def test_missing_data(workspace):
+def test_missing_data_is_named(workspace):
   message = classify(workspace, "--data_dir=/nowhere", "--max_seq_length=16")
   assert "/nowhere/train.tsv: no such file" in message
   assert "bash scripts/download_glue.sh CoLA" in message
 
 
-def test_sequences_beyond_the_position_table(workspace):
+def test_sequences_beyond_the_position_table_are_refused(workspace):
   assert "--max_seq_length=128 is beyond the model's position table (32 positions" in classify(
     workspace
   )
 
 
-def test_output_folder_that_cannot_be_written(workspace):
+def test_unwritable_output_folder_is_refused(workspace):
   (workspace / "file").write_text("")
   message = classify(workspace, f"--output_dir={workspace / 'file' / 'run'}", "--max_seq_length=16")
-  assert "cannot write into this folder" in message
+  assert "cannot write to this folder" in message
 
 
-def test_checkpoint_of_another_model(workspace):
-  """Missing and mis-shaped variables are named, in the message of the script itself."""
+def test_checkpoint_of_another_model_is_refused(workspace):
+  """The script's message names missing variables and those of another shape."""
   tiny.write_encoder(workspace / "deep", num_layers=3)
   message = classify(
     workspace,
@@ -108,7 +108,7 @@ def test_checkpoint_of_another_model(workspace):
 
 
 @pytest.mark.parametrize("words, relation", [(["extra"], "more"), (None, "fewer")])
-def test_vocabulary_of_another_size(workspace, words, relation):
+def test_vocabulary_of_another_size_is_refused(workspace, words, relation):
   path = workspace / f"vocab_{relation}.txt"
   path.write_text("\n".join(tiny.VOCAB + words if words else tiny.VOCAB[:-1]) + "\n")
   experiment = config.Experiment()
@@ -126,7 +126,7 @@ def test_vocabulary_of_another_size(workspace, words, relation):
 
 
 def initialize(encoder, **kwargs):
-  """Values of a fresh graph's variables after initialize(), the encoder being `encoder`'s."""
+  """Values of a new graph's variables after initialize() from `encoder`."""
   with tf.Graph().as_default(), v1.Session() as session:
     v1.set_random_seed(7)
     model = modeling.BertModel(
@@ -140,7 +140,7 @@ def initialize(encoder, **kwargs):
     return {v.op.name: session.run(v) for v in v1.trainable_variables()}
 
 
-def test_initialization_takes_the_encoder_and_draws_the_head(workspace):
+def test_initialization_restores_the_encoder_and_draws_the_head(workspace):
   encoder = str(workspace / "encoder")
   reader = tf.train.load_checkpoint(os.path.join(encoder, "bert_model.ckpt"))
   for init_pooler in (True, False):
@@ -148,7 +148,7 @@ def test_initialization_takes_the_encoder_and_draws_the_head(workspace):
     for name, value in values.items():
       if reader.has_tensor(name):
         same = np.array_equal(value, reader.get_tensor(name))
-        # A new bias is zero like the old one; all else must tell the two apart.
+        # A new bias is zero like the old one; all other variables must differ.
         if name == "bert/pooler/dense/kernel":
           assert same == init_pooler
         elif not name.startswith("bert/pooler"):
@@ -182,7 +182,7 @@ def test_mis_shaped_and_missing_variables_are_named(workspace):
   initialize(str(workspace / "encoder"), init_checkpoint=path, init_pooler=False)
 
 
-def test_resolving_checkpoints(workspace, tmp_path):
+def test_paths_resolve_to_a_checkpoint(workspace, tmp_path):
   prefix = str(workspace / "encoder" / "bert_model.ckpt")
   for path in (
     prefix,
@@ -212,7 +212,7 @@ def test_copy_replaces_the_old_copy(workspace, tmp_path):
   ]
 
 
-def test_errors_that_are_not_about_files_are_defects():
+def test_errors_not_about_files_are_reported_as_defects():
   for error, expected in (
     (tf.errors.NotFoundError(None, None, "/a/b.tfrecord; No such file or directory"), True),
     (tf.errors.FailedPreconditionError(None, None, "/a; Is a directory"), True),
@@ -226,8 +226,8 @@ def test_errors_that_are_not_about_files_are_defects():
 # ---- Devices and settings, in process -----------------------------------------------------------
 
 
-def test_batches_that_devices_cannot_share():
-  with pytest.raises(UserError, match="--train_batch_size=9 .* does not divide by 2"):
+def test_batches_that_devices_cannot_share_are_refused():
+  with pytest.raises(UserError, match="--train_batch_size=9 .* is not divisible by 2"):
     devices.find_devices(config.Runtime(num_core_per_host=2), 9)
 
 
@@ -239,21 +239,21 @@ def test_batches_that_devices_cannot_share():
       12,
       1,
       6,
-      "Only 6 of the 8 GPUs are used: --train_batch_size=12 does not divide by 8; 8 or "
+      "Only 6 of the 8 GPUs are used: --train_batch_size=12 is not divisible by 8; 8 or "
       "16 would use all",
     ),
     (2, 7, 1, 1, "; 6 or 8 would use all"),
     (4, 3, 1, 3, "; 4 would use all"),
-    (4, 18, 3, 3, "divide by 4 times 3 micro-batches; 12 or 24 would"),
+    (4, 18, 3, 3, "divisible by 4 times 3 micro-batches; 12 or 24 would"),
     (4, 8, 1, 4, ""),
   ],
 )
-def test_devices_that_are_left_out_are_logged(caplog, num_gpus, batch, steps, used, message):
+def test_unused_devices_are_logged(caplog, num_gpus, batch, steps, used, message):
   assert devices.num_even_devices(num_gpus, batch, steps) == used
   assert message in caplog.text and bool(caplog.text) == bool(message)
 
 
-def test_recipes_fill_what_was_not_given():
+def test_recipes_fill_missing_settings():
   experiment = config.Experiment()
   experiment.set("learning_rate", 1.0, "flag")
   taken = config.apply_recipe(experiment, {"learning_rate": 2.0, "train_batch_size": 4}, "a recipe")

@@ -1,4 +1,4 @@
-"""The BERT encoder and classifier head against numbers recorded from the original."""
+"""The BERT encoder and classifier head give the numbers recorded from the original."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def load(name):
 
 
 def assign(session, data):
-  """Sets every variable of the graph to the file's weight of that name."""
+  """Sets every variable of the graph to the file's weight of the same name."""
   for variable in v1.global_variables():
     variable.load(data["w:" + variable.op.name], session)
 
@@ -91,7 +91,7 @@ def test_defaults_of_mask_and_segments_and_dynamic_shapes():
   np.testing.assert_array_equal(a, b)
 
 
-def test_padding_changes_nothing():
+def test_padding_does_not_change_a_row():
   ids = np.random.RandomState(0).randint(1, 40, [2, 7])
   mask = np.ones_like(ids)
   padded = lambda x: np.pad(x, [(0, 0), (0, 9)])
@@ -124,7 +124,7 @@ def test_bfloat16_computes_in_bfloat16_and_stays_close():
     np.testing.assert_allclose(session.run(logits), data["out:logits"], atol=0.05)
 
 
-def test_dropout_is_a_function_of_seed_step_and_place():
+def test_dropout_is_a_function_of_seed_step_and_position():
   def draw(seed, step):
     with tf.Graph().as_default(), v1.Session() as session:
       v1.set_random_seed(seed)
@@ -178,7 +178,7 @@ def test_config_round_trip_and_errors(tmp_path):
     modeling.BertConfig(**TINY, hidden_act="swish")
 
 
-def test_sequence_beyond_the_position_table():
+def test_sequence_beyond_the_position_table_is_refused():
   with tf.Graph().as_default(), pytest.raises(UserError, match="position table.*24"):
     modeling.BertModel(modeling.BertConfig(**TINY), False, tf.ones([1, 25], tf.int32))
 
@@ -188,7 +188,7 @@ def test_sequence_beyond_the_position_table():
   [(768, 12, 12, 3072, 109_482_240), (1024, 24, 16, 4096, 335_141_888)],
 )
 def test_parameter_counts_of_the_released_models(hidden_size, layers, heads_, inner, expected):
-  """BERT-Base and BERT-Large, uncased; the counts Hugging Face prints for BertModel."""
+  """BERT-Base and BERT-Large, uncased. The counts are those of Hugging Face's BertModel."""
   with tf.Graph().as_default():
     modeling.BertModel(
       modeling.BertConfig(30522, hidden_size, layers, heads_, inner, type_vocab_size=2),
@@ -216,7 +216,7 @@ def test_pretraining_heads_equal_the_original():
     assert names == reader.read().splitlines()
 
 
-def test_sequences_that_share_a_row_do_not_see_each_other():
+def test_packed_sequences_do_not_attend_to_each_other():
   draw = np.random.RandomState(0)
   a, b = draw.randint(1, 40, [1, 5]), draw.randint(1, 40, [1, 7])
   segments = [np.array([[0, 0, 1, 1, 1]]), np.array([[0, 0, 0, 0, 1, 1, 1]])]

@@ -1,4 +1,4 @@
-"""The names of google-research/bert's modeling and optimization that other programs call."""
+"""Functions of google-research/bert's modeling and optimization that other programs call."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def run(tensors):
 
 
 def encoder_of_functions(config, input_ids, input_mask, segment_ids):
-  """BERT as programs that changed the encoder assemble it."""
+  """BERT assembled from its functions, as programs do that change the encoder."""
   with v1.variable_scope("bert"):
     with v1.variable_scope("embeddings"):
       embedded, table = modeling.embedding_lookup(
@@ -76,7 +76,7 @@ def encoder_of_functions(config, input_ids, input_mask, segment_ids):
   return table, embedded, encoded
 
 
-def test_functions_give_the_originals_encoder():
+def test_functions_build_the_original_encoder():
   settings, data = load("bert_pretrain")
   config = modeling.BertConfig.from_dict(settings)
   with tf.Graph().as_default(), v1.Session() as session:
@@ -110,7 +110,7 @@ def test_transformer_model_checks_its_sizes():
   "activation, expected", [(modeling.gelu, "Tanh"), (tf.nn.relu, "Relu"), (None, "Reshape")]
 )
 def test_activation_of_the_feed_forward_layer(activation, expected):
-  """None is no activation, not the default one."""
+  """None means no activation, not the default one."""
   with tf.Graph().as_default() as graph:
     modeling.transformer_model(tf.zeros([1, 2, 4]), None, 4, 1, 2, 8, activation)
     types = {op.type for op in graph.get_operations() if op.name.startswith("layer_0/intermediate")}
@@ -276,7 +276,7 @@ def updates(make_train_op):
         )
 
 
-def test_create_optimizer_makes_the_originals_updates():
+def test_create_optimizer_equals_the_original():
   updates(
     lambda config, loss, step: optimization.create_optimizer(
       loss, config["init_lr"], config["num_train_steps"], config["num_warmup_steps"], False
@@ -284,8 +284,8 @@ def test_create_optimizer_makes_the_originals_updates():
   )
 
 
-def test_optimizer_class_makes_the_originals_updates():
-  """The caller clips and counts, as in the original's create_optimizer."""
+def test_optimizer_class_equals_the_original():
+  """The caller clips and increments the step, as in the original's create_optimizer."""
 
   def train_op(config, loss, step):
     optimizer = optimization.AdamWeightDecayOptimizer(
@@ -337,7 +337,7 @@ def test_create_optimizer_without_warm_up():
     ("test_matched", {"probabilities": [[0.1, 0.9]]}, "test_results_matched.tsv", "0.1\t0.9\n"),
   ],
 )
-def test_results_of_the_test_data(tmp_path, split, values, name, text):
+def test_test_results_have_berts_form(tmp_path, split, values, name, text):
   dataset = classification.DATASETS["sts-b" if "prediction" in values else "cola"]
   classification.ClassificationTask("task", dataset).write_predictions(
     config.Trainer(do_predict=True, model_dir=str(tmp_path)),
@@ -347,7 +347,7 @@ def test_results_of_the_test_data(tmp_path, split, values, name, text):
   assert (tmp_path / name).read_text() == text
 
 
-def test_results_of_the_evaluation():
+def test_eval_results_have_berts_form():
   assert evaluator.eval_results_text(343, {"accuracy": 0.5, "loss": 0.25}) == (
     "accuracy = 0.5\neval_accuracy = 0.5\neval_loss = 0.25\nglobal_step = 343\nloss = 0.25\n"
   )
@@ -366,7 +366,7 @@ def test_assignment_map(tmp_path, caplog):
     assert initialized == {"bert/pooler/dense/bias": 1, "bert/pooler/dense/bias:0": 1}
     assert not caplog.records
     assert modeling.get_assignment_map_from_checkpoint([new], prefix) == ({}, {})
-  assert "holds none of the model's 1 variables (head, ...)" in caplog.text
+  assert "contains none of the model's 1 variables (head, ...)" in caplog.text
 
 
 PROGRAM = """
@@ -431,8 +431,8 @@ with tf.Session() as session:
 """
 
 
-def test_a_program_as_people_wrote_them(tmp_path):
-  """Builds BERT with a head of its own under TF1 behaviour, loads, and trains."""
+def test_a_typical_program_trains(tmp_path):
+  """The program builds BERT with its own head under TF1 behaviour, loads weights and trains."""
   folder = tiny.write_encoder(tmp_path)
   result = subprocess.run(
     [

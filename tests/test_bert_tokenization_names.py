@@ -1,4 +1,4 @@
-"""A program built on google-research/bert's tokenization module."""
+"""Programs built on google-research/bert's tokenization module work."""
 
 import pytest
 from test_tokenization import BERT_SYMBOLS, write_vocab
@@ -7,7 +7,7 @@ import tokenization
 
 
 def encode_for_bert(vocab_file, do_lower_case, init_checkpoint, text, length):
-  """What such programs do before they feed a model: tokens, ids and mask, and a log line."""
+  """Returns tokens, ids and mask, and logs a line, as such programs do."""
   tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
   tokenizer = tokenization.FullTokenizer(vocab_file=vocab_file, do_lower_case=do_lower_case)
   tokens = ["[CLS]", *tokenizer.tokenize(tokenization.convert_to_unicode(text)), "[SEP]"]

@@ -1,4 +1,4 @@
-"""Configurations with the keys of Google's, Model Garden's and Hugging Face's programs."""
+"""Configurations with the keys of Google, Model Garden and Hugging Face load or are refused."""
 
 import json
 
@@ -6,9 +6,10 @@ import pytest
 
 import modeling
 from errors import UserError
+from models import config_keys, layers
 
-# Keys of bert_config.json in the released cased, multilingual and Chinese models, besides the
-# eleven that the model reads.
+# Keys of bert_config.json in the released cased, multilingual and Chinese models, in addition to
+# the eleven that the model reads.
 POOLER = {
   "directionality": "bidi",
   "pooler_fc_size": 768,
@@ -64,14 +65,14 @@ def load(tmp_path, values, name="config.json"):
     {**LARGE, "vocab_size": 28996},
   ],
 )
-def test_released_configurations(tmp_path, caplog, changes):
+def test_released_configurations_load(tmp_path, caplog, changes):
   values = {**BASE, **changes}
   with caplog.at_level("INFO"):
     config = load(tmp_path, values | POOLER, "bert_config.json")
   assert config == load(tmp_path, values)
   assert config.to_dict() == values
   assert caplog.messages == [
-    f"{tmp_path}/bert_config.json: passed over {', '.join(POOLER)}; no number depends on these keys"
+    f"{tmp_path}/bert_config.json: ignored {', '.join(POOLER)}; these keys do not change the model"
   ]
 
 
@@ -99,7 +100,7 @@ def test_released_configurations(tmp_path, caplog, changes):
     {"norm_first": False, "output_range": None, "return_all_encoder_outputs": False},
   ],
 )
-def test_keys_that_change_nothing(tmp_path, more):
+def test_irrelevant_keys_are_ignored(tmp_path, more):
   config = load(tmp_path, BASE | more)
   assert config == modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
   assert config.to_dict() == BASE
@@ -108,22 +109,22 @@ def test_keys_that_change_nothing(tmp_path, more):
 @pytest.mark.parametrize(
   "more, message",
   [
-    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05; .* always 1e-12"),
+    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05, .* only 1e-12"),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
     ({"add_cross_attention": True}, "add_cross_attention is True"),
     ({"pruned_heads": {"0": [1]}}, "pruned_heads is {'0': \\[1\\]}"),
-    ({"classifier_dropout": 0.3}, "classifier_dropout is 0.3; .* always 0.1"),
+    ({"classifier_dropout": 0.3}, "classifier_dropout is 0.3, .* only 0.1"),
     ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
     ({"auto_map": {"AutoModel": "model.Own"}}, "auto_map is "),
     ({"norm_first": True}, "norm_first is True"),
     ({"output_range": 1}, "output_range is 1"),
     ({"num_layers": 6}, "num_layers and another key for num_hidden_layers have different values"),
-    ({"model_type": "roberta"}, "model_type is 'roberta'; .* always 'bert'"),
+    ({"model_type": "roberta"}, "model_type is 'roberta', .* only 'bert'"),
     ({"architectures": ["RobertaModel"]}, "model_type is 'RobertaModel'"),
     ({"rotary": True, **POOLER}, "unknown keys rotary; the keys are attention_probs_dropout"),
-    ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, but must be a whole number"),
-    ({"num_attention_heads": 0}, "num_attention_heads is 0, but must be a whole number"),
+    ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5, but must be a positive integer"),
+    ({"num_attention_heads": 0}, "num_attention_heads is 0, but must be a positive integer"),
   ],
 )
 def test_keys_that_change_the_model_are_refused_by_name(tmp_path, more, message):
@@ -131,7 +132,7 @@ def test_keys_that_change_the_model_are_refused_by_name(tmp_path, more, message)
     load(tmp_path, BASE | more)
 
 
-def test_names_of_model_garden(tmp_path):
+def test_names_of_model_garden_are_read(tmp_path):
   config = load(
     tmp_path,
     {
@@ -175,7 +176,7 @@ def test_names_of_model_garden(tmp_path):
     ({"hidden_act": "relu"}, "relu"),
   ],
 )
-def test_hugging_face_configuration_as_it_is(tmp_path, theirs, ours):
+def test_hugging_face_configuration_loads_unchanged(tmp_path, theirs, ours):
   """Its "gelu" is the exact form, its default type_vocab_size 2."""
   values = {**HUGGING_FACE, "vocab_size": 30522, "hidden_size": 768, **theirs}
   config = load(tmp_path, values, "bert_config.json")
@@ -183,11 +184,11 @@ def test_hugging_face_configuration_as_it_is(tmp_path, theirs, ours):
   assert load(tmp_path, config.to_dict()) == config
 
 
-def test_what_hugging_faces_model_does_not_read_is_passed_over(tmp_path, caplog):
+def test_unused_hugging_face_keys_are_ignored(tmp_path, caplog):
   with caplog.at_level("INFO"):
     config = load(tmp_path, BASE | HUGGING_FACE | {"sentiment": 3, "hidden_act": "gelu_new"})
   assert config.to_dict() == BASE
-  assert "passed over architectures, gradient_checkpointing, pad_token_id, sentiment" in caplog.text
+  assert "ignored architectures, gradient_checkpointing, pad_token_id, sentiment" in caplog.text
   with pytest.raises(UserError, match="layer_norm_eps is 1e-05"):
     load(tmp_path, BASE | HUGGING_FACE | {"layer_norm_eps": 1e-5})
 
@@ -208,10 +209,14 @@ def test_funnel(tmp_path):
   for more, message in [
     ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05"),
     ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),
-    ({"model_type": "bert"}, "model_type is 'bert'; .* always 'funnel'"),
+    ({"model_type": "bert"}, "model_type is 'bert', .* only 'funnel'"),
     ({"rotary": True}, "unknown keys rotary; the keys are block_size"),
   ]:
     with pytest.raises(UserError, match=message):
       load(tmp_path, FUNNEL | more)
-  with pytest.raises(UserError, match="Funnel configuration of Hugging Face; convert the folder"):
+  with pytest.raises(UserError, match="Funnel configuration of Hugging Face; convert its folder"):
     load(tmp_path, {"model_type": "funnel", "block_sizes": [4, 4, 4], "d_model": 768})
+
+
+def test_names_of_activations_are_those_of_the_layers():
+  assert config_keys.ACTIVATIONS == tuple(sorted(layers.ACTIVATIONS))

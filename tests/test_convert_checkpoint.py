@@ -1,144 +1,34 @@
-"""Checkpoints to Hugging Face's form and back, and without the optimizer's variables."""
+"""Conversion of BERT checkpoints to Hugging Face's form and back, and without the optimizer."""
 
 import json
 import os
-import subprocess
-import sys
 
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+from tiny_conversion import (
+  HEADS,
+  HF_CONFIG,
+  OTHER_HEADS,
+  assert_same,
+  draw,
+  golden_folder,
+  hf_shapes,
+  read_hf,
+  read_tf,
+  run_script,
+  without,
+  write_hf,
+  write_tf,
+)
 
 import modeling
 from conversion import commands, huggingface
 from errors import UserError
 
 v1 = tf.compat.v1
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
-HF_CONFIG = dict(
-  model_type="bert",
-  vocab_size=31,
-  hidden_size=8,
-  num_hidden_layers=2,
-  num_attention_heads=2,
-  intermediate_size=12,
-  hidden_act="gelu",
-  hidden_dropout_prob=0.1,
-  attention_probs_dropout_prob=0.2,
-  max_position_embeddings=10,
-  type_vocab_size=2,
-  initializer_range=0.03,
-  layer_norm_eps=1e-12,
-  position_embedding_type="absolute",
-  transformers_version="4.8.2",
-  architectures=["BertModel"],
-)
-HEADS = {
-  "cls.predictions.transform.dense.weight": (8, 8),
-  "cls.predictions.transform.dense.bias": (8,),
-  "cls.predictions.transform.LayerNorm.weight": (8,),
-  "cls.predictions.transform.LayerNorm.bias": (8,),
-  "cls.predictions.bias": (31,),
-  "cls.seq_relationship.weight": (2, 8),
-  "cls.seq_relationship.bias": (2,),
-}
-OTHER_HEADS = {
-  "classifier.weight": (5, 8),
-  "classifier.bias": (5,),
-  "qa_outputs.weight": (2, 8),
-  "qa_outputs.bias": (2,),
-}
-
-
-def hf_shapes(prefix="", heads=None):
-  """Names and shapes of a BERT of HF_CONFIG in Hugging Face's form, written out by hand."""
-  shapes = {
-    "embeddings.word_embeddings.weight": (31, 8),
-    "embeddings.position_embeddings.weight": (10, 8),
-    "embeddings.token_type_embeddings.weight": (2, 8),
-  }
-  norms = ["embeddings.LayerNorm"]
-  linear = {"pooler.dense": (8, 8)}
-  for i in range(2):
-    layer = f"encoder.layer.{i}."
-    norms += [layer + "attention.output.LayerNorm", layer + "output.LayerNorm"]
-    linear |= {layer + f"attention.self.{name}": (8, 8) for name in ("query", "key", "value")}
-    linear |= {
-      layer + "attention.output.dense": (8, 8),
-      layer + "intermediate.dense": (12, 8),
-      layer + "output.dense": (8, 12),
-    }
-  for name in norms:
-    shapes |= {name + ".weight": (8,), name + ".bias": (8,)}
-  for name, shape in linear.items():
-    shapes |= {name + ".weight": shape, name + ".bias": shape[:1]}
-  return {prefix + name: shape for name, shape in shapes.items()} | (heads or {})
-
-
-def draw(shapes):
-  random = np.random.RandomState(0)
-  return {name: random.randn(*shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def write_hf(folder, tensors, config=None):
-  """A Hugging Face model folder; returns its path."""
-  os.makedirs(folder, exist_ok=True)
-  folder = str(folder)
-  safetensors.numpy.save_file(tensors, os.path.join(folder, "model.safetensors"))
-  with open(os.path.join(folder, "config.json"), "w") as writer:
-    json.dump(config or HF_CONFIG, writer)
-  with open(os.path.join(folder, "vocab.txt"), "w") as writer:
-    writer.write("".join(f"piece{i}\n" for i in range(31)))
-  return folder
-
-
-def read_hf(folder):
-  return safetensors.numpy.load_file(os.path.join(folder, "model.safetensors"))
-
-
-def read_tf(folder):
-  reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
-  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
-def write_tf(prefix, arrays):
-  """A checkpoint from tf.compat.v1.train.Saver, as training writes them."""
-  with tf.Graph().as_default(), v1.Session() as session:
-    for name, array in arrays.items():
-      v1.get_variable(name, initializer=tf.constant(array))
-    session.run(v1.global_variables_initializer())
-    return v1.train.Saver().save(session, str(prefix), write_meta_graph=False)
-
-
-def assert_same(actual, expected):
-  assert sorted(actual) == sorted(expected)
-  for name, array in expected.items():
-    assert actual[name].dtype == array.dtype, name
-    np.testing.assert_array_equal(actual[name], array, err_msg=name)
-
-
-def golden_folder(folder):
-  """The original's pretraining model as a TensorFlow folder, with optimizer variables."""
-  data = np.load(os.path.join(GOLDEN, "bert_pretrain.npz"), allow_pickle=False)
-  weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
-  slots = {f"{name}/adam_{slot}": array + 1 for name, array in weights.items() for slot in "mv"}
-  os.makedirs(folder)
-  write_tf(folder / "model.ckpt-120", {**weights, **slots, "global_step": np.int64(120)})
-  (folder / "bert_config.json").write_text(str(data["config_json"]))
-  (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n")
-  return data, weights
-
-
-def run_script(*arguments):
-  return subprocess.run(
-    [sys.executable, os.path.join(ROOT, "convert_checkpoint.py"), *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
 
 
 # ---- Whole conversions --------------------------------------------------------------------------
@@ -185,7 +75,7 @@ def test_script_converts_and_refuses_to_overwrite(tmp_path):
   again = run_script(*arguments)
   assert again.returncode == 1
   assert again.stderr.splitlines()[-1].startswith(
-    f"convert_checkpoint.py: error: {target}/bert_config.json: the file is there already; "
+    f"convert_checkpoint.py: error: {target}/bert_config.json: the file already exists; "
     f"pass --overwrite"
   )
   assert "Traceback" not in again.stderr
@@ -243,7 +133,7 @@ def test_tensorflow_to_hugging_face_and_back_is_exact_and_works(tmp_path):
     )
 
 
-def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
+def test_fine_tuned_checkpoint_converts_with_a_configuration_elsewhere(tmp_path):
   commands.hf_to_tf(write_hf(tmp_path / "hf", draw(hf_shapes())), str(tmp_path / "tf"))
   tuned = read_tf(tmp_path / "tf") | draw({"output_weights": (3, 8), "output_bias": (3,)})
   (tmp_path / "run").mkdir()
@@ -259,7 +149,7 @@ def test_fine_tuned_checkpoint_with_configuration_elsewhere(tmp_path):
   }
 
 
-def test_old_names_shards_half_precision_copies_and_no_pooler(tmp_path, capsys):
+def test_old_names_shards_half_precision_and_missing_pooler_are_read(tmp_path, capsys):
   tensors = draw(
     {name: shape for name, shape in hf_shapes("bert.", HEADS).items() if "pooler" not in name}
   )
@@ -330,7 +220,7 @@ def test_activations(tmp_path, theirs, ours, back):
 # ---- Without the optimizer's variables ----------------------------------------------------------
 
 
-def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
+def test_strip_removes_the_optimizer_and_the_step(tmp_path, capsys):
   _, weights = golden_folder(tmp_path / "run")
   commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), weights)
@@ -345,14 +235,14 @@ def test_strip_drops_the_optimizer_and_the_step(tmp_path, capsys):
     f"{len(weights)} variables, {2 * len(weights) + 1} dropped; 0.1 MB before, 0.0 MB after"
     in capsys.readouterr().out
   )
-  with pytest.raises(UserError, match="bert_config.json: the file is there already"):
+  with pytest.raises(UserError, match="bert_config.json: the file already exists"):
     commands.strip(str(tmp_path / "run"), str(tmp_path / "slim"))
   with pytest.raises(UserError, match="bert_config.json is read by this command"):
     commands.strip(str(tmp_path / "slim"), str(tmp_path / "slim"), overwrite=True)
   assert_same(read_tf(tmp_path / "slim"), weights)
 
 
-def test_strip_knows_other_optimizers_and_any_model(tmp_path):
+def test_strip_supports_other_optimizers_and_any_model(tmp_path):
   kept = {
     "model/encoder/layer_0/rel_attn/q/kernel": np.ones([4, 2, 2], np.float32),
     "adam_model/Adam_x": np.ones([2], np.float32),
@@ -372,23 +262,16 @@ def test_strip_knows_other_optimizers_and_any_model(tmp_path):
   assert_same(read_tf(tmp_path / "slim"), kept)
 
 
-# ---- Mistakes -----------------------------------------------------------------------------------
-
-
-def without(tensors, *names):
-  return {name: array for name, array in tensors.items() if name not in names}
-
-
 @pytest.mark.parametrize(
   "change,message",
   [
     (
       lambda t: t | {"encoder.layer.0.adapter.weight": np.ones(2, np.float32)},
-      r"model.safetensors: no place for the tensor encoder.layer.0.adapter.weight; is .*config",
+      r"model.safetensors: unsupported tensor encoder.layer.0.adapter.weight; is .*config",
     ),
     (
       lambda t: t | {"bert.encoder.layer.2.output.dense.bias": np.ones(8, np.float32)},
-      r"no place for the tensor bert.encoder.layer.2.output.dense.bias",
+      r"unsupported tensor bert.encoder.layer.2.output.dense.bias",
     ),
     (
       lambda t: without(t, "encoder.layer.1.output.dense.weight"),
@@ -397,11 +280,11 @@ def without(tensors, *names):
     (lambda t: without(t, "pooler.dense.bias"), r"no tensor pooler.dense.bias"),
     (
       lambda t: t | {"embeddings.word_embeddings.weight": np.ones([30, 8], np.float32)},
-      r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json asks for \[31,",
+      r"embeddings.word_embeddings.weight has the shape \[30, 8\], .*config.json gives \[31,",
     ),
     (
       lambda t: t | {"encoder.layer.0.intermediate.dense.weight": np.ones([8, 12], np.float32)},
-      r"intermediate.dense.weight has the shape \[8, 12\], .* asks for \[12, 8\]",
+      r"intermediate.dense.weight has the shape \[8, 12\], .* gives \[12, 8\]",
     ),
     (
       lambda t: (
@@ -411,7 +294,7 @@ def without(tensors, *names):
           "classifier.bias": np.ones([4], np.float32),
         }
       ),
-      r"classifier.bias has the shape \[4\], .* asks for \[3\]",
+      r"classifier.bias has the shape \[4\], .* gives \[3\]",
     ),
     (lambda t: t | {"bert.pooler.dense.bias": np.ones(8, np.float32)}, r"names of the same tensor"),
     (
@@ -424,7 +307,7 @@ def without(tensors, *names):
     ),
   ],
 )
-def test_tensors_that_do_not_fit(tmp_path, change, message):
+def test_unsupported_tensors_are_refused(tmp_path, change, message):
   folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())))
   with pytest.raises(UserError, match=message):
     commands.hf_to_tf(folder, str(tmp_path / "tf"))
@@ -435,25 +318,25 @@ def test_tensors_that_do_not_fit(tmp_path, change, message):
   "change,message",
   [
     ({"model_type": "roberta"}, "config.json: model_type is 'roberta'; only bert"),
-    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05; the model cannot be represented"),
+    ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05, but only 1e-12 is supported"),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
-    ({"hidden_act": "silu"}, "hidden_act 'silu' cannot be represented here; known are gelu, "),
+    ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported; use one of gelu, "),
     ({"num_attention_heads": 3}, "hidden_size 8 is not a multiple of num_attention_heads 3"),
   ],
 )
-def test_configurations_that_cannot_be_represented(tmp_path, change, message):
+def test_unsupported_configurations_are_refused(tmp_path, change, message):
   folder = write_hf(tmp_path, draw(hf_shapes()), HF_CONFIG | change)
   with pytest.raises(UserError, match=message):
     commands.hf_to_tf(folder, str(tmp_path / "tf"))
 
 
-def test_missing_and_damaged_files(tmp_path):
+def test_missing_and_damaged_files_are_named(tmp_path):
   folder = write_hf(tmp_path / "hf", draw(hf_shapes()))
   convert = lambda: commands.hf_to_tf(folder, str(tmp_path / "tf"))
   weights = tmp_path / "hf" / "model.safetensors"
   weights.write_bytes(weights.read_bytes()[:-4])
-  with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or cut off"):
+  with pytest.raises(UserError, match="model.safetensors: not a safetensors file, or truncated"):
     convert()
   weights.rename(tmp_path / "hf" / "pytorch_model.bin")
   with pytest.raises(UserError, match="has only pytorch_model.bin.* Save the model as safetensors"):
@@ -469,20 +352,20 @@ def test_missing_and_damaged_files(tmp_path):
     convert()
 
 
-def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
+def test_unsupported_tensorflow_checkpoints_are_refused(tmp_path):
   golden_folder(tmp_path / "tf")
   arrays = read_tf(tmp_path / "tf")
   folder, target = str(tmp_path / "tf"), str(tmp_path / "hf")
   other = lambda name, arrays: write_tf(tmp_path / name, arrays)
-  with pytest.raises(UserError, match="no place for the tensor new/kernel"):
+  with pytest.raises(UserError, match="unsupported tensor new/kernel"):
     commands.tf_to_hf(folder, target, checkpoint=other("a", arrays | {"new/kernel": np.ones(2)}))
   name = "bert/encoder/layer_1/output/dense/kernel"
   with pytest.raises(UserError, match=f"no tensor {name}"):
     commands.tf_to_hf(folder, target, checkpoint=other("b", without(arrays, name)))
-  with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* for \[32, 16\]"):
+  with pytest.raises(UserError, match=rf"{name} has the shape \[16, 32\], .* gives \[32, 16\]"):
     commands.tf_to_hf(folder, target, checkpoint=other("c", arrays | {name: arrays[name].T}))
   os.remove(other("d", arrays) + ".data-00000-of-00001")
-  with pytest.raises(UserError, match="incomplete or damaged|cannot be read"):
+  with pytest.raises(UserError, match="incomplete or damaged|cannot read"):
     commands.tf_to_hf(folder, target, checkpoint=str(tmp_path / "d"))
   with pytest.raises(UserError, match="no such checkpoint"):
     commands.strip(folder, target, checkpoint=str(tmp_path / "e"))
@@ -495,7 +378,7 @@ def test_tensorflow_checkpoints_that_cannot_be_converted(tmp_path):
   assert not os.path.exists(target)
 
 
-def test_nothing_moves_when_writing_fails(tmp_path):
+def test_failed_writing_leaves_no_file(tmp_path):
   with pytest.raises(ZeroDivisionError):
     with commands.staged(str(tmp_path), ["a"]) as folder:
       with open(os.path.join(folder, "a"), "w"):
@@ -547,7 +430,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path):
   )
   assert max(differences) < 1e-4
 
-  # And the way back is a model that the library loads, with the same numbers.
+  # The library loads the model that is converted back, with the same weights.
   commands.tf_to_hf(str(tmp_path), str(tmp_path / "back"))
   back = transformers.AutoModel.from_pretrained(tmp_path / "back").eval()
   transformers.AutoTokenizer.from_pretrained(tmp_path / "back")

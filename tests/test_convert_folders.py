@@ -1,27 +1,34 @@
-"""Folders as people bring them: what they hold besides a checkpoint, and what they lack."""
+"""Conversion of whole folders: configurations, labels, trained folders, table sizes, shards."""
 
 import ast
-import json
 import os
 import shlex
 
 import numpy as np
 import pytest
 import safetensors.numpy
-import test_convert_checkpoint
-import test_convert_funnel
-from test_convert_checkpoint import (
+import tiny_conversion
+import tiny_funnel_conversion
+from tiny_conversion import (
   HEADS,
   HF_CONFIG,
-  OTHER_HEADS,
   assert_same,
   draw,
   hf_shapes,
   read_hf,
   read_tf,
-  run_script,
   write_hf,
   write_tf,
+)
+from tiny_folders import (
+  CLASSIFIER,
+  ID2LABEL,
+  LABELS,
+  SETTINGS,
+  TOKENIZER_CONFIG,
+  read,
+  to_tf,
+  write,
 )
 
 import modeling
@@ -29,201 +36,11 @@ from conversion import commands, huggingface
 from errors import UserError
 from training import hf_tokenizer, model_folder
 
-CLASSIFIER = {name: shape for name, shape in OTHER_HEADS.items() if name.startswith("classifier")}
-LABELS = ["bad", "poor", "fair", "good", "great"]
-ID2LABEL = {
-  "id2label": {str(i): label for i, label in enumerate(LABELS)},
-  "label2id": {label: i for i, label in enumerate(LABELS)},
-}
-TOKENS = [f"piece{i}" for i in range(31)]  # of write_hf
-SETTINGS = {"uncased": False, "strip_accents": False, "tokenize_chinese_chars": False}
-TOKENIZER_CONFIG = {"do_lower_case": False, "strip_accents": False, "tokenize_chinese_chars": False}
-
-
-def write(path, values):
-  path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-
-
-def read(path):
-  return json.loads(path.read_text(encoding="utf-8"))
-
-
-def tokenizer_json(tokens, added=(), **changes):
-  """The file that the tokenizers library writes for a BERT, without what nobody reads."""
-  return {
-    "version": "1.0",
-    "added_tokens": [
-      {"id": i, "content": token, "special": True, "normalized": False} for i, token in added
-    ],
-    "normalizer": {
-      "type": "BertNormalizer",
-      "clean_text": True,
-      "handle_chinese_chars": False,
-      "strip_accents": False,
-      "lowercase": False,
-    },
-    "pre_tokenizer": {"type": "BertPreTokenizer"},
-    "model": {
-      "type": "WordPiece",
-      "unk_token": "[UNK]",
-      "continuing_subword_prefix": "##",
-      "max_input_chars_per_word": 100,
-      "vocab": {token: i for i, token in enumerate(tokens)},
-    }
-    | changes,
-  }
-
-
-def to_tf(tmp_path, tensors=None, config=None, name="tf", **options):
-  """Converts tmp_path/hf, written before if tensors are given."""
-  if tensors is not None:
-    write_hf(tmp_path / "hf", tensors, config)
-  commands.hf_to_tf(str(tmp_path / "hf"), str(tmp_path / name), **options)
-  return tmp_path / name
-
-
-# ---- Vocabulary and tokenizer -------------------------------------------------------------------
-
-
-def test_tokenizer_json_without_vocab_txt(tmp_path, capsys):
-  tensors = draw(hf_shapes())
-  write_hf(tmp_path / "hf", tensors)
-  (tmp_path / "hf" / "vocab.txt").unlink()
-  tokens = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "é",
-    "##ß",
-    "中",
-    "\u2028",
-    *map(str, range(20)),
-  ]
-  added = [(0, "[PAD]"), (29, "[NEW]"), (30, "[OTHER]"), (31, "[NO ROW]")]
-  write(tmp_path / "hf" / "tokenizer.json", tokenizer_json(tokens, added))
-  folder = to_tf(tmp_path)
-  vocab = (folder / "vocab.txt").read_bytes().decode()
-  assert vocab == "".join(f"{token}\n" for token in [*tokens, "[NEW]", "[OTHER]"])
-  assert model_folder.read_settings(str(folder)) == SETTINGS
-  assert (
-    "model_settings.json: uncased False, strip_accents False, tokenize_chinese_chars False"
-    in capsys.readouterr().out
-  )
-
-  commands.tf_to_hf(str(folder), str(tmp_path / "back"))
-  assert TOKENIZER_CONFIG.items() <= read(tmp_path / "back" / "tokenizer_config.json").items()
-  assert (tmp_path / "back" / "vocab.txt").read_bytes().decode() == vocab
-  assert_same(read_hf(tmp_path / "back"), tensors)
-
-
-@pytest.mark.parametrize(
-  "model, message",
-  [
-    ({"type": "BPE", "vocab": {"a": 0}, "merges": []}, "a model of type BPE.* only WordPiece"),
-    ({"type": "Unigram", "vocab": [["a", 0.5]]}, "a model of type Unigram"),
-    (None, "a model of type None"),
-    (
-      {"type": "WordPiece", "continuing_subword_prefix": "@@", "vocab": {}},
-      "a model of type WordPiece, prefix '@@'",
-    ),
-    ({"type": "WordPiece", "vocab": {"a": 0, "b": 2}}, "no token has the id 1, but the ids go up "),
-    ({"type": "WordPiece", "vocab": {"a": 1, "b": 1}}, "no token has the id 0"),
-    ({"type": "WordPiece", "vocab": {"a": 0, "b\nc": 1}}, r"the token 'b\\nc' cannot be a line"),
-  ],
-)
-def test_vocabularies_that_are_refused(tmp_path, model, message):
-  write_hf(tmp_path / "hf", draw(hf_shapes()))
-  (tmp_path / "hf" / "vocab.txt").unlink()
-  write(tmp_path / "hf" / "tokenizer.json", tokenizer_json([]) | {"model": model})
-  with pytest.raises(UserError, match=f"tokenizer.json: {message}"):
-    to_tf(tmp_path)
-  assert not (tmp_path / "tf").exists()
-
-
-def test_added_tokens_follow_vocab_txt(tmp_path):
-  write_hf(tmp_path / "hf", draw(hf_shapes()))
-  vocab, new = tmp_path / "hf" / "vocab.txt", tmp_path / "hf" / "added_tokens.json"
-  vocab.write_text("\r\n".join(TOKENS[:29]))
-  assert hf_tokenizer.vocab_lines(str(tmp_path / "hf"), 31) == vocab.read_bytes()
-  write(new, {"[A]": 29})
-  write(
-    tmp_path / "hf" / "tokenizer_config.json",
-    {"added_tokens_decoder": {"0": {"content": "[PAD]0"}, "30": {"content": "[B]"}}},
-  )
-  assert (to_tf(tmp_path) / "vocab.txt").read_bytes() == vocab.read_bytes() + b"\n[A]\n[B]\n"
-  new.unlink()
-  with pytest.raises(UserError, match="vocab.txt: no token has the id 29"):
-    to_tf(tmp_path, overwrite=True)
-
-
-@pytest.mark.parametrize(
-  "config, normalizer, expected",
-  [
-    (TOKENIZER_CONFIG, None, SETTINGS),
-    ({"do_lower_case": True}, None, {"uncased": True}),
-    ({"do_lower_case": False, "strip_accents": None}, None, {"uncased": False}),
-    (
-      {},
-      {"lowercase": True, "strip_accents": None, "handle_chinese_chars": True},
-      {"uncased": True, "tokenize_chinese_chars": True},
-    ),
-    (
-      {"do_lower_case": True, "strip_accents": None},  # it comes before tokenizer.json
-      {"lowercase": False, "strip_accents": True, "handle_chinese_chars": False},
-      {"uncased": True, "tokenize_chinese_chars": False},
-    ),
-    ({}, None, {}),
-  ],
-)
-def test_tokenizer_settings(tmp_path, config, normalizer, expected):
-  write(tmp_path / "tokenizer_config.json", config)
-  if normalizer is not None:
-    write(tmp_path / "tokenizer.json", {"normalizer": {"type": "BertNormalizer", **normalizer}})
-  assert hf_tokenizer.read_settings(str(tmp_path)) == expected
-  assert hf_tokenizer.to_config(expected) == {
-    {"uncased": "do_lower_case"}.get(name, name): value for name, value in expected.items()
-  }
-
-
-def test_tokenizers_that_split_otherwise(tmp_path):
-  assert hf_tokenizer.deviations(str(tmp_path)) == []
-  write(tmp_path / "tokenizer.json", tokenizer_json([]))
-  assert hf_tokenizer.deviations(str(tmp_path)) == []
-  write(
-    tmp_path / "tokenizer_config.json",
-    {"tokenizer_class": "BertJapaneseTokenizer", "do_basic_tokenize": False},
-  )
-  write(tmp_path / "tokenizer.json", {"normalizer": {"type": "Lowercase"}, "pre_tokenizer": None})
-  assert hf_tokenizer.deviations(str(tmp_path)) == [
-    "tokenizer_class is BertJapaneseTokenizer",
-    "do_basic_tokenize is false",
-    "the normalizer of tokenizer.json is Lowercase, not BertNormalizer",
-    "the pre_tokenizer of tokenizer.json is None, not BertPreTokenizer",
-  ]
-
-
-def test_an_uncased_flag_that_contradicts_the_folder(tmp_path):
-  write_hf(tmp_path / "hf", draw(hf_shapes()))
-  write(tmp_path / "hf" / "tokenizer_config.json", TOKENIZER_CONFIG)
-  folder = to_tf(tmp_path)
-  convert = lambda *more: run_script(
-    "--direction=tf_to_hf", f"--input_dir={folder}", f"--output_dir={tmp_path / 'back'}", *more
-  )
-  refused = convert("--uncased")
-  assert refused.returncode == 1 and "Traceback" not in refused.stderr
-  assert "error: --uncased=True, but the settings of " in refused.stderr
-  assert not (tmp_path / "back").exists()
-  assert convert("--nouncased").returncode == 0
-  assert read(tmp_path / "back" / "tokenizer_config.json")["do_lower_case"] is False
-
-
 # ---- Configurations and names of tensors --------------------------------------------------------
 
 
 @pytest.mark.parametrize("more", [{}, {"architectures": ["BertForMaskedLM"]}])
-def test_folders_without_model_type(tmp_path, more):
+def test_folders_without_model_type_convert(tmp_path, more):
   config = {
     name: value for name, value in HF_CONFIG.items() if name not in ("model_type", "architectures")
   } | more
@@ -231,11 +48,11 @@ def test_folders_without_model_type(tmp_path, more):
   assert modeling.load_config(str(folder / "bert_config.json")).hidden_act == "gelu_erf"
 
 
-def test_funnel_folder_without_model_type(tmp_path):
+def test_funnel_folder_without_model_type_converts(tmp_path):
   config = {
-    name: value for name, value in test_convert_funnel.HF_CONFIG.items() if name != "model_type"
+    name: value for name, value in tiny_funnel_conversion.HF_CONFIG.items() if name != "model_type"
   }
-  folder = to_tf(tmp_path, draw(test_convert_funnel.hf_shapes()), config)
+  folder = to_tf(tmp_path, draw(tiny_funnel_conversion.hf_shapes()), config)
   assert (folder / "net_config.json").exists()
 
 
@@ -247,14 +64,14 @@ def test_funnel_folder_without_model_type(tmp_path):
     ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is "),
   ],
 )
-def test_other_models_without_model_type(tmp_path, config, message):
+def test_other_models_without_model_type_are_refused(tmp_path, config, message):
   with pytest.raises(UserError, match=message):
     to_tf(tmp_path, draw(hf_shapes()), config)
 
 
 @pytest.mark.parametrize("before", ["", "module.", "model.", "_orig_mod.module.", "0.auto_model."])
 @pytest.mark.parametrize("prefix", ["", "bert."])
-def test_names_with_a_prefix(tmp_path, before, prefix):
+def test_names_with_a_prefix_are_read(tmp_path, before, prefix):
   tensors = draw(hf_shapes(prefix, HEADS if prefix else None))
   expected = read_tf(to_tf(tmp_path, tensors))
   named = {before + name: array for name, array in tensors.items()}
@@ -262,9 +79,9 @@ def test_names_with_a_prefix(tmp_path, before, prefix):
   assert_same(read_tf(to_tf(tmp_path, named, name="other")), expected)
 
 
-def test_several_encoders_in_a_file(tmp_path):
+def test_several_encoders_in_a_file_are_refused(tmp_path):
   tensors = draw(hf_shapes("question.bert.") | hf_shapes("context.bert."))
-  with pytest.raises(UserError, match="several encoders, .* 'context.', 'question.'; keep those"):
+  with pytest.raises(UserError, match="several encoders, .* 'context.', 'question.'; keep one"):
     to_tf(tmp_path, tensors)
 
 
@@ -272,7 +89,7 @@ def test_several_encoders_in_a_file(tmp_path):
 def test_pickled_weights_are_not_read(tmp_path, name):
   write_hf(tmp_path / "hf", draw(hf_shapes()))
   (tmp_path / "hf" / "model.safetensors").rename(tmp_path / "hf" / name)
-  with pytest.raises(UserError, match="only pytorch_model.bin, .*in that folder.* run ") as caught:
+  with pytest.raises(UserError, match="only pytorch_model.bin; .*in that folder.* run ") as caught:
     to_tf(tmp_path)
   command = shlex.split(str(caught.value).split(" run ")[-1])
   assert command[:2] == ["python", "-c"] and len(command) == 3
@@ -281,7 +98,7 @@ def test_pickled_weights_are_not_read(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
+def test_the_command_for_pickled_weights_converts_them(tmp_path, monkeypatch):
   torch = pytest.importorskip("torch")
   tensors = draw(hf_shapes("bert.", HEADS))
   write_hf(tmp_path / "hf", tensors)
@@ -300,14 +117,14 @@ def test_the_command_for_pickled_weights(tmp_path, monkeypatch):
 # ---- Labels -------------------------------------------------------------------------------------
 
 
-def test_labels_there_and_back(tmp_path):
+def test_labels_are_kept_there_and_back(tmp_path):
   tensors = draw(hf_shapes("bert.", CLASSIFIER))
   folder = to_tf(tmp_path, tensors, HF_CONFIG | ID2LABEL)
   assert read(folder / "labels.json") == {"label_list": LABELS}
   assert model_folder.read_settings(str(folder)) == {"label_list": LABELS}
   commands.tf_to_hf(str(folder), str(tmp_path / "back"))
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
-  (folder / "model_settings.json").unlink()  # as earlier versions leave folders
+  (folder / "model_settings.json").unlink()  # as in folders of earlier versions
   commands.tf_to_hf(str(folder), str(tmp_path / "back"), overwrite=True)
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
   write(folder / "labels.json", {"label_list": LABELS[:2]})
@@ -317,8 +134,8 @@ def test_labels_there_and_back(tmp_path):
     commands.tf_to_hf(str(folder), str(tmp_path / "again"))
 
 
-def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
-  """Its tensors have the names of a classifier of sequences."""
+def test_a_token_classifier_is_left_out(tmp_path, capsys):
+  """Its tensors have the names of a sequence classifier."""
   folder = to_tf(
     tmp_path,
     draw(hf_shapes("bert.", CLASSIFIER)),
@@ -339,24 +156,24 @@ def test_a_classifier_of_tokens_is_left_out(tmp_path, capsys):
     ({"0": 0, "1": 1}, ["0", "1"]),
   ],
 )
-def test_names_of_labels(labels, expected):
+def test_label_names_are_read(labels, expected):
   assert huggingface.label_list({"id2label": labels}, 2, "config.json") == expected
 
 
 @pytest.mark.parametrize(
   "labels", [{"0": "a"}, {"0": "a", "2": "b"}, {"0": "a", "1": "a"}, {"0": "a", "1": "b", "2": "c"}]
 )
-def test_labels_that_do_not_fit_the_classifier(labels):
+def test_labels_that_do_not_fit_the_classifier_are_refused(labels):
   with pytest.raises(UserError, match="config.json: id2label is .* but the classifier has 2 lab"):
     huggingface.label_list({"id2label": labels}, 2, "config.json")
 
 
-def test_labels_of_an_encoder_alone_are_left(tmp_path):
+def test_labels_of_an_encoder_alone_are_ignored(tmp_path):
   folder = to_tf(tmp_path, draw(hf_shapes()), HF_CONFIG | ID2LABEL)
   assert not (folder / "labels.json").exists()
 
 
-def test_settings_of_another_model_do_not_stay(tmp_path):
+def test_settings_of_another_model_stop_the_conversion(tmp_path):
   folder = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), HF_CONFIG | ID2LABEL)
   with pytest.raises(UserError, match="labels.json: the settings of another model|model_settings"):
     to_tf(tmp_path, draw(hf_shapes()), overwrite=True)
@@ -368,7 +185,7 @@ def test_settings_of_another_model_do_not_stay(tmp_path):
 
 @pytest.fixture
 def trained(tmp_path):
-  """A run with checkpoints 10 (the best) and 20, as training leaves it."""
+  """A run with checkpoints 10 (the best) and 20, as training writes it."""
   run = to_tf(tmp_path, draw(hf_shapes("bert.", CLASSIFIER)), name="run")
   weights = read_tf(run)
   for path in run.glob("bert_model.ckpt*"):
@@ -382,7 +199,7 @@ def trained(tmp_path):
   return run, weights, best, settings
 
 
-def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+def test_strip_keeps_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, settings = trained
   commands.strip(str(run), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
@@ -394,8 +211,8 @@ def test_strip_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, cap
   assert model_folder.read_settings(str(tmp_path / "newest")) == settings
 
 
-def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
-  """Earlier versions kept them in the folder above alone."""
+def test_best_folder_uses_configuration_and_vocabulary_of_its_parent(trained, tmp_path):
+  """Earlier versions stored them only in the folder above."""
   run, _, best, _ = trained
   commands.strip(str(run / "best"), str(tmp_path / "slim"))
   assert_same(read_tf(tmp_path / "slim"), best)
@@ -405,7 +222,7 @@ def test_best_folder_without_configuration_and_vocabulary(trained, tmp_path):
   assert ID2LABEL.items() <= read(tmp_path / "back" / "config.json").items()
 
 
-def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_path):
+def test_core_keeps_the_tokenizer_settings_but_no_labels(trained, tmp_path):
   run, _, best, settings = trained
   commands.strip(str(run), str(tmp_path / "core"), core_only=True)
   assert_same(
@@ -416,7 +233,7 @@ def test_core_takes_the_settings_of_the_tokenizer_but_no_labels(trained, tmp_pat
   assert model_folder.read_settings(str(tmp_path / "core")) == SETTINGS
 
 
-def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
+def test_to_hugging_face_keeps_the_best_checkpoint_and_the_settings(trained, tmp_path, capsys):
   run, weights, best, _ = trained
   commands.tf_to_hf(str(run), str(tmp_path / "hf_best"))
   assert f"Converted checkpoint: {run}/best/model.ckpt-10\n" in capsys.readouterr().out
@@ -431,8 +248,8 @@ def test_to_hugging_face_takes_the_best_checkpoint_and_the_settings(trained, tmp
   )
 
 
-def test_labels_are_those_of_the_checkpoints_folder(trained, tmp_path):
-  """The encoder's folder has the vocabulary; its tokenizer's settings count, its labels not."""
+def test_labels_come_from_the_checkpoints_folder(trained, tmp_path):
+  """The encoder's folder gives the vocabulary and the tokenizer settings, but no labels."""
   run, *_ = trained
   encoder = to_tf(tmp_path, draw(hf_shapes()), name="encoder")
   model_folder.write_settings(
@@ -456,8 +273,8 @@ def pad(array, rows):
 
 
 @pytest.mark.parametrize("rows", [32, 64, 128])
-def test_padded_table_there_and_back(tmp_path, rows):
-  """config.json says 31, the table and the bias of the masked words have `rows`."""
+def test_padded_table_converts_there_and_back(tmp_path, rows):
+  """config.json has vocab_size 31; the table and the masked-token bias have `rows`."""
   tensors = draw(hf_shapes("bert.", HEADS))
   for name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
     tensors[name] = pad(tensors[name], rows)
@@ -470,25 +287,25 @@ def test_padded_table_there_and_back(tmp_path, rows):
   assert read(tmp_path / "back" / "config.json")["vocab_size"] == rows
 
 
-def test_padded_table_of_a_funnel(tmp_path):
-  tensors = draw(test_convert_funnel.hf_shapes())
+def test_padded_table_of_a_funnel_converts(tmp_path):
+  tensors = draw(tiny_funnel_conversion.hf_shapes())
   tensors["embeddings.word_embeddings.weight"] = pad(
     tensors["embeddings.word_embeddings.weight"], 64
   )
-  folder = to_tf(tmp_path, tensors, test_convert_funnel.HF_CONFIG)
+  folder = to_tf(tmp_path, tensors, tiny_funnel_conversion.HF_CONFIG)
   assert read(folder / "net_config.json")["vocab_size"] == 64
 
 
 @pytest.mark.parametrize(
   "module, theirs, ours",
   [
-    (test_convert_checkpoint, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
-    (test_convert_funnel, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
-    (test_convert_funnel, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
+    (tiny_conversion, {"num_hidden_layers": 10_000_000}, {"num_hidden_layers": 10_000_000}),
+    (tiny_funnel_conversion, {"block_sizes": [2, 10_000_000]}, {"block_size": "2_10000000"}),
+    (tiny_funnel_conversion, {"num_decoder_layers": 10_000_000}, {"decoder_size": "10000000"}),
   ],
 )
-def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
-  """Nothing of the size of the configuration is built, in either direction."""
+def test_more_layers_than_tensors_are_refused(tmp_path, module, theirs, ours):
+  """Nothing is built in the size of the configuration, in either direction."""
   tensors = draw(module.hf_shapes())
   folder = to_tf(tmp_path, tensors, module.HF_CONFIG)
   write(tmp_path / "hf" / "config.json", module.HF_CONFIG | theirs)
@@ -513,7 +330,7 @@ def test_more_layers_than_tensors(tmp_path, module, theirs, ours):
     "",
   ],
 )
-def test_shards_elsewhere_are_not_read(tmp_path, shard):
+def test_shards_outside_the_folder_are_not_read(tmp_path, shard):
   tensors = draw(hf_shapes())
   folder = write_hf(tmp_path / "hf", tensors)
   safetensors.numpy.save_file(tensors, tmp_path / "x.safetensors")
@@ -524,7 +341,7 @@ def test_shards_elsewhere_are_not_read(tmp_path, shard):
   with pytest.raises(UserError, match="index.json: .* is not the name of a safetensors file in th"):
     to_tf(tmp_path)
   write(tmp_path / "hf" / "model.safetensors.index.json", {"weight_map": [shard]})
-  with pytest.raises(UserError, match="index.json: no index of shards, it lacks weight_map"):
+  with pytest.raises(UserError, match="index.json: not an index of shards: the key weight_map"):
     to_tf(tmp_path)
 
 
@@ -542,7 +359,7 @@ def test_shards_elsewhere_are_not_read(tmp_path, shard):
     {"tokenize_chinese_chars": False},
   ],
 )
-def test_a_folder_of_the_library_there_and_back(tmp_path, options):
+def test_a_folder_of_the_library_converts_there_and_back(tmp_path, options):
   """Weights, labels, vocabulary and tokenizer settings of a classifier with two added tokens."""
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")

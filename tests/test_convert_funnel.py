@@ -1,4 +1,4 @@
-"""Funnel-Transformer's checkpoints to Hugging Face's form and back, and their cores alone."""
+"""Conversion of Funnel-Transformer checkpoints to Hugging Face's form and back; encoders alone."""
 
 import json
 import os
@@ -6,16 +6,26 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_convert_checkpoint import (
+from tiny_conversion import (
   GOLDEN,
   assert_same,
   draw,
   read_hf,
   read_tf,
   run_script,
-  without,
   write_hf,
   write_tf,
+)
+from tiny_funnel_conversion import (
+  CLASSIFIER,
+  DISCRIMINATOR,
+  HF_CONFIG,
+  LAYERS,
+  graph_variables,
+  head_of,
+  hf_shapes,
+  pretraining_checkpoint,
+  tf_folder,
 )
 
 import modeling
@@ -24,144 +34,9 @@ from errors import UserError
 from models import funnel_heads
 
 v1 = tf.compat.v1
-HF_CONFIG = dict(  # parameter layers 0 and 1, then 2 (applied twice), then the decoder's 3
-  model_type="funnel",
-  vocab_size=31,
-  block_sizes=[2, 1],
-  block_repeats=[1, 2],
-  num_decoder_layers=1,
-  d_model=8,
-  n_head=3,
-  d_head=4,
-  d_inner=10,
-  hidden_act="gelu_new",
-  hidden_dropout=0.2,
-  attention_dropout=0.3,
-  activation_dropout=0.4,
-  initializer_range=0.5,
-  initializer_std=0.06,
-  layer_norm_eps=1e-9,
-  pooling_type="max",
-  attention_type="factorized",
-  separate_cls=True,
-  truncate_seq=True,
-  pool_q_only=False,
-)
-LAYERS = {
-  "encoder.blocks.0.0": "model/encoder/layer_0",
-  "encoder.blocks.0.1": "model/encoder/layer_1",
-  "encoder.blocks.1.0": "model/encoder/layer_2",
-  "decoder.layers.0": "model/decoder/layer_3",
-}
-CLASSIFIER = {
-  "classifier.linear_hidden.weight": (8, 8),
-  "classifier.linear_hidden.bias": (8,),
-  "classifier.linear_out.weight": (5, 8),
-  "classifier.linear_out.bias": (5,),
-}
-DISCRIMINATOR = {
-  "discriminator_predictions.dense.weight": (8, 8),
-  "discriminator_predictions.dense.bias": (8,),
-  "discriminator_predictions.dense_prediction.weight": (1, 8),
-  "discriminator_predictions.dense_prediction.bias": (1,),
-}
 
 
-def hf_shapes(prefix="", heads=None, decoder=True):
-  """Names and shapes of a Funnel model of HF_CONFIG in Hugging Face's form, written by hand."""
-  layer = {
-    "attention.q_head.weight": (12, 8),
-    "attention.k_head.weight": (12, 8),
-    "attention.k_head.bias": (12,),
-    "attention.v_head.weight": (12, 8),
-    "attention.v_head.bias": (12,),
-    "attention.post_proj.weight": (8, 12),
-    "attention.post_proj.bias": (8,),
-    "attention.r_w_bias": (3, 4),
-    "attention.r_r_bias": (3, 4),
-    "attention.r_s_bias": (3, 4),
-    "attention.r_kernel": (8, 3, 4),
-    "attention.seg_embed": (2, 3, 4),
-    "attention.layer_norm.weight": (8,),
-    "attention.layer_norm.bias": (8,),
-    "ffn.linear_1.weight": (10, 8),
-    "ffn.linear_1.bias": (10,),
-    "ffn.linear_2.weight": (8, 10),
-    "ffn.linear_2.bias": (8,),
-    "ffn.layer_norm.weight": (8,),
-    "ffn.layer_norm.bias": (8,),
-  }
-  shapes = {
-    "embeddings.word_embeddings.weight": (31, 8),
-    "embeddings.layer_norm.weight": (8,),
-    "embeddings.layer_norm.bias": (8,),
-  }
-  for place in LAYERS:
-    if decoder or "decoder" not in place:
-      shapes |= {f"{place}.{name}": shape for name, shape in layer.items()}
-  return {prefix + name: shape for name, shape in shapes.items()} | (heads or {})
-
-
-def graph_variables(config, decoder=True, scope="model", head=None):
-  """Name -> shape of the variables of a built model, with what `head` builds on its output."""
-  with tf.Graph().as_default():
-    model = modeling.FunnelTFM(config, scope=scope)
-    hidden, _, _ = model.extract_hiddens(tf.zeros([1, 4], tf.int32), False, use_decoder=decoder)
-    if head:
-      head(model, hidden)
-    return {v.op.name: tuple(v.shape.as_list()) for v in v1.global_variables()}
-
-
-def tf_folder(folder, arrays, **changes):
-  """A folder with net_config.json, a vocabulary and a checkpoint of `arrays`; returns its path."""
-  config = (
-    dict(
-      vocab_size=31,
-      block_size="2_1x2",
-      decoder_size="1",
-      d_model=8,
-      d_embed=8,
-      n_head=3,
-      d_head=4,
-      d_inner=10,
-    )
-    | changes
-  )
-  folder.mkdir()
-  (folder / "net_config.json").write_text(json.dumps(config))
-  (folder / "vocab.uncased.txt").write_text("<pad>\n<unk>\n")
-  write_tf(folder / "model.ckpt-90", arrays)
-  return str(folder)
-
-
-def tiny_config(**changes):
-  return modeling.ModelConfig(
-    **{
-      **dict(
-        vocab_size=31,
-        block_size="2_1x2",
-        decoder_size="1",
-        d_model=8,
-        d_embed=8,
-        n_head=3,
-        d_head=4,
-        d_inner=10,
-      ),
-      **changes,
-    }
-  )
-
-
-# ---- Whole conversions --------------------------------------------------------------------------
-
-
-def head_of(heads):
-  """What builds the variables of `heads`."""
-  if heads is CLASSIFIER:
-    return lambda model, hidden: funnel_heads.classification_logits(
-      model.net_config, model.get_pooled_output(tf.zeros([1, 4], tf.int32), False)[0], 5, "cls"
-    )
-  return heads and (lambda model, hidden: funnel_heads.binary_logits(model.net_config, hidden))
+# ---- Whole conversions ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -223,7 +98,7 @@ def test_hugging_face_to_tensorflow_and_back_is_exact(
   }
 
 
-def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
+def test_every_tensor_has_the_layout_of_the_model(tmp_path):
   tensors = draw(hf_shapes("funnel.", CLASSIFIER | DISCRIMINATOR))
   commands.hf_to_tf(
     write_hf(tmp_path / "hf", tensors, HF_CONFIG), str(tmp_path / "tf"), cls_scope="mnli"
@@ -253,13 +128,13 @@ def test_every_tensor_is_laid_out_as_the_models_read_it(tmp_path):
   same("model/input/layer_norm/beta", tensors["funnel.embeddings.layer_norm.bias"])
   same("model/sequnece_summary/summary/kernel", tensors["classifier.linear_hidden.weight"].T)
   same("model/mnli/logit/kernel", tensors["classifier.linear_out.weight"].T)
-  # The originals' discriminator says "original" where Hugging Face's says "replaced".
+  # The original discriminator predicts "original", Hugging Face's predicts "replaced".
   weight = tensors["discriminator_predictions.dense_prediction.weight"]
   same("model/binary_loss/weight", -weight[0])
 
 
 @pytest.mark.parametrize("golden", ["hid_factorized_base", "cls_factorized_base"])
-def test_the_originals_weights_there_and_back(tmp_path, golden):
+def test_the_originals_weights_convert_there_and_back(tmp_path, golden):
   data = np.load(os.path.join(GOLDEN, f"funnel_{golden}.npz"), allow_pickle=False)
   weights = {name[2:]: data[name] for name in data.files if name.startswith("w:")}
   values = json.loads(str(data["config_json"]))
@@ -273,7 +148,7 @@ def test_the_originals_weights_there_and_back(tmp_path, golden):
   assert (tmp_path / "back" / "vocab.txt").read_text() == "<pad>\n<unk>\n"
 
 
-def test_what_net_config_json_does_not_hold(tmp_path, capsys):
+def test_settings_outside_net_config_json_are_kept(tmp_path, capsys):
   folder = write_hf(
     tmp_path / "hf",
     draw(hf_shapes(decoder=False)),
@@ -282,7 +157,7 @@ def test_what_net_config_json_does_not_hold(tmp_path, capsys):
   commands.hf_to_tf(folder, str(tmp_path / "tf"))
   printed = capsys.readouterr().out
   assert "model_settings.json: truncate_seq False" in printed
-  assert "library computes other numbers from these weights: with separate_cls false" in printed
+  assert "library computes different outputs from these weights: with separate_cls false" in printed
   commands.tf_to_hf(str(tmp_path / "tf"), str(tmp_path / "back"))
   config = json.loads((tmp_path / "back" / "config.json").read_text())
   assert config["truncate_seq"] is False and config["separate_cls"] is False
@@ -329,30 +204,10 @@ def test_defaults_are_those_of_the_library(tmp_path):
   )
 
 
-# ---- The core, and old names --------------------------------------------------------------------
+# ---- The encoder alone, and old names ------------------------------------------------------------
 
 
-def pretraining_checkpoint():
-  """Variables of ELECTRA's pretraining, with the optimizer's; and those of the core."""
-  config = tiny_config()
-  core = draw(graph_variables(config))
-  heads = graph_variables(config, head=head_of(DISCRIMINATOR))
-  generator = {
-    name: shape
-    for name, shape in graph_variables(
-      config,
-      scope="generator",
-      head=lambda model, hidden: funnel_heads.mlm_logits(
-        config, hidden, tf.zeros([1, 2], tf.int32), "generator"
-      ),
-    ).items()
-  }
-  weights = draw(generator) | draw(heads) | core
-  slots = {f"{name}/adam_{slot}": array for name, array in weights.items() for slot in "mv"}
-  return {**weights, **slots, "global_step": np.int64(90)}, core
-
-
-def test_core_of_a_pretraining_checkpoint(tmp_path):
+def test_core_of_a_pretraining_checkpoint_is_the_encoder(tmp_path):
   variables, core = pretraining_checkpoint()
   assert any(name.startswith("generator/lm_proj/") for name in variables)
   folder = tf_folder(tmp_path / "full", variables)
@@ -372,18 +227,18 @@ def test_core_of_a_pretraining_checkpoint(tmp_path):
     "net_config.json",
     "vocab.uncased.txt",
   ]
-  with pytest.raises(UserError, match="vocab.uncased.txt: the file is there already|net_config"):
+  with pytest.raises(UserError, match="vocab.uncased.txt: the file already exists|net_config"):
     commands.strip(folder, str(tmp_path / "core"), core_only=True)
 
 
-def test_discriminator_without_generator_to_hugging_face(tmp_path, capsys):
+def test_discriminator_converts_without_the_generator(tmp_path, capsys):
   variables, core = pretraining_checkpoint()
   commands.tf_to_hf(tf_folder(tmp_path / "full", variables), str(tmp_path / "hf"))
   assert "tensors of the generator" in capsys.readouterr().out
   assert set(read_hf(tmp_path / "hf")) == set(hf_shapes("funnel.", DISCRIMINATOR))
 
 
-def test_core_of_bert(tmp_path):
+def test_core_of_bert_is_the_encoder(tmp_path):
   kept = {"bert/pooler/dense/bias": np.ones(2, np.float32)}
   head = {
     "cls/predictions/output_bias": np.ones(2, np.float32),
@@ -399,7 +254,7 @@ def test_core_of_bert(tmp_path):
     )
 
 
-def test_names_from_before_the_release(tmp_path):
+def test_names_from_before_the_release_are_read(tmp_path):
   variables, core = pretraining_checkpoint()
   old = {
     name.replace("/encoder/", "/transformer_xl/").replace("/decoder/", "/"): array
@@ -436,113 +291,15 @@ def test_names_from_before_the_release(tmp_path):
     commands.strip(folder, str(tmp_path / "out"), checkpoint=both)
 
 
-# ---- Mistakes -----------------------------------------------------------------------------------
-
-ONES = np.ones(8, np.float32)
-
-
-@pytest.mark.parametrize(
-  "config,change,message",
-  [
-    ({}, lambda t: t | {"lm_head.bias": ONES}, "no place for the tensor lm_head.bias; a head that"),
-    ({}, lambda t: t | {"qa_outputs.bias": ONES}, "the tensor qa_outputs.bias; a head that"),
-    ({}, lambda t: t | {"classifier.bias": ONES}, "the tensor classifier.bias; a head that"),
-    (
-      {"hidden_act": "gelu"},
-      lambda t: t | draw(DISCRIMINATOR),
-      "tensor discriminator_predictions.* only hidden_act gelu_new",
-    ),
-    ({"num_decoder_layers": 0}, lambda t: t, "tensor decoder.layers.0.* few num_decoder_layers"),
-    ({}, lambda t: without(t, "decoder.layers.0.ffn.linear_2.bias"), "no tensor decoder.layers.0"),
-    (
-      {},
-      lambda t: without(t, "encoder.blocks.1.0.attention.r_kernel"),
-      "no tensor encoder.blocks.1.0.attention.r_kernel",
-    ),
-    (
-      {},
-      lambda t: t | {"encoder.blocks.1.0.attention.q_head.weight": np.ones([8, 12])},
-      r"q_head.weight has the shape \[8, 12\], .*config.json asks for \[12, 8\]",
-    ),
-    ({"layer_norm_eps": 1e-5}, lambda t: t, "layer_norm_eps is 1e-05.* always 1e-08"),
-    ({"hidden_act": "silu"}, lambda t: t, "hidden_act 'silu' cannot be represented"),
-    ({"attention_type": "full"}, lambda t: t, "attention_type 'full'.* known are relative_shift"),
-    ({"block_repeats": [1]}, lambda t: t, r"block_sizes is \[2, 1\], block_repeats \[1\]"),
-    ({"block_sizes": 3}, lambda t: t, "block_sizes is 3, .* lists of the same length"),
-    ({"pooling_type": "min"}, lambda t: t, "pooling_type 'min' is unknown"),
-  ],
-)
-def test_hugging_face_models_that_do_not_fit(tmp_path, config, change, message):
-  folder = write_hf(tmp_path / "hf", change(draw(hf_shapes())), HF_CONFIG | config)
-  with pytest.raises(UserError, match=message):
-    commands.hf_to_tf(folder, str(tmp_path / "tf"))
-  assert not (tmp_path / "tf").exists()
-
-
-@pytest.mark.parametrize(
-  "change,message",
-  [
-    ({"d_embed": 4}, "net_config.json: d_embed is 4; .* there it is always d_model, 8"),
-    ({"pooling_size": 3}, "pooling_size is 3; .* there it is always 2"),
-    ({"rel_attn_type": "null"}, "rel_attn_type is 'null'; .* always rel_shift or factorized"),
-    ({"decoder_size": "1x2"}, "decoder_size is '1x2'; .* always without repetitions"),
-    ({"init": "uniform"}, None),
-  ],
-)
-def test_configurations_that_hugging_face_has_not(tmp_path, change, message):
-  folder = tf_folder(tmp_path / "tf", draw(graph_variables(tiny_config(**change))), **change)
-  if message is None:  # an initializer is no property of the trained model
-    commands.tf_to_hf(folder, str(tmp_path / "hf"))
-  else:
-    with pytest.raises(UserError, match=message):
-      commands.tf_to_hf(folder, str(tmp_path / "hf"))
-    assert not (tmp_path / "hf").exists()
-
-
-def test_variables_that_hugging_face_has_not(tmp_path):
-  core = draw(graph_variables(tiny_config()))
-  folder = tf_folder(tmp_path / "tf", core)
-  convert = lambda name, arrays, **more: commands.tf_to_hf(
-    more.pop("folder", folder),
-    str(tmp_path / "hf"),
-    **more,
-    checkpoint=write_tf(tmp_path / name, arrays),
-  )
-  for i, name in enumerate(
-    ["model/lm_proj/dense/bias", "model/race/logits/bias", "model/start_logits/dense/bias"]
-  ):
-    with pytest.raises(UserError, match=f"tensor {name}; .* --direction=core_only"):
-      convert(f"a{i}", core | {name: ONES})
-  with pytest.raises(UserError, match="no place for the tensor model/new/kernel; is .*net_config"):
-    convert("b", core | {"model/new/kernel": ONES})
-  summary = draw(
-    {"model/sequnece_summary/summary/kernel": (8, 8), "model/sequnece_summary/summary/bias": (8,)}
-  )
-  logits = draw({"model/cola/logit/kernel": (8, 2), "model/cola/logit/bias": (2,)})
-  with pytest.raises(UserError, match="no tensor model/sequnece_summary/summary/kernel"):
-    convert("c", core | logits)
-  with pytest.raises(UserError, match="no place for the tensor model/cola/logit/bias"):
-    convert("d", core | summary | logits, cls_scope="mrpc")
-  with pytest.raises(
-    UserError,
-    match=r"layer_0/rel_attn/q/kernel has the shape \[8, 12\], .* for "
-    r"\[8, 3, 4\]",
-  ):
-    convert("e", core | {"model/encoder/layer_0/rel_attn/q/kernel": np.ones([8, 12], np.float32)})
-  relu = tf_folder(tmp_path / "relu", core, ff_activation="relu")
-  with pytest.raises(UserError, match="tensor model/binary_.* gelu_new"):
-    convert("f", core | {"model/binary_loss/bias": ONES[:1]}, folder=relu)
-
-
 # ---- Against the Hugging Face library -----------------------------------------------------------
 
-# Where the library (5.23) computes what the originals do. It differs
-#   with separate_cls=False: it does not mask the [cls] row and column of place and segment then,
+# Configurations for which the library (5.23) equals the originals. It differs
+#   with separate_cls=False: it does not mask [cls] rows and columns of position and segment scores,
 #     so hidden states differ by 0.5 from the first layer on, in both forms of attention;
 #   with a decoder and block_repeats[0] > 1: the decoder adds hidden state number block_sizes[0],
-#     which is not the first block's last one then (difference 2.3);
-#   for padding that begins inside a pooling window: its mask has 1 on tokens, but is pooled by the
-#     minimum, which is right for the originals' mask with 1 on padding only (difference 0.1);
+#     which is not the last one of the first block (difference 2.3);
+#   for padding that begins inside a pooling window: its mask is 1 on tokens but is pooled by the
+#     minimum, which is correct only for the originals' mask, 1 on padding (difference 0.1);
 #   for lengths that the total pooling does not divide, which the originals refuse.
 VARIANTS = [
   ("FunnelModel", {}),
@@ -560,7 +317,7 @@ VARIANTS = [
 
 
 def their_states(theirs, ids, mask, segments):
-  """Embeddings, hidden states of every encoder layer, and output; or a head's logits alone."""
+  """Embeddings, hidden states of every encoder layer, and output; or only a head's logits."""
   torch = pytest.importorskip("torch")
   with torch.no_grad():
     out = theirs(
@@ -646,7 +403,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
       )
     )
 
-  aligned = largest_difference([16, 13, 5])  # padding begins where a window of each block does
+  aligned = largest_difference([16, 13, 5])  # padding begins at a window of each block
   pool = modeling_funnel.FunnelAttentionStructure.pool_tensor
   monkeypatch.setattr(
     modeling_funnel.FunnelAttentionStructure,
@@ -655,7 +412,7 @@ def test_hidden_states_equal_the_hugging_face_library(tmp_path, monkeypatch, kin
       self, tensor, {"min": "max"}.get(mode, mode), stride
     ),
   )
-  anywhere = largest_difference([16, 10, 3])  # with the library's pooling of the mask put right
+  anywhere = largest_difference([16, 10, 3])  # with the library's pooling of the mask corrected
   print(f"Largest difference of {kind} {changes}: {aligned:.1e}, anywhere {anywhere:.1e}")
   assert max(aligned, anywhere) < 1e-4
 

@@ -1,4 +1,4 @@
-"""The README's program and the download script do what they say."""
+"""The README's program and flags, and the download script, work."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Outputs of the encoders for heads on single tokens and on the whole sequence."""
+"""Encoder outputs for heads on tokens and on the whole sequence."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def make_features():
 
 
 def model_outputs(config, features):
-  """The outputs of the model itself, with the variables that the encoder has made."""
+  """Outputs of the model itself, on the variables that the encoder created."""
   ids, mask, segments = (features[k] for k in ("input_ids", "input_mask", "segment_ids"))
   if config.family == "bert":
     with v1.variable_scope(v1.get_variable_scope(), reuse=True):

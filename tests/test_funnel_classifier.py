@@ -1,4 +1,4 @@
-"""run_classifier.py with a Funnel-Transformer: the published commands, on a tiny model."""
+"""The published run_classifier.py commands work with a tiny Funnel-Transformer."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def workspace(tmp_path_factory):
 
 
 def common(folder):
-  """Flags that the published CoLA commands for training and for evaluation share."""
+  """Common flags of the published CoLA commands for training and for evaluation."""
   return [
     "--task_name=cola",
     f"--data_dir={folder / 'CoLA'}",
@@ -143,7 +143,7 @@ def test_two_devices_equal_one(workspace):
 
 
 def test_batches_keep_the_padding_that_truncation_needs(workspace):
-  """n tokens in a batch cut to its own length give what they give at full length."""
+  """n tokens give the same numbers in a batch of their own length and at full length."""
   config = modeling.load_config(str(workspace / "model" / "net_config.json"))
   assert config.reserved_positions == 3
   assert [config.padded_length(n, 8) for n in (9, 10, 13)] == [9, 17, 17]
@@ -174,7 +174,7 @@ def test_released_models_by_name():
   assert modeling.released_funnel("B6-3x2-3x2H768").block_size == "6_3x2_3x2"
   for name in modeling.RELEASED_FUNNELS:
     assert os.path.exists(os.path.join(tiny.ROOT, "configs", "models", name + ".json"))
-  with pytest.raises(modeling.UserError, match="no released model 'B4'; there are B4-4-4H768"):
+  with pytest.raises(modeling.UserError, match="no released model 'B4'; use one of B4-4-4H768"):
     modeling.released_funnel("B4")
 
 

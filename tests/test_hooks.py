@@ -1,4 +1,4 @@
-"""The progress line and what training logs."""
+"""The progress line and the metrics that training logs."""
 
 import json
 import types
@@ -18,7 +18,7 @@ v1 = tf.compat.v1
 
 
 class Session:
-  """A session whose every call is `updates` updates, as on a TPU."""
+  """A session in which each call makes `updates` updates, as on a TPU."""
 
   def __init__(self, step, updates):
     self.step, self.updates = step, updates
@@ -30,7 +30,7 @@ class Session:
 
 @pytest.mark.smoke
 def test_steps_are_updates_and_not_calls(tmp_path, monkeypatch):
-  """From step 100 on 4 calls of 25 updates of 8 examples, which take 2 seconds each."""
+  """From step 100 on, 4 calls of 25 updates of 8 examples take 2 seconds each."""
   clock = iter(range(0, 100, 2))
   monkeypatch.setattr(hooks.time, "perf_counter", lambda: next(clock))
   hook = hooks.ProgressHook(hooks.MetricsLog(str(tmp_path)), 100, 200, 8, log_freq=50)
@@ -74,7 +74,7 @@ def test_steps_are_updates_and_not_calls(tmp_path, monkeypatch):
 @pytest.mark.smoke
 @pytest.mark.parametrize("loss_type", ["bert", "electra"])
 def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
-  """Ratios, where the micro-batches have very different numbers of tokens and masks."""
+  """Ratios are exact if micro-batches have very different numbers of tokens and masks."""
   draw = np.random.RandomState(0)
   lengths, masks = np.array([3, 4, 20, 20]), np.array([1, 1, 6, 5])
   origin = draw.randint(5, 30, [4, 20])

@@ -69,7 +69,7 @@ def train_batches(made, count, step=0, seed=1, batch_size=4, num_replicas=1, **k
 # ---- Writing and checking -----------------------------------------------------------------------
 
 
-def test_records_hold_the_features(made):
+def test_records_contain_the_features(made):
   task, tokenizer, path, count = made
   assert count == 70 == record_files.count_records(path)
   serialized = [bytes(s.numpy()) for s in tf.data.TFRecordDataset(path)]
@@ -132,7 +132,7 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   assert cached() == first and len(written) == 1
   assert len({first, cached(max_seq_length=12), cached(uncased=False)}) == 3 and len(written) == 3
   assert cached(overwrite=True) == first and len(written) == 4
-  with open(first, "rb+") as file:  # a file that was cut off is made anew, never read
+  with open(first, "rb+") as file:  # a truncated file is created again, never read
     file.truncate(100)
   assert cached() == first and len(written) == 5 and record_files.count_records(first) == 70
   os.remove(first + ".meta.json")
@@ -142,9 +142,9 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
   assert cached() != first, "other raw data are other records"
 
 
-def test_records_of_other_settings_are_named():
+def test_records_of_other_settings_are_refused():
   meta = {"max_seq_length": 64, "label_list": ["0", "1"], "processor_type": "COLA"}
-  record_files.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file says nothing about it
+  record_files.check_meta("m", meta, {**meta, "vocab_size": 5})  # the file does not record it
   with pytest.raises(
     UserError,
     match=r"m: .*max_seq_length 64 in the records, 128 here "
@@ -174,7 +174,7 @@ def test_json_and_folders(tmp_path):
   assert json.load(open(tmp_path / "a" / "b.json")) == {"x": "é"}
   assert os.listdir(tmp_path / "a") == ["b.json"]
   (tmp_path / "file").write_text("")
-  with pytest.raises(UserError, match="cannot write into this folder"):
+  with pytest.raises(UserError, match="cannot write to this folder"):
     files.make_dirs(str(tmp_path / "file" / "sub"))
 
 
@@ -197,7 +197,7 @@ def test_order_is_a_function_of_seed_and_position(made):
 
 @pytest.mark.parametrize("num_examples, batch_size", [(70, 32), (20, 32), (70, 4), (9, 4)])
 def test_small_sets_lose_no_example(made, num_examples, batch_size):
-  """Three epochs, rounded down to whole batches, show every example, never thrice in a batch."""
+  """Three epochs, rounded down to whole batches, contain every example, never thrice in a batch."""
   steps = max(3 * num_examples // batch_size, 1)
   batches = ids_of(train_batches(made, steps, batch_size=batch_size, num_examples=num_examples))
   seen = {i for ids in batches for i in ids}
@@ -206,7 +206,7 @@ def test_small_sets_lose_no_example(made, num_examples, batch_size):
     assert np.bincount(ids).max() <= -(-batch_size // num_examples) + 1
 
 
-def test_every_example_comes_once_in_each_epoch(made):
+def test_every_example_occurs_once_per_epoch(made):
   # 35 windows of 32 batches of 2 examples are 32 epochs of 70 examples.
   seen = [i for ids in ids_of(train_batches(made, 35 * 32, batch_size=2)) for i in ids]
   counts = np.bincount(seen)
@@ -215,7 +215,7 @@ def test_every_example_comes_once_in_each_epoch(made):
   assert first != second and len(set(first)) == 64
 
 
-def test_batches_are_of_like_length_and_padded_to_their_own(made):
+def test_batches_have_similar_lengths_and_little_padding(made):
   batches = train_batches(made, 32)
   lengths = [batch["input_mask"].sum(1) for batch in batches]
   for batch, length in zip(batches, lengths, strict=True):

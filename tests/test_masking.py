@@ -1,4 +1,4 @@
-"""Masks made while training."""
+"""Masks drawn during training."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 
 
 def example(batch, real=LENGTH, seed=0):
-  """ids, is_special, is_start [batch, LENGTH]: [cls] words [sep] padding, words of 1-4 pieces."""
+  """ids, is_special, is_start [batch, LENGTH]: [cls] words [sep] padding, words of 1-4 tokens."""
   draw = np.random.RandomState(seed)
   ids = draw.randint(5, 100, [batch, LENGTH])
   start = draw.rand(batch, LENGTH) < 0.5
@@ -35,7 +35,7 @@ def chosen_places(positions, weights):
 
 
 @pytest.mark.parametrize("strategy", masking.STRATEGIES)
-def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
+def test_masked_positions_are_distinct_real_and_as_many_as_requested(strategy):
   settings = masking.Masking(strategy, 7)
   for real, wanted in ((LENGTH, 7), (18, 4), (3, 1), (2, 0)):
     _, special, start = example(50, real)
@@ -55,10 +55,10 @@ def test_chosen_places_are_new_real_and_as_many_as_wanted(strategy):
     (dict(min_tok=6), "--min_tok=6 is more than --max_tok=5"),
     (dict(min_word=3, max_word=2), "--min_word=3 is more than --max_word=2"),
     (dict(leak_ratio=0.9, rand_ratio=0.5), "together at most 1"),
-    (dict(rand_ratio=-0.1), "shares of the masked tokens"),
+    (dict(rand_ratio=-0.1), "fractions of the masked tokens"),
   ],
 )
-def test_settings_that_contradict_are_refused(wrong, message):
+def test_contradicting_settings_are_refused(wrong, message):
   with pytest.raises(UserError, match=message):
     masking.Masking("token_span", 7, **wrong)
 
@@ -74,11 +74,11 @@ def test_draws_are_a_function_of_the_seed(strategy):
 
 
 def words_of(start, special):
-  """Word number of each token; specials have none (-1)."""
+  """Word number of each token; -1 for special tokens."""
   return np.where(special, -1, np.cumsum(start | special, axis=1))
 
 
-def test_words_are_masked_whole_but_for_what_fills_the_quota():
+def test_words_are_masked_whole_except_to_fill_the_quota():
   _, special, start = example(300)
   words = words_of(start, special)
   sizes = np.array([[np.sum(row == word) if word >= 0 else 0 for word in row] for row in words])
@@ -90,7 +90,7 @@ def test_words_are_masked_whole_but_for_what_fills_the_quota():
       if any(words[i, q] == words[i, p] and q not in row for q in range(LENGTH))
     }
     broken += len(parts)
-  # The fill is what is left when the next word does not fit: less than that word.
+  # The fill is the rest of the quota that the next word does not fit: shorter than that word.
   assert broken / 300 < sizes.max()
   assert broken / 300 < 1.0
   singles = 0
@@ -108,8 +108,8 @@ def test_words_are_masked_whole_but_for_what_fills_the_quota():
 
 
 @pytest.mark.parametrize("strategy, shortest, longest", [("token_span", 2, 4), ("word_span", 2, 2)])
-def test_spans_have_the_asked_lengths(strategy, shortest, longest):
-  """With a quota for one span, its length is seen; at the ends of the text it may be cut."""
+def test_spans_have_the_requested_lengths(strategy, shortest, longest):
+  """The quota allows one span, so its length is visible; ends of the text may truncate it."""
   settings = masking.Masking(
     strategy,
     longest if strategy == "token_span" else 12,
@@ -139,13 +139,13 @@ def test_span_lengths_follow_one_over_length_plus_one():
   starts = masking._span_starts(tf.constant([2000, 60]), 1, 4, tf.constant([3, 4])).numpy()
   lengths = np.concatenate([np.diff(np.flatnonzero(row)) for row in starts])
   expected = np.array([1 / 2, 1 / 3, 1 / 4, 1 / 5])
-  # Long spans are a little rarer where the row's end cuts them off.
+  # Long spans are a little rarer because the end of the row truncates them.
   np.testing.assert_allclose(
     np.bincount(lengths)[1:] / len(lengths), expected / expected.sum(), atol=0.02
   )
 
 
-def test_what_masked_tokens_become():
+def test_masked_tokens_are_kept_replaced_or_random_at_their_rates():
   settings = masking.Masking("single_token", 8, leak_ratio=0.2, rand_ratio=0.3)
   ids = np.tile(np.arange(1000, 1000 + LENGTH), [3000, 1])
   positions = np.tile(np.arange(8), [3000, 1])
@@ -164,8 +164,8 @@ def test_what_masked_tokens_become():
   assert other.max() < 500 and len(set(other)) > 450
 
 
-def test_cutting_reserves_the_last_positions():
-  """The original's rule: L - stride tokens, [sep], stride - 1 places of padding."""
+def test_truncation_reserves_the_last_positions():
+  """The original's rule: L - stride tokens, [sep], stride - 1 positions of padding."""
   sequences = pretraining.Sequences(8, SPECIAL_IDS, 100, cls_segment_id=2, reserved_positions=3)
   ids = [[2, 10, 11, 3, 12, 13, 14, 3], [2, 10, 11, 3, 3, 0, 0, 0], [2, 10, 11, 12, 3, 3, 0, 0]]
   segments = [[0, 0, 0, 0, 1, 1, 1, 1], [2, 0, 0, 0, 1, 0, 0, 0], [2, 0, 0, 0, 0, 1, 0, 0]]

@@ -1,4 +1,4 @@
-"""A model folder carries the settings of training to prediction, evaluation and conversion."""
+"""Prediction, evaluation and conversion read the settings of training from the model folder."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ from training import checkpoints, experiments, model_folder
 
 
 def write_reviews(path, count, seed, names=("pos", "neg")):
-  """Writes a CSV file review,sentiment with words in capitals among the others."""
+  """Writes a CSV file review,sentiment in which some words are in capitals."""
   with open(path, "w", newline="") as writer:
     rows = csv.writer(writer)
     rows.writerow(["review", "sentiment"])
@@ -33,7 +33,7 @@ def write_reviews(path, count, seed, names=("pos", "neg")):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-  """A folder with a model of own files, trained with settings that differ from the defaults."""
+  """A folder with a model trained on CSV files, with settings that differ from the defaults."""
   folder = tmp_path_factory.mktemp("model_folder")
   tiny.write_encoder(folder / "encoder")
   write_reviews(folder / "new.csv", 40, 3)
@@ -86,7 +86,7 @@ def test_files_of_a_trained_folder(trained):
 
 
 def test_prediction_needs_no_setting_again(trained):
-  """The same predictions with the folder alone, and with a copy of best/ in an empty place."""
+  """Predictions are the same with the folder alone and with a copy of best/ in an empty folder."""
   predictions = (trained / "run" / "predictions.new.tsv").read_text()
   os.rename(trained / "run" / "predictions.new.tsv", trained / "first.tsv")
   file = f"--predict_file={trained / 'new.csv'}"
@@ -103,8 +103,8 @@ def test_prediction_needs_no_setting_again(trained):
   assert (trained / "there" / "predictions.new.tsv").read_text() == predictions
 
 
-def test_labels_are_those_of_the_model(trained):
-  """A training file with other labels is nearby, and may not rename the classes."""
+def test_labels_come_from_the_model(trained):
+  """A training file with other labels in the same folder must not rename the classes."""
   os.makedirs(trained / "new")
   write_reviews(trained / "new" / "train.csv", 20, 5, ("a", "b"))
   shutil.copy(trained / "new.csv", trained / "new" / "test.csv")
@@ -123,7 +123,7 @@ def test_labels_are_those_of_the_model(trained):
     take_labels(task, experiment)
 
 
-def test_contradictions(trained):
+def test_contradicting_flags_are_refused_or_win(trained):
   _, err = predict(
     f"--model_dir={trained / 'run'}", "--do_lower_case", "--max_seq_length=12", status=1
   )
@@ -142,14 +142,14 @@ def test_contradictions(trained):
     model_folder.take_settings(experiment)
 
 
-def test_a_mistyped_folder_is_named_and_not_made(trained):
+def test_a_mistyped_folder_is_named_and_not_created(trained):
   wrong = trained / "rum"
   _, err = predict(f"--model_dir={wrong}", "--task_name=csv", status=1)
   assert f"{wrong}: no checkpoint to predict with (there is no such folder)" in err
   assert not wrong.exists()
 
 
-def test_submissions_are_whole(trained):
+def test_partial_submissions_are_refused(trained):
   tiny.write_cola(trained / "CoLA", 8, 8, 8)
   _, err = tiny.run(
     "run_classifier.py",
@@ -165,8 +165,8 @@ def test_submissions_are_whole(trained):
   assert "--do_submit: GLUE's submission needs predictions for all test data" in err
 
 
-def test_new_training_takes_the_tokenizer_alone(trained):
-  """Labels, columns and lengths of the classifier that training starts from do not count."""
+def test_new_training_uses_only_the_tokenizer_settings(trained):
+  """Labels, columns and lengths of the initial classifier are ignored."""
   experiment = config.Experiment(task=Classification())
   experiment.trainer.do_train = True
   experiment.trainer.model_dir = str(trained / "fresh")
@@ -179,7 +179,7 @@ def test_new_training_takes_the_tokenizer_alone(trained):
 
 
 def test_truncate_seq_is_kept(tmp_path):
-  """net_config.json does not hold it; the settings do."""
+  """net_config.json does not contain it; the settings do."""
   encoder = tiny.write_funnel(tmp_path / "funnel")
   model = config.Model(model_config=os.path.join(encoder, "net_config.json"))
   assert model_folder.load_model_config(model).truncate_seq
@@ -187,8 +187,8 @@ def test_truncate_seq_is_kept(tmp_path):
   assert not model_folder.load_model_config(model).truncate_seq
 
 
-def test_folders_of_earlier_versions(tmp_path):
-  """They have labels.json alone, and nothing in best/."""
+def test_folders_of_earlier_versions_are_read(tmp_path):
+  """They have only labels.json, and no settings in best/."""
   folder = tmp_path / "old"
   os.makedirs(folder / "best")
   (folder / "labels.json").write_text('{"task_name": "csv", "label_list": ["x", "y"]}')
@@ -198,8 +198,8 @@ def test_folders_of_earlier_versions(tmp_path):
   assert checkpoints.latest(str(folder)) is None
 
 
-def test_pretraining_goes_on_with_the_casing_of_its_folder(trained, tmp_path):
-  """The records of a later command may hold no casing, or another one."""
+def test_pretraining_continues_with_the_casing_of_its_folder(trained, tmp_path):
+  """The records of a later command may have no casing, or another one."""
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(str(tmp_path / "run"), {"job": "pretraining", "uncased": False})
   experiment = config.Experiment(task=Pretraining())
@@ -220,7 +220,7 @@ def test_trials_have_the_settings_of_the_first(trained, tmp_path):
   assert model_folder.trained_folder(experiment) == str(tmp_path / "run" / "trial_0")
 
 
-def test_a_folder_best_that_nobody_named_is_not_used(trained, monkeypatch):
+def test_an_unnamed_folder_best_is_not_used(trained, monkeypatch):
   monkeypatch.chdir(trained / "run")
   experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir, experiment.trainer.do_predict = "../typo", True
@@ -242,12 +242,13 @@ def test_trials_predict_with_the_files_of_their_folders(trained, tmp_path):
 
 
 def take_labels(task, experiment):
+  """Takes the labels of the experiment's trained folder."""
   folder = model_folder.trained_folder(experiment)
   task.take_model_settings(model_folder.read_settings(folder), folder, {})
 
 
 def settings_of(folder, given=(), **tokenizer):
-  """The experiment after take_settings, with these tokenizer settings given."""
+  """Experiment after take_settings with the given tokenizer settings."""
   experiment = config.Experiment(task=Classification(), tokenizer=config.Tokenizer(**tokenizer))
   experiment.trainer.model_dir = str(folder)
   experiment.sources = dict.fromkeys([*given, *tokenizer], "flag")
@@ -255,7 +256,7 @@ def settings_of(folder, given=(), **tokenizer):
   return experiment
 
 
-def test_equal_settings_in_another_spelling(trained, tmp_path):
+def test_equal_settings_may_be_spelled_differently(trained, tmp_path):
   shutil.copytree(trained / "run", tmp_path / "run")
   model_folder.write_settings(
     str(tmp_path / "run"), {"tokenizer_type": "word_piece", "uncased": True, "strip_accents": None}
@@ -266,7 +267,7 @@ def test_equal_settings_in_another_spelling(trained, tmp_path):
 
 
 def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
-  """They have no sent_piece_form, and were trained with what is now called plain."""
+  """They have no sent_piece_form, and were trained with the form that is now called plain."""
   shutil.copytree(trained / "run", tmp_path / "run")
   os.remove(tmp_path / "run" / "model_settings.json")
   found = settings_of(tmp_path / "run", tokenizer_type="sent_piece")
@@ -274,7 +275,7 @@ def test_sentence_piece_models_of_earlier_versions_are_plain(trained, tmp_path):
   assert settings_of(tmp_path / "run").tokenizer.sent_piece_form == "funnel"
 
 
-def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
+def test_the_head_keeps_its_name_with_another_file_format(trained):
   experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
   settings = Classification(
@@ -288,7 +289,7 @@ def test_the_head_keeps_its_name_in_another_format_of_own_files(trained):
   assert task.model_settings() == {"task_name": "csv", "label_list": ["neg", "pos"]}
 
 
-def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
+def test_tokenizer_settings_next_to_the_checkpoint_are_used(tmp_path):
   """The vocabulary may be in another folder than the checkpoint."""
   for name, settings in (
     ("checkpoint", {"strip_accents": False, "uncased": False}),
@@ -304,7 +305,7 @@ def test_tokenizer_settings_beside_the_checkpoint_count_too(tmp_path):
   assert tokenizer.strip_accents is False and tokenizer.uncased
 
 
-def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path):
+def test_a_configuration_other_than_the_trained_one_is_refused(trained, tmp_path):
   """No variable's shape depends on the activation."""
   experiment = config.Experiment(task=Classification())
   experiment.trainer.model_dir = str(trained / "run")
@@ -320,8 +321,8 @@ def test_another_configuration_than_the_trained_one_is_refused(trained, tmp_path
     experiments.check_trained_config(experiment, dataclasses.replace(own, hidden_act="relu"))
 
 
-def test_a_run_with_only_its_best_checkpoint(trained, tmp_path):
-  """It predicts, and training does not begin again at step 0 over it."""
+def test_a_run_with_only_its_best_checkpoint_predicts(trained, tmp_path):
+  """Training does not restart at step 0 and replace it."""
   shutil.copytree(trained / "run", tmp_path / "run")
   for path in (tmp_path / "run").glob("model.ckpt-*"):
     path.unlink()

@@ -1,4 +1,4 @@
-"""XNLI and PAWS-X in their published layouts."""
+"""XNLI and PAWS-X are read in their published layouts."""
 
 import pytest
 import tiny
@@ -68,7 +68,7 @@ def xnli_row(language, label, first, second):
   "evaluation, training", [("XNLI-1.0", "XNLI-MT-1.0/multinli"), (".", "multinli")]
 )
 def test_xnli(tmp_path, evaluation, training):
-  """Labels, columns and languages as run_classifier.py of BERT reads them."""
+  """Labels, columns and languages are those of BERT's run_classifier.py."""
   root = tmp_path / "XNLI"
   write(
     root / training / "multinli.train.zh.tsv",
@@ -119,7 +119,7 @@ def test_paws_x(tmp_path):
   assert task.metadata()["processor_type"] == "PAWS-X"
 
 
-def test_languages_that_a_task_does_not_have(tmp_path):
+def test_unknown_languages_are_refused(tmp_path):
   with pytest.raises(UserError, match="--language=sw: task paws-x has de, en, es, fr, ja, ko, zh"):
     make_task("paws-x", "sw")
   with pytest.raises(UserError, match="--language=xx: task xnli has ar, bg, de"):

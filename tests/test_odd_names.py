@@ -1,4 +1,4 @@
-"""Folders and files of data whose names hold the characters of patterns."""
+"""Folders and data files may have names with glob characters."""
 
 import os
 
@@ -70,7 +70,7 @@ def test_text_folders(tmp_path, odd):
 
 
 def test_pretraining_records(tmp_path):
-  """Written to, found in, and read by TensorFlow from such a folder."""
+  """TensorFlow writes, finds and reads records in such a folder."""
   folder = tmp_path / "text[en]"
   folder.mkdir()
   (folder / "a.txt").write_text("the film was good\nit was a story\n\na dull film\nand poor\n" * 9)

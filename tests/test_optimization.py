@@ -1,4 +1,4 @@
-"""AdamW and its schedules against the originals' recorded updates and a NumPy second opinion."""
+"""AdamW and its schedules equal the originals' recorded updates and a NumPy implementation."""
 
 import glob
 import json
@@ -63,7 +63,7 @@ def make_optimizer(family, config, step, names):
 
 
 def run_updates(name, use_resource=True, as_sparse=False):
-  """Four updates with the file's gradients; returns the weights after each and the slots."""
+  """Makes four updates with the file's gradients; returns the weights after each, and the slots."""
   config, weights, gradients, _, _ = load(name)
   family = name.split("_")[1]
   with tf.Graph().as_default(), v1.Session() as session:
@@ -76,7 +76,7 @@ def run_updates(name, use_resource=True, as_sparse=False):
     for n, variable in variables.items():
       grad = tf.constant(gradients[n])
       if as_sparse and n.endswith(("word_embeddings", "lookup_table")):
-        # Every row twice, half the gradient each: repeated rows must be summed, also in the norm.
+        # Every row twice, with half the gradient: repeated rows must be summed, also in the norm.
         rows = np.arange(len(gradients[n]))
         grad = tf.IndexedSlices(
           tf.concat([grad * 0.5, grad * 0.5], 0),
@@ -125,20 +125,20 @@ def test_updates_equal_the_originals(name):
   check(name, *run_updates(name))
 
 
-def test_there_are_golden_files_of_three_families():
+def test_golden_files_cover_three_families():
   assert {name.split("_")[1] for name in CASES} == {"bert", "electra", "funnel"}
 
 
 @pytest.mark.parametrize("name", ["opt_bert_default", "opt_funnel_wd_all"])
 @pytest.mark.parametrize("use_resource", [True, False])
 @pytest.mark.parametrize("as_sparse", [True, False])
-def test_every_kind_of_variable_and_gradient(name, use_resource, as_sparse):
+def test_golden_files_cover_every_kind_of_variable_and_gradient(name, use_resource, as_sparse):
   check(name, *run_updates(name, use_resource, as_sparse))
 
 
 @pytest.mark.parametrize("use_resource", [True, False])
 def test_sparse_methods_of_the_base_class(use_resource):
-  """Callers that bypass apply_gradients reach _apply_sparse / _resource_apply_sparse."""
+  """Callers that bypass apply_gradients call _apply_sparse / _resource_apply_sparse."""
 
   def result(sparse):
     with tf.Graph().as_default(), v1.Session() as session:
@@ -165,10 +165,10 @@ def test_sparse_methods_of_the_base_class(use_resource):
 
 
 def test_cross_shard_optimizer_averages(monkeypatch):
-  """Two TPU shards that see the same batch must update as one device does.
+  """Two TPU shards with the same batch give the update of one device.
 
-  The sum over shards exists on TPU only; for two equal shards it is a doubling. An optimizer that
-  summed without averaging would clip, and move, twice the gradient.
+  The sum over shards exists only on TPU; for two equal shards it doubles. An optimizer that summed
+  without averaging would clip and apply twice the gradient.
   """
   from tensorflow.python.tpu import tpu_function, tpu_optimizer
 
@@ -191,7 +191,7 @@ def test_cross_shard_optimizer_averages(monkeypatch):
 
 
 def test_layerwise_decay_scales_the_rate_not_the_gradient():
-  """The original multiplied gradients by the factor, and Adam cancelled it; see the ratio."""
+  """The original multiplied gradients by the factor, which Adam cancelled; see the ratio."""
   name = "opt_funnel_layerdecay"
   weights, original = load(name)[1], load(name)[3]
   ours, plain = run_updates(name)[0][1], run_updates("opt_funnel_plain")[0][1]
@@ -307,7 +307,7 @@ def test_clipping_uses_the_global_norm():
 
 
 def test_weight_decay_waits_for_the_gradient():
-  """It must not overtake the forward pass, which would then read a weight decayed already."""
+  """Otherwise the forward pass could read a weight that is already decayed."""
   with tf.Graph().as_default() as graph:
     x = v1.get_variable("x", initializer=np.ones(2, np.float32))
     loss = tf.reduce_sum(tf.square(x), name="forward")

@@ -1,4 +1,4 @@
-"""No script writes or deletes a file that it reads, under whatever name it is given."""
+"""No script writes or deletes a file that it reads, under any name."""
 
 import os
 import subprocess
@@ -46,12 +46,12 @@ def assert_refused(folder, function, match="is read by this command"):
 @pytest.mark.parametrize(
   "output", ["a.txt", "./a.txt", "linked/a.txt", "symbolic.txt", "hard.txt", "linked/hard.txt"]
 )
-def test_an_output_is_compared_with_the_inputs_through_links(folder, output):
+def test_an_input_is_not_an_output_even_through_links(folder, output):
   with pytest.raises(UserError, match="is read by this command"):
     paths.check_outputs([f"{folder}/a.txt"], [f"{folder}/new.txt", f"{folder}/{output}"])
 
 
-def test_outputs_that_are_allowed(folder):
+def test_other_outputs_are_allowed(folder):
   paths.check_outputs([f"{folder}/a.txt", "gs://b/a.txt"], [f"{folder}/b.txt", "gs://c/a.txt"])
   with pytest.raises(UserError, match="gs://b/x/../a.txt is the same file as gs://b/a.txt"):
     paths.check_outputs(["gs://b/a.txt"], ["gs://b/x/../a.txt"])
@@ -87,7 +87,7 @@ def test_pretraining_data_keep_their_corpus(folder, flags):
   )
 
 
-def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
+def test_split_text_is_not_mistaken_for_old_record_files(folder):
   """--overwrite_data removes the record files of another number of shards."""
   for name in ("a-00000-of-00002", "a-00001-of-00002"):
     (folder / name).write_text(TEXT)
@@ -109,7 +109,7 @@ def test_text_in_pieces_is_not_taken_for_old_record_files(folder):
 
 
 @pytest.mark.parametrize("num_shards", [2, 4])
-def test_text_that_is_not_read_is_not_taken_for_old_record_files(folder, num_shards):
+def test_unread_text_is_not_mistaken_for_old_record_files(folder, num_shards):
   for name in ("wiki-00000-of-00004", "wiki-00003-of-00004"):
     (folder / name).write_text(TEXT)
   form = pretraining_records.BertForm(
@@ -187,7 +187,7 @@ def test_a_model_is_not_converted_onto_itself(tmp_path):
 
 
 def small_runner(tmp_path, **sections):
-  """A runner of own files, train.tsv and dev.tsv, in the folder run."""
+  """A runner on train.tsv and dev.tsv, in the folder run."""
   folder = tiny.write_encoder(tmp_path / "encoder")
   for name in ("train", "dev"):
     (tmp_path / f"{name}.tsv").write_text("text\tlabel\ngood\t1\nbad\t0\n")
@@ -201,7 +201,7 @@ def small_runner(tmp_path, **sections):
   return runner.Runner(experiment, model_folder.load_model_config(model), task)
 
 
-def test_predictions_do_not_replace_what_is_read(tmp_path):
+def test_predictions_do_not_replace_inputs(tmp_path):
   run = small_runner(tmp_path)
   run.check_outputs([f"{tmp_path}/run/predictions.test.tsv"])
   for name in ("train.tsv", "run/../dev.tsv", "encoder/vocab.txt", "encoder/bert_config.json"):
@@ -222,7 +222,7 @@ def test_predictions_do_not_replace_what_is_read(tmp_path):
   ],
 )
 @pytest.mark.parametrize("flag", ["do_train", "do_eval"])
-def test_training_and_evaluation_do_not_replace_what_is_read(tmp_path, name, flag):
+def test_training_and_evaluation_do_not_replace_inputs(tmp_path, name, flag):
   run = tmp_path / "run"
   (run / "best").mkdir(parents=True)
   (run / name).write_text("text\tlabel\ngood\t1\nbad\t0\n")
@@ -258,7 +258,7 @@ def test_training_does_not_replace_other_settings(tmp_path, name, text):
   )
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_continues(tmp_path):
   for _ in range(2):
     run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
     run._check_settings(run._model_settings())
@@ -280,7 +280,7 @@ def test_training_in_the_folder_of_the_encoder_updates_its_settings(tmp_path):
   assert "classification" in (encoder / "model_settings.json").read_text()
 
 
-def test_training_does_not_replace_what_it_starts_from(tmp_path):
+def test_training_does_not_replace_its_initial_model(tmp_path):
   best = tmp_path / "run" / "best"
   tiny.write_encoder(best)
   with pytest.raises(UserError, match="run/best: this folder holds the only checkpoint"):

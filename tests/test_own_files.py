@@ -1,4 +1,4 @@
-"""A user's own files end to end: predictions lead back to rows, and examples have weights."""
+"""A user's own files: predictions identify their rows, and examples have weights."""
 
 import json
 
@@ -61,7 +61,7 @@ def test_predictions_carry_line_and_id(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["a\tb", "a\nb", "a\rb"])
-def test_labels_that_predictions_cannot_hold(tmp_path, label):
+def test_labels_that_predictions_cannot_represent_are_refused(tmp_path, label):
   for name, text in (
     ("csv", f'text,label\nx,y\nz,"{label}"\n'),
     (
@@ -87,8 +87,8 @@ def test_other_files_need_no_ids(tmp_path):
     make_task(tmp_path, has_header=False, text_a_col="0", label_col="1", id_col="key")
 
 
-def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path):
-  """Not of a file that changes while the model trains."""
+def test_lines_of_predictions_are_those_of_the_original_file(tmp_path):
+  """The file may change while the model trains."""
   file = tmp_path / "test.tsv"
   file.write_text("text\none\ntwo\n")
   task = make_task(tmp_path, predict_file=str(file))
@@ -110,7 +110,7 @@ def test_lines_of_predictions_are_those_of_the_file_that_was_read(tmp_path):
   assert [line.split("\t")[4] for line in lines] == ["line", "2", "3"]
 
 
-def test_records_hold_no_ids(monkeypatch):
+def test_records_contain_no_ids(monkeypatch):
   experiment = config.Experiment(task=Classification(task_name="tsv", id_col="key"))
   from_experiment = classification.ClassificationTask.from_experiment
   from_experiment(experiment, "bert")
@@ -137,7 +137,7 @@ def weights(task, split="train"):
   return [example.weight for example in task.read_examples(split)]
 
 
-def test_weights_of_a_column(tmp_path):
+def test_weights_are_read_from_a_column(tmp_path):
   (tmp_path / "train.tsv").write_text("text\tlabel\tw\na\tx\t0.5\nb\ty\t0\nc\ty\t1\n")
   (tmp_path / "dev.tsv").write_text("text\tlabel\na\tx\n")
   task = make_task(tmp_path, weight_col="w")
@@ -154,7 +154,7 @@ def test_weights_of_a_column(tmp_path):
   assert weights(make_task(tmp_path, "jsonl", weight_col="w")) == [2.0, 0.25]
 
 
-def test_weights_of_zeros_only(tmp_path):
+def test_weights_that_are_all_zero_are_refused(tmp_path):
   (tmp_path / "train.csv").write_text("text,label,w\na,x,0\nb,y,0.0\n")
   with pytest.raises(UserError, match="train.csv: the weight of each example is 0"):
     weights(make_task(tmp_path, "csv", weight_col="w"))
@@ -182,7 +182,7 @@ def test_balanced_classes_have_the_same_total_weight(tmp_path):
   assert weights(make_task(tmp_path, "cola", class_weights="balanced"))[-1] == 2.0
 
 
-def test_class_weights_that_cannot_be(tmp_path):
+def test_invalid_class_weights_are_refused(tmp_path):
   (tmp_path / "train.csv").write_text("text,label\na,x:1\nb,y\n")
   assert weights(make_task(tmp_path, "csv", class_weights="x:1:2, y:0.5")) == [2.0, 0.5]
   for given, message in (
@@ -209,7 +209,7 @@ def test_records_of_other_weights_are_other_records(tmp_path):
 
 
 def test_weighted_training_and_predictions_end_to_end(tmp_path):
-  """Examples of weight 0 teach nothing: half of the labels are wrong, and learnt all the same."""
+  """Examples of weight 0 have no effect: half of the labels are wrong, but the model learns."""
   tiny.write_encoder(tmp_path / "encoder")
   with open(tmp_path / "train.csv", "w") as train:
     train.write("text,label,w\n")

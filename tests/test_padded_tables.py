@@ -1,4 +1,4 @@
-"""Embedding tables that are padded to a multiple of 8, 64 or 128 rows."""
+"""Embedding tables padded to a multiple of 8, 64 or 128 rows are accepted."""
 
 import json
 
@@ -43,19 +43,19 @@ TABLE = "bert/embeddings/word_embeddings"
     (32, 27, False),
   ],
 )
-def test_which_tables_are_padded(num_tokens, num_rows, expected):
+def test_padded_tables_are_recognized(num_tokens, num_rows, expected):
   assert tokenization.is_padded(num_tokens, num_rows) == expected
 
 
-def test_vocabulary_with_fewer_tokens_than_rows(tmp_path, caplog):
+def test_vocabulary_may_have_fewer_tokens_than_rows(tmp_path, caplog):
   path = tmp_path / "vocab.txt"
   path.write_text("\n".join(tiny.VOCAB) + "\n")
   tokenizer = tokenization.FullTokenizer(str(path))
   with caplog.at_level("INFO"):
     tokenization.check_vocab(tokenizer, ROWS, "config.json")
   assert caplog.messages == [
-    "config.json: the vocab_size 32 is that of the vocabulary, 27, and "
-    "padding; no token uses the rows above it"
+    "config.json: vocab_size 32 is the size of the vocabulary, 27, and "
+    "padding; no token uses the padding rows"
   ]
   for size, relation in [(26, "more"), (28, "fewer"), (40, "fewer"), (24, "more")]:
     with pytest.raises(UserError, match=f"27 tokens, {relation} than the vocab_size {size} of c"):
@@ -87,13 +87,13 @@ def test_configuration_follows_the_table(tmp_path):
     modeling.ModelConfig(9, block_size="4_4", decoder_size="10000000"),
   ],
 )
-def test_more_layers_than_tensors(model_config):
-  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt only 1 tens"):
+def test_more_layers_than_tensors_are_refused(model_config):
+  with pytest.raises(UserError, match="net: the model has 100000.. layers, but ckpt has only 1 t"):
     checkpoints.fit_config(model_config, {TABLE: [9, 768]}, "ckpt", "net")
 
 
 def pad_table(folder):
-  """Pads the table of a tiny encoder's checkpoint to ROWS; its configuration stays as it is."""
+  """Pads the table of a tiny encoder's checkpoint to ROWS; its configuration is unchanged."""
   prefix = tf.train.latest_checkpoint(folder)
   reader = tf.train.load_checkpoint(prefix)
   arrays = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -106,7 +106,7 @@ def pad_table(folder):
 
 
 def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
-  """The checkpoint has 32 rows, its bert_config.json says 27 and holds keys that nobody reads."""
+  """The checkpoint has 32 rows, its bert_config.json has vocab_size 27 and unread keys."""
   folder = tiny.write_encoder(tmp_path / "encoder")
   pad_table(folder)
   path = tmp_path / "encoder" / "bert_config.json"
@@ -124,8 +124,8 @@ def test_a_padded_model_with_a_released_configuration_is_fine_tuned(tmp_path):
     "--train_batch_size=8",
     "--max_seq_length=16",
   )
-  assert "vocab_size is 27, but" in err and "has 32 embeddings: one of the two is padded" in err
-  assert "passed over directionality, pooler_fc_size" in err
+  assert "vocab_size is 27, but" in err and "has 32 embeddings; one of them is padded" in err
+  assert "ignored directionality, pooler_fc_size" in err
   written = files.read_json(str(tmp_path / "run" / "bert_config.json"))
   assert written["vocab_size"] == ROWS and not POOLER.keys() & written.keys()
 
@@ -158,5 +158,5 @@ def test_pretraining_of_a_padded_model(tmp_path):
       status=status,
     )[1],
   )[1]
-  assert "the vocab_size 32 is that of the vocabulary, 27, and padding" in run(ROWS, 0)
+  assert "vocab_size 32 is the size of the vocabulary, 27, and padding" in run(ROWS, 0)
   assert "vocab_size is 33 in" in run(33, 1)

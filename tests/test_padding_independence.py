@@ -1,4 +1,4 @@
-"""Funnel-Transformer on batches as the input pipeline cuts them: a row's numbers are its own."""
+"""Funnel-Transformer's numbers for a row do not depend on the other rows of the batch."""
 
 import itertools
 import types
@@ -71,7 +71,7 @@ def test_a_row_alone_equals_the_row_in_a_longer_batch(
       arrays = rows_of(lengths, width)
       return session.run(outputs, {given[name]: arrays[name] for name in NAMES})
 
-    for width, first in ((64, 1), (40, 30)):  # of the records; 40 cuts the padding of the longest
+    for width, first in ((64, 1), (40, 30)):  # of the records; 40 truncates their padding
       batch = run([*range(1, 41), width], width)
       for length in range(first, 41):
         cls, tokens = run([length], width)

@@ -852,7 +852,7 @@ def test_electra_with_the_published_flags(made, tmp_path):
 
 @pytest.mark.parametrize("family", ("bert", "funnel"))
 def test_the_generator_starts_from_masked_words(made, tmp_path, family):
-  """At full width it gives the logits of the masked words' encoder; else it is drawn anew."""
+  """At full width it gives the logits of the masked words' encoder; else it is drawn again."""
   path = made / ("bert/bert_config.json" if family == "bert" else "model/net_config.json")
   source = (bert_source if family == "bert" else funnel_source)(made)
   (features,) = batches_of(inputs.predict_input_fn(source, 8, False), 1)
@@ -932,7 +932,7 @@ def test_mistakes_on_the_command_line(made, tmp_path):
 
 
 def test_a_refused_run_leaves_the_folder_as_it_was(made, tmp_path):
-  """The configuration beside a checkpoint is that of the checkpoint."""
+  """The configuration next to a checkpoint is that of the checkpoint."""
   flags = [
     f"--record_dir={made}/funnel",
     "--block_size=1_1",

@@ -1,4 +1,4 @@
-"""Work shared out among processes: every item once, errors and killed processes reach the user."""
+"""Parallel work: each item is processed once; errors and killed processes are reported."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def make_worker(folder):
   return work
 
 
-def test_each_item_once_with_few_workers(tmp_path):
+def test_each_item_is_processed_once_with_few_workers(tmp_path):
   watched = []
   processes.run(make_worker, (str(tmp_path),), range(20), 2, lambda: watched.append(1))
   names = [path.name for path in tmp_path.iterdir()]
@@ -33,6 +33,6 @@ def test_each_item_once_with_few_workers(tmp_path):
 
 
 @pytest.mark.parametrize("item,message", [("bad", "this item is bad"), ("killed", "was killed")])
-def test_errors(tmp_path, item, message):
+def test_errors_reach_the_caller(tmp_path, item, message):
   with pytest.raises(UserError, match=message):
     processes.run(make_worker, (str(tmp_path),), [1, item], 1, lambda: None)

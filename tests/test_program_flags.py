@@ -1,4 +1,4 @@
-"""ModelConfig.init_from_flags in programs that define some of the flags, or none."""
+"""ModelConfig.init_from_flags works in programs that define some of the flags, or none."""
 
 import pytest
 import tensorflow as tf
@@ -14,7 +14,7 @@ from training import flags as shared_flags
 
 @pytest.fixture
 def own(monkeypatch):
-  """Flags of a program that has defined none yet."""
+  """Flags of a program that has not defined any yet."""
   values = flags.FlagValues()
   monkeypatch.setattr(flags, "FLAGS", values)
   monkeypatch.setattr(shared_flags, "FLAGS", values)
@@ -29,7 +29,7 @@ def tokenizer(tmp_path):
 
 
 def test_keys_without_a_flag_have_their_defaults(own, tokenizer):
-  """The published lines on custom usage, in a program that imports modeling alone."""
+  """The published lines on custom usage, in a program that imports only modeling."""
   own(["program"])
   with pytest.raises(UserError, match="no flag --vocab_size .*call data_utils.setup_special_ids"):
     modeling.ModelConfig.init_from_flags()
@@ -39,7 +39,7 @@ def test_keys_without_a_flag_have_their_defaults(own, tokenizer):
   assert own.vocab_size == len(tiny.VOCAB)
 
 
-def test_flags_that_are_defined_win(own, tokenizer):
+def test_defined_flags_are_read(own, tokenizer):
   flags.DEFINE_integer("d_model", 512, "", flag_values=own)
   flags.DEFINE_string("block_size", "3_3_3", "", flag_values=own)
   flags.DEFINE_integer("d_embed", 16, "", flag_values=own)

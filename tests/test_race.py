@@ -240,7 +240,7 @@ def test_each_option_is_scored_by_itself_and_fill_is_masked_out(workspace, famil
     assert names["output_weights"] == [1, 16] and names["output_bias"] == [1]
   probabilities = predictions["probabilities"]
   twice = lambda values: np.repeat(values.reshape(12, 1, 16), 2, axis=1)
-  alone, _, _ = run(twice(ids), twice(mask), np.zeros(12, int))  # each option beside itself
+  alone, _, _ = run(twice(ids), twice(mask), np.zeros(12, int))  # each option next to itself
   for row, count, label in ((0, 4, 0), (1, 3, 1), (2, 2, 1)):
     scores = alone["logits"][4 * row : 4 * row + count, 0]
     wanted = np.exp(scores) / np.exp(scores).sum()
@@ -283,7 +283,7 @@ def test_accuracy_all_middle_high(workspace):
 
 
 def test_the_first_questions_are_of_both_levels(workspace):
-  levels = [raw.is_high for raw in task_of(workspace / "RACE").examples("train", 12)]
+  levels = [raw.is_high for raw in task_of(workspace / "RACE").read_origins("train", 12)]
   assert 3 <= sum(levels) <= 9
 
 

@@ -1,4 +1,4 @@
-"""Rows, JSON values and compressed files, as other programs write them."""
+"""Rows, JSON values and compressed files are read as other programs write them."""
 
 import bz2
 import csv
@@ -69,8 +69,8 @@ def test_quoted_files_are_read_as_the_csv_module_wrote_them(tmp_path, quoting, l
   ], "the line on which a row begins"
 
 
-def test_random_tables_come_back(tmp_path):
-  """But for a tab and a line break in one cell, which may also be two lines of an unquoted file."""
+def test_random_tables_are_read_as_written(tmp_path):
+  """Except cells with a tab and a line break, which may also be two lines of an unquoted file."""
   rng = random.Random(1)
   for count in range(300):
     texts = [
@@ -104,7 +104,7 @@ def test_cells_that_excel_quotes_for_a_comma(tmp_path):
     ['5" disk', '7" single'],
   ],
 )
-def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
+def test_stray_quotation_marks_of_unquoted_files_are_kept(tmp_path, texts):
   (tmp_path / "train.tsv").write_text(
     "text\tlabel\n" + "".join(f"{text}\t{number}\n" for number, text in enumerate(texts))
   )
@@ -118,7 +118,7 @@ def test_stray_quotation_marks_of_unquoted_files_stay(tmp_path, texts):
 @pytest.mark.parametrize("label", ["True", "FALSE", "inf", "-inf", "NA", "1e-3"])
 @pytest.mark.parametrize("header", ['"text"\t"label"', "text\tlabel"])
 def test_values_that_are_no_text_are_not_quoted(tmp_path, header, label):
-  """As csv.QUOTE_NONNUMERIC, pandas and R write them, with a header by the same or by hand."""
+  """As csv.QUOTE_NONNUMERIC, pandas and R write them, with their header or one written by hand."""
   (tmp_path / "train.tsv").write_text(f'{header}\n"a"\t{label}\n"b ""c"""\t0\n')
   assert rows(make_task(tmp_path)) == [("a", None, label), ('b "c"', None, "0")]
 
@@ -213,19 +213,19 @@ def test_cells_above_the_limit_of_the_csv_module(tmp_path):
     ("csv", {"has_header": False, "text_a_col": "1", "label_col": "0"}, "1;a\n", "by semicolons"),
     ("csv", {}, 'text,label\nfine,1\n"open\nend,0\n', "line 3: a cell begins with a quotation"),
     ("csv", {}, 'text,label\n"closed" early,1\n', "line 2: a cell begins with a quotation mark"),
-    ("csv", {}, 'text,label\n"Fine." he said,1\n"b",0\n', "line 2: .* text follows the one that"),
+    ("csv", {}, 'text,label\n"Fine." he said,1\n"b",0\n', "line 2: .* text follows the mark that"),
     ("csv", {}, 'text,label\nfine,1\n"open\nend,0\n', "line 3: .* no quotation mark ends it"),
     ("tsv", {}, '"text"\t"label"\n"a \\"b\\""\t1\n', "; the cells seem to be quoted"),
   ],
 )
-def test_faults_of_tables(tmp_path, name, kwargs, text, message):
+def test_faulty_tables_are_refused(tmp_path, name, kwargs, text, message):
   suffix = name if name in classification.FILE_TASKS else "tsv"
   (tmp_path / f"train.{suffix}").write_text(text)
   with pytest.raises(UserError, match=message):
     rows(make_task(tmp_path, name, **kwargs))
 
 
-def test_columns_that_nobody_wants_may_be_there_twice(tmp_path):
+def test_unused_columns_may_occur_twice(tmp_path):
   (tmp_path / "train.csv").write_text("x,text,x,label\n1,a,2,1\n1,b,2,0\n")
   assert rows(make_task(tmp_path, "csv")) == [("a", None, "1"), ("b", None, "0")]
 
@@ -236,7 +236,7 @@ def test_long_rows_can_be_skipped_and_are_counted(tmp_path, caplog):
   assert "left out 2 rows with too few or too many columns" in caplog.text
 
 
-def test_rows_of_swag_with_too_many_cells(tmp_path):
+def test_rows_of_swag_with_too_many_cells_are_refused(tmp_path):
   table = [["sent1", "sent2", "ending0", "ending1", "label"], ["a", "b", "c", "d", 1]]
   write_table(tmp_path / "x.csv", [*table, ["a", "b", "c", "d", "e", 0]], ",")
   with pytest.raises(UserError, match="line 3: 6 columns where the header has 5"):
@@ -275,15 +275,15 @@ def test_json_values_have_one_spelling_each(tmp_path):
   [
     ('{"text": "a", "label": [1]}', "line 2: the value of 'label' is a list"),
     ('{"text": {"a": 1}, "label": 1}', "line 2: the value of 'text' is an object"),
-    ('{"text": "a", "label": 1, "label": 2}', "line 2: not valid JSON: the key 'label' is there"),
-    ('{"text": "a", "label": NaN}', "line 2: not valid JSON: NaN is no number"),
+    ('{"text": "a", "label": 1, "label": 2}', "line 2: not valid JSON: duplicate key 'label'"),
+    ('{"text": "a", "label": NaN}', "line 2: not valid JSON: NaN is not a JSON number"),
     ('{"text": "a", "label": 1e400}', "line 2: the value of 'label' is too large a number"),
     (r'{"text": "a\ud83d", "label": 1}', "line 2: 'text' holds half of a surrogate pair"),
     (r'{"text": "a", "label": "\udc00"}', "line 2: 'label' holds half of a surrogate pair"),
     ('{"text": ' + "[" * 10**5, "line 2: not valid JSON: maximum recursion"),
   ],
 )
-def test_json_values_that_are_no_scalars(tmp_path, line, message):
+def test_json_values_that_are_no_scalars_are_refused(tmp_path, line, message):
   (tmp_path / "train.jsonl").write_text('{"text": "a", "label": 0}\n' + line + "\n")
   with pytest.raises(UserError, match=message):
     rows(make_task(tmp_path, "jsonl"))
@@ -327,7 +327,7 @@ def test_labels_of_one_class_in_two_spellings(tmp_path, labels, message):
     rows(make_task(tmp_path, "csv"))
 
 
-def test_labels_that_differ(tmp_path):
+def test_labels_that_differ_are_accepted(tmp_path):
   names = ["-1", "1", "2", "10", str(10**20), str(10**20 + 1), "10_0", "1_0", "A", "a", "nan"]
   (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"a,{name}\n" for name in names))
   assert make_task(tmp_path, "csv").labels == tuple(names)
@@ -396,7 +396,7 @@ def test_other_compressed_files_are_named(tmp_path, make, kind):
     rows(make_task(tmp_path))
 
 
-def test_folders_are_no_files(tmp_path):
+def test_folders_given_as_files_are_named(tmp_path):
   with pytest.raises(UserError, match="cannot read this file .*irectory"):
     rows(make_task(tmp_path, train_file=str(tmp_path)))
 

@@ -1,4 +1,4 @@
-"""The recipes of Funnel-Transformer against the values that its authors published."""
+"""The recipes of Funnel-Transformer equal the values that its authors published."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ TRAINING_EXAMPLES = {"imdb": 25000, "race": 87866}
 
 
 @pytest.mark.parametrize("task", GLUE)
-def test_glue(task):
+def test_glue_recipes_equal_the_published_values(task):
   recipe = config.load_recipe("funnel", "classification", task)
   assert (recipe["train_batch_size"], recipe["num_train_epochs"], recipe["learning_rate"]) == GLUE[
     task
@@ -41,7 +41,7 @@ def test_glue(task):
 @pytest.mark.parametrize(
   "job, task", [("classification", "imdb"), ("race", "race"), ("squad", "squad")]
 )
-def test_updates(job, task):
+def test_updates_equal_the_published_commands(job, task):
   recipe = config.load_recipe("funnel", job, task)
   batch = recipe["train_batch_size"]
   updates = recipe.get("train_steps") or int(

@@ -219,7 +219,7 @@ def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
     os.rename(path, best / os.path.basename(path))
   assert find(str(best))[0] == own
   os.rename(f"{own}/vocab.txt", f"{own}/words.txt")
-  with pytest.raises(UserError, match=f"{own}: the model has no vocabulary beside it; name the"):
+  with pytest.raises(UserError, match=f"{own}: the model has no vocabulary next to it; name the"):
     find(str(best))
   os.remove(f"{own}/bert_config.json")
   assert find(str(best))[0] == other

@@ -1,4 +1,4 @@
-"""Folders of runs as users have them: odd names, moved, copied, with files lost."""
+"""Run folders may have odd names, be moved or copied, and miss files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 
 
 def touch(folder, *names, num_shards=1):
-  """Writes the files of checkpoints, all without contents."""
+  """Writes the files of checkpoints, all empty."""
   folder.mkdir(parents=True, exist_ok=True)
   for name in names:
     for file in (
@@ -30,11 +30,11 @@ def state(folder, *paths):
   v1.train.update_checkpoint_state(str(folder), str(paths[-1]), [str(path) for path in paths])
 
 
-# ---- Which checkpoint of a folder counts --------------------------------------------------------
+# ---- Choice of the checkpoint -------------------------------------------------------------------
 
 
-def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
-  """Also if newer files are there: a kill came between them and the state file."""
+def test_the_state_file_is_used_as_in_tensorflow(tmp_path, caplog):
+  """Also if newer files exist, from a run that was killed before it wrote the state file."""
   touch(tmp_path, "model.ckpt-2", "model.ckpt-10", "model.ckpt-20")
   state(tmp_path, tmp_path / "model.ckpt-2", tmp_path / "model.ckpt-10")
   assert checkpoints.latest(str(tmp_path)) == tf.train.latest_checkpoint(str(tmp_path))
@@ -51,7 +51,7 @@ def test_the_state_file_counts_as_in_tensorflow(tmp_path, caplog):
 @pytest.mark.parametrize(
   "contents", [None, b"", b'model_checkpoint_path: "model.ckpt-30"\n', b'cut off: "', b"\xff\xfe"]
 )
-def test_without_a_good_state_file_the_highest_complete_step_counts(tmp_path, contents):
+def test_the_highest_complete_step_replaces_a_bad_state_file(tmp_path, contents):
   touch(tmp_path, "model.ckpt-0", "model.ckpt-9", "model.ckpt-10", num_shards=3)
   (tmp_path / "model.ckpt-20.index").write_text("")
   touch(tmp_path, "model.ckpt-30", num_shards=3)
@@ -81,7 +81,7 @@ def test_a_state_file_is_never_followed_to_another_folder(tmp_path):
   assert checkpoints.latest(str(own)) == f"{own}/model.ckpt-6"
 
 
-def test_what_tensorflow_restores_and_deletes_is_set_before_training(tmp_path):
+def test_the_state_file_is_updated_before_training(tmp_path):
   touch(tmp_path, "model.ckpt-1", "model.ckpt-3", "model.ckpt-5")
   checkpoints.update_state(str(tmp_path))
   found = tf.train.get_checkpoint_state(str(tmp_path))
@@ -98,7 +98,7 @@ def test_what_tensorflow_restores_and_deletes_is_set_before_training(tmp_path):
   ]
 
 
-def test_several_checkpoints_without_steps_must_be_named(tmp_path):
+def test_checkpoints_without_steps_must_be_named(tmp_path):
   touch(tmp_path, "bert_model.ckpt")
   assert checkpoints.resolve(str(tmp_path)) == f"{tmp_path}/bert_model.ckpt"
   assert checkpoints.latest(str(tmp_path)) is None, "it was not trained here"
@@ -107,9 +107,9 @@ def test_several_checkpoints_without_steps_must_be_named(tmp_path):
     checkpoints.resolve(str(tmp_path))
 
 
-def test_leftovers_of_training_stop_a_run(tmp_path):
+def test_incomplete_checkpoints_stop_a_run(tmp_path):
   (tmp_path / "model.ckpt-0.data-00000-of-00001").write_text("")
-  checkpoints.check_restorable(str(tmp_path))  # killed in its first seconds: nothing is lost
+  checkpoints.check_restorable(str(tmp_path))  # killed before the first update: nothing is lost
   for name in ("model.ckpt-12.index", "model.ckpt-12.data-00000-of-00001"):
     (tmp_path / name).write_text("")
     if name.endswith("index"):
@@ -179,8 +179,8 @@ def test_a_folder_may_look_like_a_pattern(trained):
     assert "/" not in state_file.read_text()
 
 
-def test_a_lost_state_file_costs_nothing(trained, tmp_path):
-  """Training goes on from the newest checkpoint: its weights, moments and step."""
+def test_a_lost_state_file_loses_no_training(trained, tmp_path):
+  """Training continues from the newest checkpoint: its weights, moments and step."""
   folder, _, _ = trained
   run = tmp_path / "lost[1]"
   shutil.copytree(folder / "runs" / "lr[1e-3]", run)
@@ -207,7 +207,7 @@ def test_a_lost_state_file_costs_nothing(trained, tmp_path):
 
 
 def test_a_copied_run_predicts_with_its_own_best(trained, tmp_path):
-  """The state files hold the paths that earlier versions wrote, and the original is damaged."""
+  """The state files contain paths as earlier versions wrote them, and the original is damaged."""
   folder, _, _ = trained
   original, copied = folder / "old", tmp_path / "copied"
   shutil.copytree(folder / "runs" / "lr[1e-3]", original)
@@ -223,7 +223,7 @@ def test_a_copied_run_predicts_with_its_own_best(trained, tmp_path):
   assert checkpoints.step_of(best) == info["step"]
 
 
-def test_leftovers_stop_the_script(trained, tmp_path):
+def test_incomplete_checkpoints_stop_the_script(trained, tmp_path):
   folder, _, _ = trained
   run = tmp_path / "lost"
   shutil.copytree(folder / "runs" / "lr[1e-3]", run)

@@ -1,4 +1,4 @@
-"""SentencePiece as Funnel-Transformer, XLNet and ALBERT use it, and in records' metadata."""
+"""SentencePiece in the forms of Funnel-Transformer, XLNet and ALBERT, and in records' metadata."""
 
 import os
 import random
@@ -78,7 +78,7 @@ def test_default_is_funnel_and_other_forms_are_refused(model):
 
 
 def test_a_number_with_a_comma_is_encoded_as_the_number_alone(model):
-  """The rule of the originals in its general form, over random texts."""
+  """The general form of the originals' rule, on random texts."""
   funnel, plain = (SentencePieceTokenizer(model, form=form) for form in ("xlnet", "plain"))
   rng = random.Random(1)
   changed = 0
@@ -104,12 +104,12 @@ def test_a_number_with_a_comma_is_encoded_as_the_number_alone(model):
 
 
 def test_two_curly_quotes_are_not_one(model):
-  # "''" is a quotation mark of its own before curly quotes are replaced.
+  # "''" is replaced before curly quotes are.
   assert tokenization.preprocess_text("``a'' ’’ ‘b’") == "\"a\" '' 'b'"
   assert tokenization.preprocess_text("‘b’ ’’ “”", ascii_quotes=False) == "‘b’ ’’ “”"
 
 
-def test_metadata_of_earlier_versions_mean_plain_pieces(model):
+def test_metadata_of_earlier_versions_mean_the_plain_form(model):
   wanted = config.Tokenizer(tokenizer_path=model, tokenizer_type="SentencePiece").metadata()
   assert wanted == {"keep_accents": False, "sent_piece_form": "funnel"}
   before = {"keep_accents": False, "vocab_sha256": "0"}
@@ -123,7 +123,7 @@ def test_metadata_of_earlier_versions_mean_plain_pieces(model):
   assert "sent_piece_form" not in config.Tokenizer().metadata()  # for WordPiece it has no effect
 
 
-def test_pretraining_takes_the_form_from_its_records(model, tmp_path):
+def test_pretraining_reads_the_form_from_its_records(model, tmp_path):
   (tmp_path / "text.txt").write_text("in 1999, the cat\nsat in 12, the year\n\nthe cat\nsat\n")
   made = str(tmp_path / "records.tfrecord")
   tiny.run(

@@ -200,7 +200,7 @@ def test_bad_questions(tmp_path, tokenizer):
   misplaced = train_file(tmp_path, "good", 13)
   fails(
     r"train.json: article 1 \(T\), paragraph 1, question x: answer_start 13 points at 'góod', "
-    r"the answer is 'good'; mend the file, or pass --skip_bad_rows",
+    r"the answer is 'good'; fix the file, or pass --skip_bad_rows",
     train_file=misplaced,
   )
   fails(
@@ -465,7 +465,7 @@ def test_several_processes(sharded, tokenizer):
 
 
 def test_side_table_follows_its_records(sharded, tokenizer):
-  """A record file that is made anew never keeps the table of the one before."""
+  """A record file that is made again never keeps the table of the one before."""
   folder, task, _, _ = sharded
   train = make_task(train_file=tiny_squad.write(folder / "train.json", 3, 1))
   path = str(folder / "again")

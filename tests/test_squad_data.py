@@ -1,4 +1,4 @@
-"""SQuAD files, the way from characters to tokens and back, and windows."""
+"""SQuAD files, offsets between characters and tokens, and windows."""
 
 import gzip
 import json
@@ -18,9 +18,9 @@ from tasks.settings import Squad
 DATA = os.environ.get("SQUAD_DIR", "")
 SPIECE = os.environ.get("SENTENCEPIECE_MODEL", "")
 
-# What real passages hold beside plain words: accents in both forms, ideographs, emoji of several
-# characters, marks, quotes, spaces and line ends of all kinds, invisible characters, final sigma,
-# characters that become two or none.
+# Characters of real passages in addition to plain words: accents in both forms, ideographs, emoji
+# of several characters, marks, quotes, spaces and line ends of all kinds, invisible characters,
+# final sigma, characters that become two or none.
 SPECIALS = [
   "Éa",
   "e\u0301",
@@ -166,8 +166,8 @@ def test_offsets_of_known_texts(tokenizers):
   assert slices("한") == ["한"]
 
 
-# Neither white space nor part of a word to everybody: form feeds separate words for Python and are
-# nothing to BERT; SentencePiece makes spaces of invisible characters, which then go with a piece.
+# Tokenizers disagree on these: form feeds separate words for Python, BERT removes them;
+# SentencePiece replaces invisible characters by spaces, which become part of a token.
 AMBIGUOUS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 AMBIGUOUS_TO_SENTENCEPIECE = re.compile(
   "[\x00-\x1f\x7f-\x9f\u00a8\u00ad\u200b-\u200f\u202a-\u202e\ufeff\ufffd]"
@@ -198,8 +198,8 @@ def test_text_to_tokens_to_span_to_text_is_the_identity(tokenizers, seed):
         continue
       kept = [w for w in words[first : last + 1] if passage.pieces_of(*w)]
       assert passage.text_of(*span) == context[kept[0][0] : kept[-1][1]], (name, context)
-      # Whatever the characters of a span, its pieces' text holds all of them that are in a piece,
-      # and begins and ends with pieces that hold one of them.
+      # For any span of characters, the text of its tokens contains all of them that are in a token,
+      # and begins and ends with tokens that contain one of them.
       a, b = sorted(rng.choices(range(len(context) + 1), k=2))
       span = passage.pieces_of(a, b) if a < b else None
       if span:
@@ -213,7 +213,7 @@ def test_text_to_tokens_to_span_to_text_is_the_identity(tokenizers, seed):
 
 
 def test_time_is_linear_in_the_length(tokenizers):
-  """A passage of 200,000 characters, of marks that all belong to one base, takes no time."""
+  """A passage of 200,000 combining marks on one base character is read fast."""
   text = "a" + "\u0301\u0316" * 100_000 + " b"
   for name in ("uncased", "sentencepiece False False"):
     _, starts, ends = tokenizers[name].tokenize_with_offsets(text)
@@ -224,7 +224,7 @@ def test_time_is_linear_in_the_length(tokenizers):
 @pytest.mark.skipif(not DATA, reason="SQUAD_DIR is not set")
 @pytest.mark.parametrize("name", ["uncased", "cased"])
 def test_every_answer_of_real_data_is_found(name):
-  """Each answer of the real files comes back from its tokens, but for parts of words."""
+  """Tokens of each answer in the real files give its text, except for parts of words."""
   tokenizer = tokenization.FullTokenizer(os.environ["VOCAB_FILE"], do_lower_case=name == "uncased")
   total = exact = 0
   for file in sorted(os.listdir(DATA)):
@@ -249,7 +249,7 @@ def test_every_answer_of_real_data_is_found(name):
 
 
 def naive_owner(piece, spans):
-  """Number of the span in which the piece has the most context, by BERT's rule."""
+  """Number of the window in which the token has the most context, by BERT's rule."""
   best, owner = None, None
   for index, (start, length) in enumerate(spans):
     end = start + length - 1
@@ -260,7 +260,7 @@ def naive_owner(piece, spans):
   return owner
 
 
-def test_windows_cover_the_passage_and_own_each_piece_once():
+def test_windows_cover_the_passage_and_own_each_token_once():
   rng = random.Random(3)
   for _ in range(500):
     count, room, stride = rng.randint(1, 90), rng.randint(1, 30), rng.randint(1, 40)
@@ -364,10 +364,10 @@ def test_reading(tmp_path):
 @pytest.mark.parametrize(
   "content, message",
   [
-    ("[1]", r"bad.json: not SQuAD: a JSON object with the key 'data' is expected, here is a list"),
+    ("[1]", r"bad.json: not SQuAD: a JSON object with the key 'data' is expected, not a list"),
     ("{", r"bad.json: not valid JSON"),
     ("{}", r"bad.json: not SQuAD: no key 'data'; the keys are none"),
-    ({"data": []}, r"bad.json: no questions in it"),
+    ({"data": []}, r"bad.json: the file has no questions"),
     ({"data": [{"title": "T"}]}, r"article 1 \(T\): not SQuAD: no key 'paragraphs'; the keys are"),
     (
       {"data": [{"paragraphs": [{"qas": []}]}]},
@@ -395,18 +395,21 @@ def test_reading(tmp_path):
     ),
     ("[" * 10**5, r"not valid JSON: maximum recursion"),
     (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
-    (squad(qa(), qa()), r"paragraph 1, question 2: its id 'q1' is also that of .*question 1; ids"),
+    (
+      squad(qa(), qa()),
+      r"paragraph 1, question 2: the id 'q1' is also the id of .*question 1; ids",
+    ),
     (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
   ],
 )
-def test_bad_files(tmp_path, content, message):
+def test_bad_files_are_refused(tmp_path, content, message):
   path = tmp_path / "bad.json"
   path.write_text(content if isinstance(content, str) else json.dumps(content))
   with pytest.raises(UserError, match=message):
     squad_data.read_squad(str(path))
 
 
-def test_no_such_file_and_not_utf8(tmp_path):
+def test_missing_and_non_utf8_files_are_named(tmp_path):
   with pytest.raises(UserError, match="no such file; name the SQuAD files with --train_file"):
     squad_data.read_squad(str(tmp_path / "absent.json"))
   (tmp_path / "latin.json").write_bytes(b'{"data": "\xe9"}')
@@ -414,15 +417,15 @@ def test_no_such_file_and_not_utf8(tmp_path):
     squad_data.read_squad(str(tmp_path / "latin.json"))
 
 
-def test_training_takes_ids_that_are_there_twice(tmp_path, caplog):
+def test_training_accepts_duplicate_ids(tmp_path, caplog):
   path = tmp_path / "train.json"
   path.write_text(json.dumps(squad(qa(), qa(), qa("q2"))))
   settings = Squad(train_file=str(path), predict_file=str(path))
   task = squad_task.SquadTask(settings)
   (paragraph,) = task.read_examples("train")
   assert [question.id for question in paragraph.questions] == ["q1", "q1", "q2"]
-  assert "question 2: its id 'q1' is also that of" in caplog.text
-  assert "(1 ids are those of several questions); training uses all of them" in caplog.text
+  assert "question 2: the id 'q1' is also the id of" in caplog.text
+  assert "(1 ids are repeated); training uses all of the questions" in caplog.text
   with pytest.raises(UserError, match="ids are the keys of the predictions"):
     task.read_examples("predict")
 

@@ -1,4 +1,4 @@
-"""The span heads as the task sees them: names, numbers, candidates, short sequences, losses."""
+"""Span heads of the encoders: variable names, numbers, candidates, short sequences, losses."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def settings(**changes):
 
 
 def load(name):
-  """A golden file's (configuration, its flags, data)."""
+  """Returns (configuration, flags, data) of a golden file."""
   data = np.load(os.path.join(GOLDEN, name + ".npz"), allow_pickle=False)
   values = json.loads(str(data["config_json"]))
   flags = values.pop("flags", {})
@@ -39,13 +39,13 @@ def load(name):
 
 
 def golden_weight(name, shape):
-  """The weight that a golden file has for a variable: a function of its name."""
+  """Weight of a variable in golden files: a function of its name."""
   random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
   return random.normal(0, 0.15, shape).astype(np.float32) + name.endswith("gamma")
 
 
 def run(config, features, options):
-  """Losses, candidates and variable names of the family's squad method."""
+  """Returns losses, candidates and variable names of the family's squad method."""
   with tf.Graph().as_default(), v1.Session() as session:
     tensors = {name: tf.constant(value) for name, value in features.items()}
     encoder = modeling.build_encoder(config, tensors, is_training=False)
@@ -78,8 +78,8 @@ def bert_features():
 
 
 @pytest.mark.smoke
-def test_bert_head_is_the_originals():
-  """Names and shapes are recorded; the numbers are logits, losses and top-k written in NumPy."""
+def test_bert_head_equals_the_original():
+  """Names and shapes are recorded; logits, losses and top-k are compared with NumPy."""
   config, features, data = bert_features()
   losses, found, names, head = run(config, features, settings())
   with open(os.path.join(GOLDEN, "bert_vars_squad.txt")) as reader:
@@ -126,7 +126,7 @@ def test_bert_head_is_the_originals():
 @pytest.mark.parametrize(
   "attn, options", [("factorized", "cond0_ans0"), ("rel_shift", "cond1_ans1")]
 )
-def test_funnel_candidates_are_the_originals(attn, options):
+def test_funnel_candidates_equal_the_original(attn, options):
   config, flags, data = load(f"funnel_squad_pred_{attn}_{options}")
   features = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
   # Records have 1 on real tokens, the original 1 on padding.
@@ -148,7 +148,7 @@ def test_funnel_candidates_are_the_originals(attn, options):
 @pytest.mark.parametrize(
   "name", ["funnel_squad_train_factorized_cond1_ans1", "funnel_squad_train_rel_shift_cond0_ans0"]
 )
-def test_funnel_losses_are_the_originals(name):
+def test_funnel_losses_equal_the_original(name):
   config, flags, data = load(name)
   features = {key[3:]: data[key] for key in data.files if key.startswith("in:")}
   features["input_mask"] = (1 - features["input_mask"]).astype(np.int32)
@@ -171,8 +171,8 @@ def test_funnel_loss_without_the_mask():
 
 
 @pytest.mark.parametrize("family", ["bert", "funnel"])
-def test_short_sequences_are_filled_up(family):
-  """Batches are cut to their longest window; the number of candidates is the same in all."""
+def test_short_sequences_have_as_many_candidates(family):
+  """Batches are truncated to their longest window; all have the same number of candidates."""
   if family == "bert":
     config, features, _ = bert_features()
   else:

@@ -1,4 +1,4 @@
-"""Decoding and the official metric, against cases done by hand, naive forms and the scripts."""
+"""Decoding and the metric equal cases by hand, naive implementations and the official scripts."""
 
 import importlib.util
 import itertools
@@ -76,7 +76,7 @@ def test_best_answers_equal_the_naive_ones(conditional):
     assert all(a.score >= b.score for a, b in itertools.pairwise(found))
 
 
-def test_places_that_are_masked_out_are_no_answers():
+def test_masked_positions_are_no_answers():
   scores = squad_metrics.Scores(
     np.array([1.0, -1e30]), np.array([5, 6]), np.array([[2.0, -1e30]]), np.array([[5, 6]])
   )
@@ -162,7 +162,7 @@ def test_best_threshold_is_the_best_of_all():
   rng = random.Random(2)
   for _ in range(100):
     golds, answers, odds = random_case(rng)
-    # The scripts' search does not see that "!" is "" once normalized.
+    # The scripts' search does not normalize "!" to "".
     golds = {key: [text + " x" for text in gold] for key, gold in golds.items()}
     answers = {key: text and text + " x" for key, text in answers.items()}
     metrics = squad_metrics.evaluate(answers, golds, True, odds)
@@ -172,8 +172,8 @@ def test_best_threshold_is_the_best_of_all():
       assert metrics["best_f1_thresh"] == threshold
 
 
-def test_a_searched_threshold_gives_the_f1_that_was_said():
-  """Also where odds are equal or below 0, and where never answering is the best."""
+def test_a_searched_threshold_gives_the_reported_f1():
+  """Also if odds are equal or below 0, and if never answering is best."""
   rng = random.Random(3)
   for case in range(200):
     golds, answers, odds = random_case(rng)
@@ -193,7 +193,7 @@ def test_a_searched_threshold_gives_the_f1_that_was_said():
 @pytest.mark.slow
 @pytest.mark.skipif(not SCRIPTS, reason="SQUAD_EVALUATE_DIR is not set")
 def test_metrics_equal_the_official_scripts():
-  """The scripts as the package tf-models-official carries them (official/nlp/tools)."""
+  """The scripts are those of the package tf-models-official (official/nlp/tools)."""
 
   def load(name):
     spec = importlib.util.spec_from_file_location(name, os.path.join(SCRIPTS, name + ".py"))
@@ -205,7 +205,7 @@ def test_metrics_equal_the_official_scripts():
   rng = random.Random(4)
   for _ in range(200):
     golds, answers, odds = random_case(rng)
-    # The scripts on the file of the odds call no answer what has odds above 1.
+    # Given the file of odds, the scripts count odds above 1 as no answer.
     odds = {key: value / 10 for key, value in odds.items()}
     data = [
       {

@@ -1,4 +1,4 @@
-"""The SQuAD wrappers: what they print, and that they run, on a tiny model and local files."""
+"""The SQuAD wrappers print their commands, and run on a tiny model and local files."""
 
 import os
 import subprocess
@@ -51,8 +51,8 @@ def test_dry_run_prints_the_commands_and_passes_arguments_through(tmp_path, name
   assert not os.listdir(tmp_path), "a dry run does nothing"
 
 
-def test_preprocessing_downloads_what_is_missing_and_training_uses_it(tmp_path):
-  """Two small files from a "mirror", records of them, and a run that makes no records itself."""
+def test_preprocessing_downloads_missing_files_and_training_uses_them(tmp_path):
+  """Downloads two small files from a "mirror", creates records, and trains on these records."""
   for split, seed in (("train", 1), ("dev", 2)):
     tiny_squad.write(tmp_path / "mirror" / f"{split}-v2.0.json", 12, seed, unanswerable=True)
   tiny.write_funnel(tmp_path / "model", block_size="1_1")
@@ -98,7 +98,7 @@ def test_tpu_wrapper_without_a_tpu(tmp_path):
 
 
 def test_a_tpu_wrapper_needs_its_folder():
-  """Without GS_ROOT it would write to the root of the file system; to print is harmless."""
+  """Without GS_ROOT it would write to the root of the file system. --dry_run is allowed."""
   result = wrapper("tpu_squad", GS_ROOT="")
   assert result.returncode == 2 and "tpu_squad.sh: set GS_ROOT, the folder" in result.stderr
   assert wrapper("tpu_squad", "--dry_run", GS_ROOT="").returncode == 0

@@ -141,7 +141,7 @@ def test_a_tagger_from_files_to_predictions(tmp_path, family):
   line = next(line for line in out.splitlines() if line.startswith("tagging dev"))
   assert float(line.split(" f1 ")[1].split(",")[0]) > 0.95, line
   lines = (tmp_path / "run" / "predictions.new.txt").read_text().splitlines()
-  words = [line for line in open(tmp_path / "new.txt").read().splitlines()[2:]]
+  words = [*(tmp_path / "new.txt").read_text().splitlines()[2:], ""]
   assert [line.split("\t")[0] for line in lines] == words
   right = [LABEL_OF.get(line.split("\t")[0], "O") == line.split("\t")[1] for line in lines if line]
   assert sum(right) / len(right) > 0.95

@@ -1,4 +1,4 @@
-"""tokenization.py against BERT's published rules and against the `tokenizers` package."""
+"""tokenization.py follows BERT's published rules and equals the `tokenizers` package."""
 
 import os
 import pickle
@@ -156,7 +156,7 @@ def test_conversion_errors(tmp_path):
     tokenizer.convert_ids_to_tokens([0, 5])
 
 
-def test_missing_symbols(tmp_path):
+def test_missing_symbols_are_refused(tmp_path):
   path = write_vocab(tmp_path, ["[UNK]", "[PAD]", "a"])
   with pytest.raises(UserError) as e:
     FullTokenizer(path)
@@ -266,7 +266,7 @@ def test_sentencepiece_errors(sentencepiece_models, tmp_path, monkeypatch):
   fails(r'"<cls>".*"<sep>".*"<pad>"', make, sentencepiece_models["bare"])
   fails("no such file", make, str(tmp_path / "none.model"))
   path = write_vocab(tmp_path, ["the", "cat"], "text.model")
-  fails("text.model: no SentencePiece model.*word_piece", make, path)
+  fails("text.model: not a SentencePiece model.*word_piece", make, path)
   monkeypatch.setitem(sys.modules, "sentencepiece", None)
   fails("pip install sentencepiece", make, sentencepiece_models["xlnet"])
 
@@ -322,7 +322,7 @@ def test_remote_path(tmp_path):
   fails("nowhere://", FullTokenizer, "nowhere://a/vocab.txt")
 
 
-# What random strings are made of: (share, first, last code point).
+# Characters of random strings: (share, first, last code point).
 BLOCKS = [
   *[(12, 0x61, 0x65), (4, 0x20, 0x20), (3, 0x20, 0x7E), (2, 0x00, 0x1F), (1, 0x7F, 0xFF)],
   *[(1, 0x100, 0x24F), (1, 0x300, 0x36F), (1, 0x370, 0x52F), (1, 0x590, 0x6FF), (1, 0x900, 0xE7F)],
@@ -346,7 +346,7 @@ def is_punctuation(char):
 
 
 def published_rules(text, lower):
-  """BERT's rules once more, slowly, one word and one character at a time."""
+  """A second, slow implementation of BERT's rules, one word and one character at a time."""
   category = unicodedata.category
   spaced = ""
   for c in text:
@@ -367,7 +367,7 @@ def published_rules(text, lower):
 def test_fuzz_published_rules(lower):
   rng = random.Random(1)
   tokenizer = BasicTokenizer(lower)
-  for _ in range(5000):  # nothing is left out, and surrogates occur too
+  for _ in range(5000):  # all characters, with surrogates
     text = random_text(rng)
     assert tokenizer.tokenize(text) == published_rules(text, lower), ascii(text)
 
@@ -377,16 +377,16 @@ def bert_normalizer(clean_text=False, strip_accents=False, lowercase=False):
 
 
 def same_tables(char, lower):
-  """Whether `tokenizers` and Python's unicodedata (BERT's authority) see a character alike.
+  """True if `tokenizers` and Python's unicodedata, which BERT uses, classify a character alike.
 
-  tokenization.py is not asked, so what is left out of the comparison does not depend on it. In all
-  of Unicode, with Python 3.11 and tokenizers 0.23, they differ in
-  * private use: `tokenizers` removes it like control characters;
+  tokenization.py is not used, so the comparison does not depend on it. In all of Unicode, with
+  Python 3.11 and tokenizers 0.23, they differ in
+  * private use: `tokenizers` removes these like control characters;
   * 504 punctuation, marks (Mn, Mc) and format characters (Cf): they came after Unicode 8.0, the age
-    of its category tables, or changed category since (U+166D, U+1734, U+111C9);
+    of its category tables, or have changed category since (U+166D, U+1734, U+111C9);
   * 55 capitals (Cn to Python) newer than Python's own Unicode 14;
-  * the ideographs U+2B820 to U+2B91F: its range starts at 2B920, a slip of a digit;
-  * capital sigma, of which it never makes the final form "ς".
+  * the ideographs U+2B820 to U+2B91F: its range starts at 2B920, a typo;
+  * capital sigma, which it never lower-cases to the final form "ς".
   Surrogates cannot be passed to it.
   """
   category = unicodedata.category(char)
@@ -405,7 +405,7 @@ def same_tables(char, lower):
 
 
 def reference_tokenizer(vocab, lower):
-  """tokenizers.BertWordPieceTokenizer, less its habit of keeping "[UNK]" in a text whole."""
+  """tokenizers.BertWordPieceTokenizer that does not keep "[UNK]" in a text whole."""
   reference = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=200))
   reference.normalizer = normalizers.BertNormalizer(strip_accents=lower, lowercase=lower)
   reference.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -418,7 +418,7 @@ def test_fuzz_against_tokenizers(tmp_path, lower):
   texts = [random_text(rng) for _ in range(5000)]
   chars = sorted(set("".join(texts)))
   left_out = {char for char in chars if not same_tables(char, lower)}
-  assert min(left_out - {"Σ"}) > "\u058f"  # nothing of Latin, Greek and Cyrillic is left out
+  assert min(left_out - {"Σ"}) > "\u058f"  # no Latin, Greek or Cyrillic character is excluded
   pieces = [c for c in chars if rng.random() < 0.7 and unicodedata.category(c) not in ("Cc", "Cs")]
   pieces += ["".join(rng.choices("abcde", k=rng.randint(2, 4))) for _ in range(200)]
   pieces += [f"##{piece}" for piece in pieces if rng.random() < 0.9]
@@ -431,7 +431,7 @@ def test_fuzz_against_tokenizers(tmp_path, lower):
     found = tokenizer.tokenize(text)
     assert found == reference.encode(text, add_special_tokens=False).tokens, repr(text)
     unknown, total = unknown + found.count("[UNK]"), total + len(found)
-  assert total > 50000 and unknown < total / 2  # or the comparison would say little
+  assert total > 50000 and unknown < total / 2  # so that the comparison covers most strings
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Vocabularies as people bring them: repeated tokens, blank lines, another casing."""
+"""Vocabularies with repeated tokens, blank lines or another casing are read."""
 
 import os
 
@@ -23,7 +23,7 @@ def test_repeated_tokens_and_blank_lines(tmp_path, caplog):
   tokenizer = FullTokenizer(path)
   assert tokenizer.vocab_size == 11 and list(tokenizer.inv_vocab) == list(range(11))
   assert tokenizer.convert_ids_to_tokens(range(11)) == lines[:11]
-  assert tokenizer.convert_text_to_ids("a b c") == [8, 7, 10]  # as in BERT, the last "a" counts
+  assert tokenizer.convert_text_to_ids("a b c") == [8, 7, 10]  # as in BERT, the last "a" is used
   assert tokenizer.tokenize_with_offsets("a b c")[0] == [8, 7, 10]
   assert (
     tokenization.load_vocab(path)
@@ -143,7 +143,7 @@ def test_script_warns_of_casing_once_with_many_workers(tmp_path):
 
 @pytest.mark.parametrize("has_symbol", [True, False])
 def test_end_of_paragraph(tmp_path, has_symbol):
-  """It is one id, or left out with a warning; never "<", "e", "##op", ">"."""
+  """It is one id, or is removed with a warning; it never becomes "<", "e", "##op", ">"."""
   tokens = [*BERT_SYMBOLS, "a", "b", "<", ">", "e", "##op", "<eop>"][: None if has_symbol else -1]
   vocab = write_vocab(tmp_path, tokens)
   encode = make_encoder("word_piece", vocab, True)
@@ -163,7 +163,7 @@ def test_end_of_paragraph(tmp_path, has_symbol):
     "--max_seq_length=32",
     "--num_workers=1",
   )
-  message = f"{path}: the text holds <eop>, which {vocab} lacks: it is left out"
+  message = f"{path}: the text has <eop>, which is not in {vocab}: it is left out"
   assert (message in err) == (not has_symbol)
   if not has_symbol:
     assert err.index(message) < err.index("record files to make")  # before the work

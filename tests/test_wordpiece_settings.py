@@ -1,4 +1,4 @@
-"""WordPiece's strip_accents and tokenize_chinese_chars: words, offsets, flags and metadata."""
+"""WordPiece's strip_accents and tokenize_chinese_chars affect words, offsets and metadata."""
 
 import itertools
 import random
@@ -10,8 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 
 import config
 from errors import UserError
-from preprocessing import pretraining_manifest, record_files
-from scripts import build_vocab
+from preprocessing import pretraining_manifest, record_files, vocabulary_builder
 from tasks import corpus
 from tokenization import BasicTokenizer, FullTokenizer, get_tokenizer
 from utils import files
@@ -115,10 +114,10 @@ def test_metadata():
 def test_build_vocab_uses_the_settings(tmp_path):
   (tmp_path / "text.txt").write_text("Été 東京\n" * 9)
   files = corpus.list_files(str(tmp_path / "text.txt"), "input_file")
-  settings = build_vocab.Vocabulary(vocab_size=40)
+  settings = vocabulary_builder.Vocabulary(vocab_size=40)
   made = (
-    build_vocab.train_word_piece(
-      lambda desc: build_vocab.read_text(settings, files, desc),
+    vocabulary_builder.train_word_piece(
+      lambda desc: vocabulary_builder.read_text(settings, files, desc),
       settings,
       config.Tokenizer(strip_accents=False, tokenize_chinese_chars=False),
     )
@@ -128,7 +127,7 @@ def test_build_vocab_uses_the_settings(tmp_path):
   assert "été" in made and "東京" in made
 
 
-def test_pretraining_takes_the_settings_from_its_records(tmp_path):
+def test_pretraining_reads_the_settings_from_its_records(tmp_path):
   vocab = write_vocab(tmp_path, [*BERT_SYMBOLS, "été", "ete", "東", "##京", "京", "a"])
   (tmp_path / "text.txt").write_text("Été a 東京\n東京 a\n\na été\na a\n")
   made = str(tmp_path / "records.tfrecord")

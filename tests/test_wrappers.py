@@ -1,4 +1,4 @@
-"""The recipe wrappers: what they print, and that they run, on a tiny model; the FLOPs counter."""
+"""The recipe wrappers print their commands and run on a tiny model; the FLOPs counter."""
 
 import json
 import os
@@ -149,7 +149,7 @@ def test_pretraining_wrappers_run(workspace):
 
 
 def test_the_published_imdb_command(workspace):
-  """The released command with its paths, steps and model made small; then without the TPU."""
+  """The released command with other paths, few steps and a tiny model; then without the TPU."""
   published = [
     "--do_train=True",
     "--do_eval=True",
@@ -197,7 +197,7 @@ def test_tpu_wrapper_without_a_tpu(workspace):
   assert "Traceback" not in result.stderr
 
 
-def test_flops_of_the_released_models_are_the_papers():
+def test_flops_of_the_released_models_equal_the_paper():
   for name, (standard, paper) in flops.PAPER.items():
     for length in (128, 512):
       ratio = flops.encoder_flops(modeling.released_funnel(name), length) / flops.encoder_flops(
@@ -237,7 +237,7 @@ def test_flops_of_the_released_models_are_the_papers():
   ],
 )
 def test_flops_equal_the_matrix_products_of_the_graph(config, length):
-  """Without relative attention every matrix product of the graph is in the formula."""
+  """Without relative attention the formula contains every matrix product of the graph."""
   with tf.Graph().as_default() as graph:
     ids = tf.ones([1, length], tf.int32)
     if config.family == "bert":

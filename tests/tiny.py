@@ -1,4 +1,4 @@
-"""A tiny encoder and tiny data sets, made on the spot, and a way to run the scripts on them."""
+"""Writes tiny encoders and data sets, and runs the scripts on them."""
 
 import os
 import random
@@ -83,7 +83,7 @@ def write_funnel(folder, dropout=0.1, **kwargs):
 
 
 def sentences(count, seed):
-  """(sentence, label) pairs; the label says whether a good or a bad word is in the sentence."""
+  """Yields (sentence, label); label 1 if the sentence has a good word, 0 if it has a bad one."""
   rng = random.Random(seed)
   for _ in range(count):
     label = rng.randrange(2)

@@ -1,4 +1,4 @@
-"""Tiny SQuAD files: passages of "the film was good ." whose answers the words around tell."""
+"""Tiny SQuAD files: passages such as "The film was good." with questions on each noun."""
 
 import json
 import os
@@ -11,7 +11,7 @@ ADJECTIVES = tiny.GOOD + tiny.BAD
 
 
 def paragraph(rng, number, unanswerable):
-  """A passage that says something of some nouns, and a question about each noun."""
+  """A passage about one or two nouns, and a question about each; those without answer if asked."""
   said = rng.sample(NOUNS, rng.randint(1, 2))
   context, qas = "", []
   for noun in said:

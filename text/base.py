@@ -1,4 +1,4 @@
-"""The interface that all tokenizers share."""
+"""Base class of the tokenizers."""
 
 import os
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from text.vocabulary import (
 
 
 def convert_to_unicode(text: str | bytes) -> str:
-  """Returns `text` as str; bytes are read as UTF-8 and invalid bytes are left out."""
+  """Returns `text` as str; bytes are decoded as UTF-8, without invalid bytes."""
   if isinstance(text, str):
     return text
   if isinstance(text, bytes):
@@ -23,7 +23,7 @@ def convert_to_unicode(text: str | bytes) -> str:
   raise ValueError(f"text must be str or bytes, not {type(text).__name__}")
 
 
-printable_text = convert_to_unicode  # in BERT they differ on Python 2
+printable_text = convert_to_unicode  # they differ in BERT on Python 2 only
 
 
 def whitespace_tokenize(text: str) -> list[str]:
@@ -39,24 +39,34 @@ class Tokenizer:
   """Base class of the tokenizers: conversion to ids, and the special symbols.
 
   Attributes:
-    vocab_file: the file the tokenizer was made from, for messages.
-    vocab, inv_vocab: dict from token to id, and from id to token. If a token has several ids,
-      vocab has the last one.
+    vocab_file: vocabulary file, for messages.
+    vocab: token -> id; the last id of a repeated token.
+    inv_vocab: id -> token.
     vocab_size: number of ids.
-    lowercases: whether text is lower-cased.
-    special_tokens: dict from role to the vocabulary's spelling, e.g. {"cls": "[CLS]", ...}.
-    special_ids: dict from role to id. Roles which the vocabulary does not have are left out.
+    lowercases: True if text is lower-cased.
+    special_tokens: role -> spelling in the vocabulary, e.g. {"cls": "[CLS]", ...}.
+    special_ids: role -> id. Roles that the vocabulary lacks are left out.
   """
 
   def __init__(self, vocab_file: str, tokens: list[str], do_lower_case: bool):
+    """Finds the special symbols.
+
+    Args:
+      vocab_file: vocabulary file, for messages.
+      tokens: the vocabulary by id.
+      do_lower_case: lower-case text.
+
+    Raises:
+      UserError: the vocabulary lacks a required special symbol.
+    """
     self.vocab_file = os.fspath(vocab_file)
     self.vocab = vocab = to_ids(tokens)
     self.inv_vocab = dict(enumerate(tokens))
     self.vocab_size = len(tokens)
     self.lowercases = bool(do_lower_case)
-    # Should a vocabulary hold both "[CLS]" and "<cls>", the style with more of its symbols present
-    # is the vocabulary's own. ALBERT mixes them (<unk>, <pad>, [CLS], [SEP], [MASK]), so a symbol
-    # that is not there in that style is looked for in the other one.
+    # If a vocabulary has both "[CLS]" and "<cls>", prefer the style with more symbols present.
+    # ALBERT mixes the styles (<unk>, <pad>, [CLS], [SEP], [MASK]), so fall back to the other style
+    # for a missing symbol.
     pairs = [symbols for symbols in SPECIAL_SYMBOLS.values() if len(symbols) == 2]
     square, angle = (sum(pair[style] in vocab for pair in pairs) for style in (0, 1))
     self.special_tokens = {}
@@ -73,7 +83,7 @@ class Tokenizer:
       )
 
   def _check_text_settings(self, strips_accents: bool, flag: str) -> None:
-    """Warns if text never has a part of the tokens; `flag` is the one that keeps accents."""
+    """Warns if the settings make some tokens unreachable; `flag` is the one that keeps accents."""
     casing = vocab_casing(self.vocab)
     if casing == "cased" and self.lowercases:
       warn_once(
@@ -96,14 +106,20 @@ class Tokenizer:
       raise UserError(f"{self.vocab_file}: the vocabulary lacks {_both_spellings(role)}")
     return self.special_ids[role]
 
-  cls_id = property(lambda self: self._special_id("cls"), doc="Stands for the whole input.")
-  sep_id = property(lambda self: self._special_id("sep"), doc="Ends a segment.")
-  pad_id = property(lambda self: self._special_id("pad"), doc="Fills an input to its length.")
-  mask_id = property(lambda self: self._special_id("mask"), doc="Hides a token in pretraining.")
-  unk_id = property(lambda self: self._special_id("unk"), doc="For what has no token.")
+  cls_id = property(
+    lambda self: self._special_id("cls"), doc="Id of the first token, which represents the input."
+  )
+  sep_id = property(
+    lambda self: self._special_id("sep"), doc="Id of the token that ends a segment."
+  )
+  pad_id = property(lambda self: self._special_id("pad"), doc="Id of padding.")
+  mask_id = property(
+    lambda self: self._special_id("mask"), doc="Id of the token that replaces masked tokens."
+  )
+  unk_id = property(lambda self: self._special_id("unk"), doc="Id of unknown words.")
 
   def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
-    """Returns the ids of `tokens`; ValueError for one which is not in the vocabulary."""
+    """Returns the ids of `tokens`; ValueError for one that is not in the vocabulary."""
     try:
       return [self.vocab[token] for token in tokens]
     except KeyError as e:
@@ -119,5 +135,5 @@ class Tokenizer:
       ) from None
 
   def convert_text_to_ids(self, text: str | bytes) -> list[int]:
-    """Returns the ids of the tokens of `text`, without adding any special symbol."""
+    """Returns the ids of the tokens of `text`, without special symbols."""
     return self.convert_tokens_to_ids(self.tokenize(text))

@@ -14,9 +14,9 @@ from text.vocabulary import SPECIAL_SYMBOLS, read_file
 
 SPIECE_UNDERLINE = "\u2581"  # SentencePiece writes a space as this character
 
-# How SentencePiece is used: as in Funnel-Transformer, as in XLNet and ALBERT, or without their
-# additions. "funnel" and "xlnet" encode a number before a comma again without the comma, because
-# the comma changes how it is split; "funnel" also replaces curly quotes.
+# SentencePiece as in Funnel-Transformer, as in XLNet and ALBERT, or without their additions.
+# "funnel" and "xlnet" encode a number before a comma a second time without the comma, because the
+# comma changes the split; "funnel" also replaces curly quotes.
 SENT_PIECE_FORMS = ("funnel", "xlnet", "plain")
 _ASCII_QUOTES = str.maketrans("“”‘’", "\"\"''")
 
@@ -24,7 +24,7 @@ _ASCII_QUOTES = str.maketrans("“”‘’", "\"\"''")
 def preprocess_text(
   text: str, lower: bool = False, keep_accents: bool = False, ascii_quotes: bool = True
 ) -> str:
-  """Brings text into the form that Funnel's SentencePiece models were trained on.
+  """Normalizes text as for the training of Funnel's SentencePiece models.
 
   Returns:
     `text` with single spaces, with " for the quotation marks `` and '', with " and ' for curly
@@ -43,7 +43,7 @@ def preprocess_text(
 def _preprocess_with_origins(
   text: str, lower: bool, keep_accents: bool, ascii_quotes: bool
 ) -> tuple:
-  """Returns the text of preprocess_text, and for each of its characters the index in `text`."""
+  """Returns the text of preprocess_text, and the index in `text` of each of its characters."""
   spaced, origins = "", []
   for word in re.finditer(r"\S+", text):
     if spaced:
@@ -57,7 +57,7 @@ def _preprocess_with_origins(
   if ascii_quotes:
     text = text.translate(_ASCII_QUOTES)
   if not keep_accents:
-    # Combining marks are dropped, so their order is of no importance.
+    # Combining marks are dropped, so their order does not matter.
     text, origins = replace_chars(
       text,
       origins,
@@ -68,13 +68,13 @@ def _preprocess_with_origins(
   return lower_with_origins(text, origins) if lower else (text, origins)
 
 
-def _sizes(parts: list[str], num_chars: int) -> list[int]:
-  """Returns how many of the `num_chars` characters each part of a piece covers."""
+def _sizes(tokens: list[str], num_chars: int) -> list[int]:
+  """Number of characters that each token of a piece with `num_chars` characters covers."""
   ends = [
     min(end, num_chars)
-    for end in itertools.accumulate(len(part.replace(SPIECE_UNDERLINE, "")) for part in parts)
+    for end in itertools.accumulate(len(token.replace(SPIECE_UNDERLINE, "")) for token in tokens)
   ]
-  # The model may have normalized the text, so the last part covers what is left.
+  # The model may have normalized the text, so the last token covers the remaining characters.
   return [end - start for start, end in itertools.pairwise([0, *ends[:-1], num_chars])]
 
 
@@ -88,11 +88,16 @@ class SentencePieceTokenizer(Tokenizer):
     keep_accents: bool = False,
     form: str = "funnel",
   ):
-    """Args:
-    model_file: the ".model" file.
-    do_lower_case: lower-case the text.
-    keep_accents: leave accents and compatibility characters as they are.
-    form: one of SENT_PIECE_FORMS; must be as in pretraining.
+    """Loads a model.
+
+    Args:
+      model_file: the ".model" file.
+      do_lower_case: lower-case the text.
+      keep_accents: keep accents and compatibility characters.
+      form: one of SENT_PIECE_FORMS; must be as in pretraining.
+
+    Raises:
+      UserError: the file is not a model with the required symbols, or a setting is unknown.
     """
     try:
       import sentencepiece
@@ -102,11 +107,12 @@ class SentencePieceTokenizer(Tokenizer):
     try:
       self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
     except RuntimeError:
-      raise UserError(f"{model_file}: no SentencePiece model; is it for word_piece?") from None
-    # The model gives the id of unk for a symbol it does not have. A dict of its pieces does not, so
-    # that a missing symbol is noticed.
-    pieces = self._model.id_to_piece(list(range(self._model.get_piece_size())))
-    super().__init__(model_file, pieces, do_lower_case)
+      raise UserError(
+        f"{model_file}: not a SentencePiece model; use word_piece for a text file"
+      ) from None
+    # The model returns the id of unk for a missing symbol. A dict of its tokens raises an error.
+    vocabulary = self._model.id_to_piece(list(range(self._model.get_piece_size())))
+    super().__init__(model_file, vocabulary, do_lower_case)
     if form not in SENT_PIECE_FORMS:
       raise UserError(f"sent_piece_form must be one of {', '.join(SENT_PIECE_FORMS)}, not {form!r}")
     self._keep_accents = keep_accents
@@ -115,32 +121,32 @@ class SentencePieceTokenizer(Tokenizer):
     self._check_text_settings(not keep_accents, "--keep_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
-    """Returns the pieces of `text`; one which is not in the vocabulary is left as it is written."""
+    """Returns the tokens of `text`; text that is not in the vocabulary is kept as written."""
     text = preprocess_text(
       convert_to_unicode(text), self.lowercases, self._keep_accents, self._ascii_quotes
     )
-    pieces = self._model.encode(text, out_type=str)
+    tokens = self._model.encode(text, out_type=str)
     if not self._splits_commas:
-      return pieces
+      return tokens
     split = []
-    for piece in pieces:
-      split.extend(self._split_comma(piece) if piece[-1:] == "," else (piece,))
+    for token in tokens:
+      split.extend(self._split_comma(token) if token[-1:] == "," else (token,))
     return split
 
-  def _split_comma(self, piece: str) -> list[str]:
-    """Splits a piece that ends in a digit and a comma: "▁1999," -> ["▁1999", ","]."""
-    if not (self._splits_commas and piece.endswith(",") and piece[-2:-1].isdigit()):
-      return [piece]
-    number = self._model.encode(piece[:-1].replace(SPIECE_UNDERLINE, ""), out_type=str)
+  def _split_comma(self, token: str) -> list[str]:
+    """Splits a token that ends in a digit and a comma: "▁1999," -> ["▁1999", ","]."""
+    if not (self._splits_commas and token.endswith(",") and token[-2:-1].isdigit()):
+      return [token]
+    number = self._model.encode(token[:-1].replace(SPIECE_UNDERLINE, ""), out_type=str)
     # The model puts "▁" before any text. A number that continues a word has none: "9," -> "9" ",".
-    if not piece.startswith(SPIECE_UNDERLINE) and number[0].startswith(SPIECE_UNDERLINE):
+    if not token.startswith(SPIECE_UNDERLINE) and number[0].startswith(SPIECE_UNDERLINE):
       number[0] = number[0][1:]
     return [*filter(None, number), ","]
 
   def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
     """Returns ids and spans as FullTokenizer does.
 
-    White space that a piece begins with is no part of text[start:end].
+    Whitespace at the beginning of a token is not part of text[start:end].
     """
     from sentencepiece import sentencepiece_pb2
 
@@ -150,7 +156,7 @@ class SentencePieceTokenizer(Tokenizer):
     pieces = sentencepiece_pb2.SentencePieceText.FromString(
       self._model.encode(normal, out_type="serialized_proto")
     ).pieces
-    # Offsets of the library count bytes of UTF-8.
+    # The library counts offsets in bytes of UTF-8.
     char_of_byte = [i for i, char in enumerate(normal) for _ in char.encode()] + [len(normal)]
     origins.append(len(text))
     tokens, spans = [], []
@@ -158,20 +164,23 @@ class SentencePieceTokenizer(Tokenizer):
       start, end = char_of_byte[piece.begin], char_of_byte[piece.end]
       while start < end and normal[start].isspace():
         start += 1
-      parts = self._split_comma(piece.piece)
-      for size in _sizes(parts, end - start):
-        # A piece may be a space alone, or a part of what one character was taken apart into.
+      split = self._split_comma(piece.piece)
+      for size in _sizes(split, end - start):
+        # A token may be only a space, or a part of the decomposition of one character.
         last = origins[start + size - 1] + 1 if size else origins[start]
         spans.append((origins[start], last))
         start += size
-      tokens += parts
+      tokens += split
     return self.convert_tokens_to_ids(tokens), *cover(text, spans)
 
   def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
-    """Returns the ids of `tokens`; a piece that is not in the vocabulary has the id of unk.
+    """Returns the ids of `tokens`; a token that is not in the vocabulary has the id of unk.
 
-    Unlike WordPiece, SentencePiece gives unknown text as it is written, so an unknown piece is no
-    mistake. A special symbol is: "<cls>" for a model that has "[CLS]" raises ValueError.
+    Unlike WordPiece, SentencePiece keeps unknown text as written, so an unknown token is not an
+    error.
+
+    Raises:
+      ValueError: a special symbol is not in the vocabulary, e.g. "<cls>" for a model with "[CLS]".
     """
     tokens = list(tokens)
     ids = [self.vocab.get(token, self.unk_id) for token in tokens]

@@ -1,4 +1,4 @@
-"""Vocabulary files: reading them, their special symbols, their casing and their size."""
+"""Vocabulary files: reading, special symbols, casing and size."""
 
 import functools
 import logging
@@ -9,20 +9,20 @@ from collections.abc import Iterable
 
 from errors import UserError
 
-# The public module's name: training/hooks.py and utils/processes.py set the level of this logger.
+# Named after the public module: training/hooks.py and utils/processes.py set its level.
 log = logging.getLogger("tokenization")
 
-# role -> its spellings, "[CLS]" and "<cls>"; some exist in the second style only.
+# role -> spellings, "[CLS]" and "<cls>"; some exist only in the second style.
 SPECIAL_SYMBOLS = {
   role: (f"[{role.upper()}]", f"<{role}>") for role in ("unk", "cls", "sep", "pad", "mask")
 } | {"bos": ("<s>",), "eos": ("</s>",), "eod": ("<eod>",), "eop": ("<eop>",)}
-(END_OF_PARAGRAPH,) = SPECIAL_SYMBOLS["eop"]  # written in texts for pretraining
-# No script works without these; "mask" is needed by pretraining only.
+(END_OF_PARAGRAPH,) = SPECIAL_SYMBOLS["eop"]  # marks paragraphs in texts for pretraining
+# Required by all scripts; "mask" is required only by pretraining.
 REQUIRED_ROLES = ("unk", "cls", "sep", "pad")
 
 
 def read_file(path: str) -> bytes:
-  """Reads a whole local or remote (gs://...) file; UserError if that is not possible."""
+  """Reads a local or remote (gs://...) file; UserError if it is missing, unreadable or empty."""
   open_file, errors = open, (OSError,)
   if "://" in path:
     import tensorflow as tf
@@ -47,23 +47,26 @@ def warn_once(message: str) -> None:
 
 
 def load_vocab(vocab_file: str) -> dict[str, int]:
-  """Reads a UTF-8 file with one token a line into a dict token -> id; the first line has id 0.
+  """Reads a UTF-8 file with one token per line; returns token -> id, with id 0 for the first line.
 
-  Only the line end is taken off a line. Lines end at a newline and nowhere else: characters such as
-  U+2028, which str.splitlines() would also split at, may be tokens. A byte order mark, and blank
-  lines at the end of the file, are no part of the vocabulary. Ids are line numbers, also if a token
-  is repeated (as in released models): then its last line counts, as in BERT, with a warning.
+  Only the line end is removed from a line. Lines end only at a newline: characters such as U+2028,
+  at which str.splitlines() also splits, may be tokens. A byte order mark and blank lines at the end
+  of the file are not part of the vocabulary. Ids are line numbers. A repeated token (as in released
+  models) has the id of its last line, as in BERT, and is logged as a warning.
+
+  Raises:
+    UserError: the file is missing, unreadable, empty or not UTF-8.
   """
   return to_ids(read_tokens(vocab_file))
 
 
 def to_ids(tokens: list[str]) -> dict[str, int]:
-  """Returns a dict token -> id; the last id if a token is repeated."""
+  """Returns token -> id; a repeated token has its last id."""
   return {token: i for i, token in enumerate(tokens)}
 
 
 def read_tokens(vocab_file: str) -> list[str]:
-  """Returns the tokens of a vocabulary file by id; see load_vocab."""
+  """Reads the tokens of a vocabulary file, by id; see load_vocab."""
   vocab_file = os.fspath(vocab_file)
   data = read_file(vocab_file)
   try:
@@ -94,21 +97,21 @@ def read_tokens(vocab_file: str) -> list[str]:
 
 
 def convert_by_vocab(vocab: dict, items: Iterable) -> list:
-  """Returns vocab[item] of each item; KeyError for one that the vocabulary lacks."""
+  """Returns vocab[item] for each item; KeyError if the vocabulary lacks one."""
   return [vocab[item] for item in items]
 
 
 def convert_tokens_to_ids(vocab: dict[str, int], tokens: Iterable[str]) -> list[int]:
-  """Returns the ids of tokens by a dict from load_vocab."""
+  """Returns the ids of tokens; `vocab` is from load_vocab."""
   return convert_by_vocab(vocab, tokens)
 
 
 def convert_ids_to_tokens(inv_vocab: dict[int, str], ids: Iterable[int]) -> list[str]:
-  """Returns the tokens of ids by a dict from id to token."""
+  """Returns the tokens of ids; `inv_vocab` is id -> token."""
   return convert_by_vocab(inv_vocab, ids)
 
 
-# Symbols such as [CLS], [unused7] and <pad> say nothing about the text of a vocabulary.
+# Symbols such as [CLS], [unused7] and <pad> do not come from the text of a vocabulary.
 _SYMBOL = re.compile(r"\[.+\]|<.+>")
 
 
@@ -117,12 +120,12 @@ def _share(found: list[bool]) -> float:
 
 
 def vocab_casing(vocab: Iterable[str]) -> str | None:
-  """Returns the casing that the tokens of a vocabulary suggest.
+  """Guesses the casing of a vocabulary from its tokens.
 
   Returns:
     "cased" if at least 5% of the tokens with letters have an upper-case letter, "uncased" if none
-    has; None in between, and if no token has a letter with a case (of ideographs, for example).
-    Special symbols are left out.
+    has. None in between, and if no token has a letter with a case (e.g. only ideographs). Special
+    symbols are not counted.
   """
   is_upper = [
     token != token.lower()
@@ -150,9 +153,9 @@ def has_accents(vocab: Iterable[str]) -> bool:
 
 
 def is_padded(num_tokens: int, num_rows: int) -> bool:
-  """Returns True if a table of num_rows is one of num_tokens, padded to 8, 64 or 128 rows.
+  """Returns True if num_rows is num_tokens rounded up to a multiple of 8, 64 or 128.
 
-  NVIDIA's and other programs round the size of the table up to a multiple of these.
+  NVIDIA's and other programs round the size of the embedding table up in this way.
   """
   return num_rows > num_tokens and any(
     num_rows == -(-num_tokens // multiple) * multiple for multiple in (8, 64, 128)
@@ -160,17 +163,17 @@ def is_padded(num_tokens: int, num_rows: int) -> bool:
 
 
 def fits_table(num_tokens: int, vocab_size: int, config_file: str) -> bool:
-  """Returns True if a vocabulary has a token for each row of the table that is no padding.
+  """Returns True if a vocabulary has a token for each row of the table, except padding rows.
 
   Args:
     num_tokens: size of the vocabulary.
     vocab_size: rows of the table.
-    config_file: the model configuration, for the note that is logged if the table is padded.
+    config_file: the model configuration, for the message logged if the table is padded.
   """
   if is_padded(num_tokens, vocab_size):
     log.info(
-      "%s: the vocab_size %d is that of the vocabulary, %d, and padding; no token uses the rows "
-      "above it",
+      "%s: vocab_size %d is the size of the vocabulary, %d, and padding; no token uses the padding "
+      "rows",
       config_file,
       vocab_size,
       num_tokens,

@@ -1,4 +1,4 @@
-"""BERT's tokenizer: words and punctuation, then WordPiece."""
+"""BERT's tokenizer: splits text into words and punctuation, and words into WordPiece tokens."""
 
 import re
 import string
@@ -9,11 +9,11 @@ from text.base import Tokenizer, convert_to_unicode, whitespace_tokenize
 from text.offsets import cover, decompose_with_origins, lower_with_origins, replace_chars
 from text.vocabulary import read_tokens
 
-_MAX_CACHED_WORDS = 1 << 18  # the pieces of so many distinct words are remembered, then dropped
+_MAX_CACHED_WORDS = 1 << 18  # number of words whose tokens are cached; then the cache is cleared
 
 
 class _CharTable(dict):
-  """A table for str.translate (which runs in C) that works out an entry when it is first met."""
+  """Table for str.translate (which runs in C) that computes an entry on first use."""
 
   def __init__(self, rule: Callable[[str], str | None]):
     super().__init__()
@@ -37,28 +37,28 @@ _CJK_RANGES = (
 
 
 def _clean(char: str) -> str | None:
-  """Removes what is invisible and unifies spaces."""
-  if char in "\t\n\r":  # of category Cc as well, hence before the next test
+  """Removes control and format characters, and replaces every whitespace by a space."""
+  if char in "\t\n\r":  # these are of category Cc too, so test them first
     return " "
   category = unicodedata.category(char)
   # Removed, not replaced by a space: "co\u00adop" (with a soft hyphen) is the word "coop". Private
-  # use (Co) and unassigned (Cn) characters stay; WordPiece makes them unknown words.
+  # use (Co) and unassigned (Cn) characters stay; they are unknown words for WordPiece.
   if char in "\0\ufffd" or category in ("Cc", "Cf"):
     return None
   return " " if category == "Zs" else char
 
 
 def _clean_and_split_ideographs(char: str) -> str | None:
-  """Makes each ideograph a word of its own, as Chinese and Japanese are written without spaces."""
-  # Hangul and kana are not among the ranges: Korean has spaces, and BERT leaves kana to WordPiece.
+  """Makes each ideograph a word, because Chinese and Japanese are written without spaces."""
+  # The ranges exclude Hangul, because Korean has spaces, and kana, which BERT leaves to WordPiece.
   is_ideograph = any(first <= ord(char) <= last for first, last in _CJK_RANGES)
   return f" {char} " if is_ideograph else _clean(char)
 
 
 def _split_punctuation(char: str) -> str:
-  """Makes each punctuation character a word of its own."""
-  # Unicode counts "$", "+", "<", "=", ">", "^", "`", "|" and "~" as symbols; BERT treats all of
-  # ASCII alike. Outside ASCII, symbols are no punctuation: "5€" is one word, "5%" is two.
+  """Makes each punctuation character a word."""
+  # In Unicode "$", "+", "<", "=", ">", "^", "`", "|" and "~" are symbols. BERT treats them as
+  # punctuation, but not the symbols outside ASCII: "5€" is one word, "5%" is two.
   if char in string.punctuation or unicodedata.category(char).startswith("P"):
     return f" {char} "
   return char
@@ -71,8 +71,8 @@ _STRIP_ACCENT_SPLIT_PUNCTUATION = _CharTable(
   lambda char: None if unicodedata.category(char) == "Mn" else _split_punctuation(char)
 )
 
-# The same rules for ASCII. Once the control characters are gone, what is neither a letter, a digit
-# nor punctuation is whitespace. \x0b and \x0c are control characters to BERT.
+# The same rules for ASCII. Without control characters, a character that is no letter, digit or
+# punctuation is whitespace. BERT treats \x0b and \x0c as control characters.
 _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ASCII_WORD = re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
 
@@ -87,19 +87,20 @@ class BasicTokenizer:
     strip_accents: bool | None = None,
     tokenize_chinese_chars: bool = True,
   ):
-    """All settings but never_split must be as in pretraining.
+    """Stores the settings. All except never_split must be as in pretraining.
 
     Args:
       do_lower_case: lower-case the text.
-      never_split: symbols to keep whole and unchanged wherever they are in the text. BERT keeps
-        none: "[MASK]" in a text is three words, which is right for text from outside.
-      strip_accents: drop combining marks ("é" -> "e"); None, as in BERT: if do_lower_case.
+      never_split: symbols to keep unchanged anywhere in the text. BERT keeps none: "[MASK]" in a
+        text is three words, which is right for untrusted text.
+      strip_accents: drop combining marks ("é" -> "e"); None for the value of do_lower_case, as in
+        BERT.
       tokenize_chinese_chars: make each ideograph a word.
     """
     self.do_lower_case = do_lower_case
     self.strip_accents = do_lower_case if strip_accents is None else strip_accents
     self.tokenize_chinese_chars = tokenize_chinese_chars
-    # Longest first, since of two alternatives a regular expression takes the first that matches.
+    # Longest first, because a regular expression takes the first alternative that matches.
     symbols = sorted(never_split, key=len, reverse=True)
     self._never_split = re.compile(f"({'|'.join(map(re.escape, symbols))})") if symbols else None
 
@@ -110,7 +111,7 @@ class BasicTokenizer:
       return self._split(text)
     words = []
     for i, part in enumerate(self._never_split.split(text)):
-      words.extend([part] if i % 2 else self._split(part))  # symbols are at the odd places
+      words.extend([part] if i % 2 else self._split(part))  # symbols have odd indices
     return words
 
   def _split(self, text: str) -> list[str]:
@@ -124,13 +125,13 @@ class BasicTokenizer:
     if not self.strip_accents:
       return whitespace_tokenize(text.translate(_SPLIT_PUNCTUATION))
     # NFD writes "é" as "e" + U+0301, and the combining mark (category Mn) is dropped. Punctuation
-    # comes last because NFD can bring it about: U+1FEF becomes "`". The published rules go word by
-    # word; neither lower() nor NFD looks across a space, so the whole text at once gives the same.
+    # is split last because NFD can produce it: U+1FEF becomes "`". The published rules go word by
+    # word; lower() and NFD do not look beyond a space, so the result is the same.
     text = unicodedata.normalize("NFD", text)
     return whitespace_tokenize(text.translate(_STRIP_ACCENT_SPLIT_PUNCTUATION))
 
   def tokenize_with_origins(self, text: str) -> Iterator[tuple[str, list[int]]]:
-    """Yields the words of `tokenize`, each with the index in `text` of each of its characters.
+    """Yields the words of `tokenize`, each with the indices in `text` of its characters.
 
     Example: "Ah, déjà" gives ("ah", [0, 1]), (",", [2]), ("deja", [4, 5, 6, 7]).
     """
@@ -160,68 +161,71 @@ class BasicTokenizer:
 
 
 class WordpieceTokenizer:
-  """Cuts words into the longest pieces that the vocabulary holds, from left to right."""
+  """Splits words into the longest tokens of the vocabulary, from left to right."""
 
   def __init__(
     self, vocab: dict[str, int], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
   ):
-    """Args:
-    vocab: the pieces; one that continues a word is written "##piece".
-    unk_token: stands for a word that cannot be put together from pieces.
-    max_input_chars_per_word: a longer word is unknown, whatever it is made of.
+    """Stores the vocabulary.
+
+    Args:
+      vocab: token -> id; a token that continues a word begins with "##".
+      unk_token: token of a word that the vocabulary does not cover.
+      max_input_chars_per_word: longer words are unknown.
     """
     self.vocab = vocab
     self.unk_token = unk_token
     self.max_input_chars_per_word = max_input_chars_per_word
-    # No piece is longer than this, so a long word need not be tried from its full length down.
-    self._max_piece_chars = max(map(len, vocab), default=0)
-    # A few thousand words make up nearly all running text. A plain dict, because a method wrapped
-    # in functools.lru_cache cannot be pickled for worker processes.
+    # No token is longer, so longer prefixes of a word need not be looked up.
+    self._max_token_chars = max(map(len, vocab), default=0)
+    # A few thousand words make up most of a text. A method with functools.lru_cache could not be
+    # pickled for worker processes.
     self._cache = {}
 
   def __getstate__(self) -> dict:
+    """Leaves the cache out when pickling."""
     return {**self.__dict__, "_cache": {}}
 
   def tokenize(self, text: str | bytes) -> list[str]:
-    """Returns the pieces of words with spaces between: "unaffable" -> ["un", "##aff", "##able"]."""
+    """Returns the tokens of words separated by spaces: "unaffable" -> ["un", "##aff", "##able"]."""
     return self.tokenize_words(whitespace_tokenize(convert_to_unicode(text)))
 
   def tokenize_words(self, words: Iterable[str]) -> list[str]:
-    """As `tokenize`, for words that are already split."""
+    """Returns the tokens of words that are already split."""
     cache = self._cache
-    pieces = []
+    tokens = []
     for word in words:
       found = cache.get(word)
       if found is None:
-        found = self._cut(word)
+        found = self._split_word(word)
         if len(cache) >= _MAX_CACHED_WORDS:
           cache.clear()
         cache[word] = found
-      pieces.extend(found)
-    return pieces
+      tokens.extend(found)
+    return tokens
 
-  def _cut(self, word: str) -> tuple[str, ...]:
-    """Returns the pieces of one word, or the unknown symbol alone if a part is not covered."""
+  def _split_word(self, word: str) -> tuple[str, ...]:
+    """Returns the tokens of one word, or only unk_token if a part of it is not covered."""
     if len(word) > self.max_input_chars_per_word:
       return (self.unk_token,)
-    pieces = []
+    tokens = []
     start = 0
     while start < len(word):
       prefix = "##" if start else ""
-      for end in range(min(len(word), start + self._max_piece_chars), start, -1):
+      for end in range(min(len(word), start + self._max_token_chars), start, -1):
         if prefix + word[start:end] in self.vocab:
-          pieces.append(prefix + word[start:end])
+          tokens.append(prefix + word[start:end])
           start = end
           break
       else:
-        # There is no way back: with the pieces "ab", "a" and "##bc" the word "abc" is unknown, as
+        # No backtracking: with the tokens "ab", "a" and "##bc", the word "abc" is unknown, because
         # "ab" is taken first and leaves "##c".
         return (self.unk_token,)
-    return tuple(pieces)
+    return tuple(tokens)
 
 
 class FullTokenizer(Tokenizer):
-  """BERT's tokenizer: BasicTokenizer, then WordPiece. The settings are BasicTokenizer's."""
+  """BERT's tokenizer: BasicTokenizer, then WordpieceTokenizer."""
 
   def __init__(
     self,
@@ -231,6 +235,11 @@ class FullTokenizer(Tokenizer):
     strip_accents: bool | None = None,
     tokenize_chinese_chars: bool = True,
   ):
+    """Reads the vocabulary; for the other settings, see BasicTokenizer.
+
+    Raises:
+      UserError: the vocabulary cannot be read, or lacks a required special symbol.
+    """
     super().__init__(vocab_file, read_tokens(vocab_file), do_lower_case)
     self.basic_tokenizer = BasicTokenizer(
       do_lower_case, never_split, strip_accents, tokenize_chinese_chars
@@ -239,7 +248,7 @@ class FullTokenizer(Tokenizer):
     self._check_text_settings(self.basic_tokenizer.strip_accents, "--nostrip_accents")
 
   def tokenize(self, text: str | bytes) -> list[str]:
-    """Returns the word pieces of `text`, without adding any special symbol."""
+    """Returns the tokens of `text`, without special symbols."""
     return self.wordpiece_tokenizer.tokenize_words(self.basic_tokenizer.tokenize(text))
 
   def tokenize_with_offsets(self, text: str) -> tuple[list[int], list[int], list[int]]:
@@ -247,19 +256,19 @@ class FullTokenizer(Tokenizer):
 
     Returns:
       (ids, starts, ends): token k has ids[k] and the span text[starts[k]:ends[k]]. An unknown
-      word is one token. Accents and other characters that are dropped are part of their token.
+      word is one token. The span includes accents and other characters that are dropped.
     """
     tokens, spans = [], []
     for word, origins in self.basic_tokenizer.tokenize_with_origins(text):
-      pieces = self.wordpiece_tokenizer.tokenize_words([word])
+      word_tokens = self.wordpiece_tokenizer.tokenize_words([word])
       position = 0
-      for piece in pieces:
-        # A single piece is the word itself, or the unknown symbol in its place.
-        size = len(word) if len(pieces) == 1 else len(piece) - 2 * (position > 0)
+      for token in word_tokens:
+        # A single token is the word itself or the unknown symbol.
+        size = len(word) if len(word_tokens) == 1 else len(token) - 2 * (position > 0)
         part = origins[position : position + size]
         spans.append((min(part), max(part) + 1))
         position += size
-      tokens.extend(pieces)
+      tokens.extend(word_tokens)
     return self.convert_tokens_to_ids(tokens), *cover(text, spans)
 
   def is_start_token(self, token: str) -> bool:

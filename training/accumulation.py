@@ -1,9 +1,8 @@
-"""Gradient accumulation: a large batch's loss and gradients in the memory of a small one.
+"""Gradient accumulation: loss and gradients of a large batch in the memory of a small one.
 
-The batch is cut into micro-batches that are computed one after the other; only the sum of their
+The batch is cut into micro-batches, which are computed one after the other; only the sum of their
 gradients is kept. Losses are normalized by weights of the whole batch (Task.loss_weights), so the
-mean over the micro-batches is the batch's own loss and gradient, and the update is that of the
-batch computed at once.
+mean over the micro-batches equals the loss and gradient of the batch, and so does the update.
 """
 
 import contextlib
@@ -21,22 +20,22 @@ def accumulate(
   features: dict[str, tf.Tensor],
   steps: int,
 ) -> tuple[dict[str, tf.Tensor], Gradients]:
-  """Means over `steps` micro-batches of what `compute` gives for each.
+  """Computes the means of scalars and gradients over `steps` micro-batches.
 
   Example: 16 questions with steps 4 are computed 4 at a time, questions 0 to 3 first.
 
-  With steps 1 the graph is what `compute` alone builds. Else micro-batch i builds in the name scope
-  micro_i (so each draws a dropout of its own), on the variables of the first, and waits for the
-  gradients of the one before it: by then that one's activations are freed.
+  With steps 1 the graph is that of `compute`. Otherwise micro-batch i is built in the name scope
+  micro_i, so each has its own dropout, and shares the variables of the first. It waits for the
+  gradients of the previous one, whose activations are freed by then.
 
   Args:
-    compute: builds the model on features; returns named scalars and (gradient, variable) pairs, the
-      same names and variables in every call.
+    compute: builds the model on features; returns named scalars and (gradient, variable) pairs,
+      with the same names and variables in every call.
     features: name -> [B, ...].
     steps: number of micro-batches; divides B.
 
   Returns:
-    The scalars' means and the gradients' means, dense.
+    Means of the scalars, and (mean gradient, variable) pairs with dense gradients.
   """
   if steps == 1:
     return compute(features)
@@ -45,7 +44,7 @@ def accumulate(
   for index in range(steps):
     with contextlib.ExitStack() as stack:
       stack.enter_context(v1.name_scope(f"micro_{index}"))
-      # None inherits: under MirroredStrategy the later replicas reuse variables already.
+      # reuse=None inherits: under MirroredStrategy the later replicas already reuse variables.
       stack.enter_context(
         v1.variable_scope(
           v1.get_variable_scope(), reuse=True if index else None, auxiliary_name_scope=False
@@ -67,12 +66,12 @@ def accumulate(
 
 
 def _is_there(gradient):
-  """Whether the loss depends on the gradient's variable."""
+  """Returns whether the loss depends on the gradient's variable."""
   return gradient is not None
 
 
 def _add(total, gradient):
   if gradient is None:
     return total
-  dense = tf.convert_to_tensor(gradient)  # those of embedding tables are sparse
+  dense = tf.convert_to_tensor(gradient)  # gradients of embedding tables are sparse
   return dense if total is None else total + dense

@@ -1,8 +1,8 @@
-"""Finding, checking and copying checkpoints.
+"""Finds, checks, restores and copies checkpoints.
 
-A checkpoint PREFIX is the files PREFIX.index and PREFIX.data-0000I-of-0000N. Folders are
-listed, never searched with patterns, and TensorFlow gets paths from utils.paths, so that a
-folder may have any name.
+A checkpoint PREFIX consists of the files PREFIX.index and PREFIX.data-0000I-of-0000N. Folders may
+have any name: they are listed, not searched with patterns, and TensorFlow gets paths from
+utils.paths.
 """
 
 import collections
@@ -31,14 +31,14 @@ _FILE = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _STEP = re.compile(r"-(\d+)$")
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
 _ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
-# The word embedding table: BERT's, Funnel's, and the one of Hugging Face's models.
+# Word embedding tables of BERT, Funnel and Hugging Face's models.
 _WORD_TABLES = (
   "bert/embeddings/word_embeddings",
   "model/input/word_embedding/lookup_table",
   "embeddings.word_embeddings.weight",
 )
-_POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it is of the head
-# A weight of ELECTRA's generator -> what it is called where it learned masked words on its own.
+_POOLER = re.compile(r"^bert/pooler/")  # Funnel's summary is not pretrained: it belongs to the head
+# (pattern, replacement): variable of ELECTRA's generator -> its name in a masked-words checkpoint.
 _MASKED_WORDS = (
   (r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
   (r"^generator_predictions/", "cls/predictions/transform/"),
@@ -55,7 +55,7 @@ def _is_complete(suffixes: set[str]) -> bool:
 
 
 def _list(folder: str) -> dict[str, bool]:
-  """Names of the checkpoints in a folder, sorted by step -> whether all files are there."""
+  """Name of each checkpoint in a folder, sorted by step -> whether all of its files exist."""
   suffixes = collections.defaultdict(set)
   for name in tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else ():
     if match := _FILE.fullmatch(name):
@@ -67,13 +67,13 @@ def _list(folder: str) -> dict[str, bool]:
 
 
 def _read_state(folder: str) -> list[str]:
-  """Names in the state file of a folder, the current one last; empty if it is lost or damaged.
+  """Names in a folder's state file, the current one last; empty if it is missing or damaged.
 
-  Only the last part of each path is read: earlier versions wrote absolute paths, and folders move.
+  Only the last part of each path is used: earlier versions wrote absolute paths, and folders move.
   """
   try:
     state = v1.train.get_checkpoint_state(folder)
-  except ValueError:  # not text, or it names no checkpoint
+  except ValueError:  # not text, or without a checkpoint
     state = None
   if state is None:
     return []
@@ -85,9 +85,11 @@ def _read_state(folder: str) -> list[str]:
 
 
 def write_state(folder: str, names: list[str]) -> None:
-  """Writes the state file of a folder: names of its checkpoints, the current one last.
+  """Writes a folder's state file with relative paths, so that the folder can be moved.
 
-  The paths in it are relative, so the folder can be moved.
+  Args:
+    folder: the folder.
+    names: names of its checkpoints, the current one last.
   """
   state = v1.train.generate_checkpoint_state_proto("/", names[-1], list(names))
   files.write_text(os.path.join(folder, _STATE), str(state))
@@ -95,15 +97,15 @@ def write_state(folder: str, names: list[str]) -> None:
 
 @functools.cache
 def _warn(message: str) -> None:
-  """Logs a warning once, however often the folder is read."""
+  """Logs a warning once, even if the folder is read several times."""
   logging.getLogger(__name__).warning(message)
 
 
 def latest(folder: str) -> str | None:
-  """Prefix of the newest checkpoint of a folder, or None.
+  """Prefix of the newest checkpoint in a folder, or None.
 
-  It is the one that the state file names. If that file is lost, or names none that is complete and
-  in the folder, it is the complete checkpoint NAME-STEP of the highest step.
+  This is the checkpoint in the state file. If that file is missing, or its checkpoint is missing or
+  incomplete, it is the complete checkpoint NAME-STEP with the highest step.
   """
   found = _list(folder)
   stated = (_read_state(folder) or [None])[-1]
@@ -113,7 +115,7 @@ def latest(folder: str) -> str | None:
     if newest and step_of(newest) > step_of(stated):
       _warn(
         f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
-        f"newer; training will overwrite that"
+        f"newer; training will overwrite {newest}"
       )
     return os.path.join(folder, stated)
   use = f"use {newest}" if newest else "there is no other"
@@ -144,18 +146,18 @@ def wait_for_new(folder: str, last: str | None, timeout: float) -> str | None:
 
 
 def latest_or_best(folder: str) -> str | None:
-  """As `latest`; of a run that has only its best checkpoint left, that one."""
+  """Returns `latest` of a folder, else of its subfolder `best`; None if there is no checkpoint."""
   return latest(folder) or latest(os.path.join(folder, "best"))
 
 
 def step_of(prefix: str) -> int:
-  """Global step of a checkpoint of ours, from its name (model.ckpt-120 -> 120)."""
+  """Global step in a checkpoint's name (model.ckpt-120 -> 120); 0 if there is none."""
   match = _STEP.search(prefix)
   return int(match[1]) if match else 0
 
 
 def all_of(folder: str) -> list[str]:
-  """Prefixes of all complete checkpoints model.ckpt-STEP of a folder, by step."""
+  """Prefixes of all complete checkpoints model.ckpt-STEP in a folder, sorted by step."""
   return [
     os.path.join(folder, name)
     for name, is_complete in _list(folder).items()
@@ -164,32 +166,32 @@ def all_of(folder: str) -> list[str]:
 
 
 def check_restorable(folder: str) -> None:
-  """UserError if training in this folder would begin at step 0 and overwrite what is left in it.
+  """Raises UserError if training would start at step 0 and overwrite checkpoints in the folder.
 
-  Files of step 0 hold nothing trained: a run that was killed while it wrote them begins again.
+  Files of step 0 are not counted, as they have no trained weights.
   """
   left = [name for name in _list(folder) if name.startswith("model.ckpt-") and step_of(name)]
   if left and latest(folder) is None:
     raise UserError(
       f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete, and the "
       f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
-      f"remove the files model.ckpt-* to begin at step 0, or choose another "
+      f"remove the files model.ckpt-* to start at step 0, or choose another "
       f"--model_dir"
     )
   best = os.path.join(folder, "best")
   if latest(folder) is None and latest(best):
     raise UserError(
       f"{best}: this folder holds the only checkpoint left of a run, which training "
-      f"at step 0 would replace; move it away and name it with --init_checkpoint, or "
+      f"from step 0 would replace; move it away and name it with --init_checkpoint, or "
       f"choose another --model_dir"
     )
 
 
 def update_state(folder: str) -> None:
-  """Makes the state file of a folder name its newest checkpoint, by a relative path.
+  """Writes the newest checkpoint into a folder's state file, by its relative path.
 
-  TensorFlow's Estimator restores what the state file names, and deletes the oldest of those listed
-  in it when it has written new ones. So no other is added to the list.
+  TensorFlow's Estimator restores the checkpoint in the state file, and deletes the oldest of the
+  listed checkpoints when it writes a new one. So no other checkpoint is added to the list.
   """
   found, newest = _list(folder), latest(folder)
   if newest:
@@ -208,7 +210,7 @@ def update_state(folder: str) -> None:
 
 
 def files_of(prefix: str) -> list[str]:
-  """Paths of the files of a checkpoint. The index, which makes it one, is the last."""
+  """Paths of a checkpoint's files; the index, which makes the checkpoint visible, is last."""
   folder, name = os.path.split(prefix)
   matches = filter(None, map(_FILE.fullmatch, tf.io.gfile.listdir(folder or ".")))
   return sorted(
@@ -218,10 +220,11 @@ def files_of(prefix: str) -> list[str]:
 
 
 def resolve(path: str) -> str:
-  """Checkpoint prefix from a prefix, one of its files, or a folder (its newest checkpoint).
+  """Prefix of the checkpoint at a path: a prefix, one of its files, or a folder (its newest).
 
   Raises:
-    UserError: there is none, files of it are missing, or a folder has several without a step.
+    UserError: there is no checkpoint, files of it are missing, or the folder has several without a
+      step.
   """
   path = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
   folder, name = os.path.split(path)
@@ -247,12 +250,12 @@ def resolve(path: str) -> str:
 
 
 def open_reader(prefix: str) -> Any:
-  """Reader of a checkpoint's variables, as tf.train.load_checkpoint returns it."""
+  """Reader of a checkpoint's variables, from tf.train.load_checkpoint."""
   return tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
 
 
 def check(prefix: str) -> None:
-  """UserError unless a checkpoint has every weight of the graph, in its shape; names the others."""
+  """Raises UserError if a weight of the graph is not in the checkpoint with its shape."""
   shapes = open_reader(prefix).get_variable_to_shape_map()
   wrong = []
   for variable in v1.trainable_variables():
@@ -272,10 +275,10 @@ def check(prefix: str) -> None:
 def fit_config(
   model_config: modeling.Config, shapes: Mapping[str, Sequence[int]], source: str, config_file: str
 ) -> modeling.Config:
-  """Returns a model's configuration with as many words as its checkpoint's embedding table.
+  """Returns the configuration with vocab_size set to the rows of the checkpoint's embedding table.
 
-  The two differ in models whose table was padded to a multiple of 8, 64 or 128 rows, and the
-  configuration not, or the other way round. Any other difference is left as it is.
+  The two differ if only one of them was padded to a multiple of 8, 64 or 128. Other differences are
+  not changed.
 
   Args:
     model_config: the configuration.
@@ -284,20 +287,20 @@ def fit_config(
     config_file: the configuration's file, for messages.
 
   Raises:
-    UserError: there are fewer tensors than layers. Nothing of the size of the model is built
-      before this is known.
+    UserError: the checkpoint has fewer tensors than the model has layers. This is checked before
+      anything of the model's size is built.
   """
   if model_config.num_stored_layers > len(shapes):
     raise UserError(
       f"{config_file}: the model has {model_config.num_stored_layers} layers, but "
-      f"{source} only {len(shapes)} tensors; give the configuration that belongs to "
-      f"it"
+      f"{source} has only {len(shapes)} tensors; give the configuration of this "
+      f"checkpoint"
     )
   rows = next((shapes[name][0] for name in _WORD_TABLES if shapes.get(name)), None)
   if rows is None or not tokenization.is_padded(*sorted((rows, model_config.vocab_size))):
     return model_config
   logging.getLogger(__name__).info(
-    "%s: vocab_size is %d, but %s has %d embeddings: one of the two is padded; use %d",
+    "%s: vocab_size is %d, but %s has %d embeddings; one of them is padded: use %d",
     config_file,
     model_config.vocab_size,
     source,
@@ -308,14 +311,14 @@ def fit_config(
 
 
 def initialize(model: config.Model) -> None:
-  """Sets the graph's variables to start from model.init_checkpoint, when the session begins.
+  """Initializes the graph's variables from model.init_checkpoint when the session starts.
 
-  Encoder variables must all be there with their shapes. Head variables (and with init_pooler off
-  the pooler's) are drawn anew where the checkpoint has none of that name and shape. ELECTRA's
-  generator starts from masked words too (see masked_words).
+  The checkpoint must have all encoder variables with their shapes. Head variables are new if the
+  checkpoint has none with that name and shape; so is the pooler if init_pooler is off. ELECTRA's
+  generator can start from a masked-words encoder (see masked_words).
 
   Raises:
-    UserError: names every encoder variable that is missing or of another shape.
+    UserError: encoder variables are missing or have another shape; names all of them.
   """
   if model.init_checkpoint == "none":
     return
@@ -361,7 +364,7 @@ def initialize(model: config.Model) -> None:
       raise UserError(
         f"--init_global_vars: {prefix} has no {absent[0]}"
         + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
-        + "; it is no full checkpoint of this run's optimizer, leave the flag out"
+        + "; it is not a full checkpoint of this run's optimizer, leave the flag out"
       )
     mapping.update(own)
   source = paths.checkpoint_without_wildcards(prefix)
@@ -370,21 +373,21 @@ def initialize(model: config.Model) -> None:
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
   if generator:
     v1.train.init_from_checkpoint(source, generator)
-    log.info("The generator starts from its %d variables of masked words", len(generator))
+    log.info("The generator starts from its %d masked-words variables", len(generator))
 
 
 def masked_words(shapes: dict[str, list[int]]) -> dict[str, tf.Variable]:
-  """What ELECTRA's generator can take from an encoder that learned masked words.
+  """Variables of ELECTRA's generator that can start from an encoder trained on masked words.
 
-  So begins the two-stage training of ELECTRA's paper (section 3.2, arXiv:2003.10555), here with the
-  generator learning on. With width_shrink below 1 the generator has other shapes and takes nothing.
+  This is the two-stage training of ELECTRA's paper (section 3.2, arXiv:2003.10555), except that the
+  generator keeps training. With width_shrink below 1 the shapes differ, so nothing is returned.
 
   Args:
     shapes: variable -> shape, of a checkpoint.
 
   Returns:
-    Name in the checkpoint -> variable of the graph's generator. Empty unless all of them are there,
-    with their shapes, and the checkpoint has no generator of its own.
+    Name in the checkpoint -> variable of the graph's generator. Empty if one of them is missing or
+    has another shape, or if the checkpoint has its own generator.
   """
   found = {}
   for variable in v1.trainable_variables():
@@ -399,7 +402,7 @@ def masked_words(shapes: dict[str, list[int]]) -> dict[str, tf.Variable]:
 
 
 def copy(prefix: str, folder: str) -> str:
-  """Copies a checkpoint's files into a folder, which then holds no other; returns its prefix."""
+  """Copies a checkpoint to a folder and removes others there; returns the prefix of the copy."""
   tf.io.gfile.makedirs(folder)
   name = os.path.basename(prefix)
   old = {file for file in tf.io.gfile.listdir(folder) if file.startswith("model.ckpt-")}

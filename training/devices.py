@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from typing import Any
 
 import tensorflow as tf
@@ -18,8 +19,8 @@ class Devices:
   """Devices of a run.
 
   Attributes:
-    description: for the log.
-    num_replicas: devices that share each training batch under MirroredStrategy; 1 otherwise.
+    description: text for the log.
+    num_replicas: number of devices that share each batch under MirroredStrategy; 1 otherwise.
     strategy: MirroredStrategy, or None for one device or a TPU.
     resolver: TPUClusterResolver, or None.
   """
@@ -31,18 +32,60 @@ class Devices:
 
   @property
   def is_tpu(self) -> bool:
+    """Whether the run uses a TPU."""
     return self.resolver is not None
+
+
+# Peak of matrix products in FLOP/s, float32 inputs (TensorFloat-32 from Ampere on) and bfloat16, by
+# a part of the GPU's name. Source: NVIDIA's data sheets, without sparsity.
+_PEAKS = {
+  "H200": (494e12, 989e12),
+  "H100": (494e12, 989e12),
+  "A100": (156e12, 312e12),
+  "L4": (60e12, 121e12),
+  "T4": (8.1e12, 8.1e12),
+  "V100": (15.7e12, 15.7e12),
+}
+
+
+def peak_flops(devices: Devices, use_bfloat16: bool) -> float | None:
+  """Peak FLOP/s of matrix products: known for common GPUs, measured for a CPU, else None."""
+  gpus = tf.config.list_physical_devices("GPU")
+  if devices.is_tpu or (devices.num_replicas > 1 and not gpus):
+    return None
+  if gpus:
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "")
+    peak = next((peaks for part, peaks in _PEAKS.items() if part in name), None)
+    return None if peak is None else devices.num_replicas * peak[use_bfloat16]
+  return None if use_bfloat16 else _measure_cpu()
+
+
+def _measure_cpu(size: int = 1024) -> float:
+  """FLOP/s of the fastest of five float32 matrix products on all cores; a tenth of a second."""
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    matrix = tf.compat.v1.get_variable("matrix", initializer=tf.ones([size, size]))
+    product = tf.matmul(matrix, matrix).op
+    session.run(matrix.initializer)
+    seconds = []
+    for _ in range(6):
+      start = time.perf_counter()
+      session.run(product)
+      seconds.append(time.perf_counter() - start)
+  return 2 * size**3 / min(seconds[1:])
 
 
 def find_devices(
   runtime: config.Runtime, train_batch_size: int, accumulation_steps: int = 1
 ) -> Devices:
-  """The devices of this machine that the flags ask for.
+  """Finds the devices of a run.
 
-  Each gets its share of the training batch in `accumulation_steps` micro-batches.
+  Args:
+    runtime: settings of the devices.
+    train_batch_size: examples per update over all devices.
+    accumulation_steps: number of micro-batches in each device's share of the batch.
 
   Raises:
-    UserError: no TPU or too few GPUs, or a batch that cannot be dealt out evenly.
+    UserError: there is no TPU or there are too few GPUs, or the batch cannot be divided evenly.
   """
   if runtime.num_hosts != 1:
     raise UserError(
@@ -52,8 +95,8 @@ def find_devices(
   parts = accumulation_steps * (runtime.num_core_per_host or 1)
   if accumulation_steps > 1 and train_batch_size % parts:
     raise UserError(
-      f"--train_batch_size={train_batch_size} is the batch of one update and does "
-      f"not divide by --gradient_accumulation_steps={accumulation_steps}"
+      f"--train_batch_size={train_batch_size} is the batch of one update and is "
+      f"not divisible by --gradient_accumulation_steps={accumulation_steps}"
       + (f" times {runtime.num_core_per_host} devices" if runtime.num_core_per_host > 1 else "")
     )
   if runtime.use_tpu:
@@ -73,7 +116,7 @@ def find_devices(
   if train_batch_size % wanted:
     raise UserError(
       f"--train_batch_size={train_batch_size} is the batch of all devices together "
-      f"and does not divide by {wanted} of them"
+      f"and is not divisible by {wanted}, their number"
     )
   kind = "GPU" if gpus else "CPU"
   if wanted == 1:
@@ -89,7 +132,7 @@ def find_devices(
 
 
 def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: int = 1) -> int:
-  """Largest number of GPUs that share a batch evenly; logs a warning if it is not all of them."""
+  """Largest number of GPUs that divides a batch evenly; logs a warning if this is not all."""
   used = max(n for n in range(1, num_gpus + 1) if train_batch_size % (n * accumulation_steps) == 0)
   if used < num_gpus:
     unit = num_gpus * accumulation_steps
@@ -97,7 +140,7 @@ def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: i
     sizes = f"{below} or {below + unit}" if below else f"{unit}"
     parts = f" times {accumulation_steps} micro-batches" if accumulation_steps > 1 else ""
     log.warning(
-      "Only %d of the %d GPUs are used: --train_batch_size=%d does not divide by %d%s; "
+      "Only %d of the %d GPUs are used: --train_batch_size=%d is not divisible by %d%s; "
       "%s would use all",
       used,
       num_gpus,
@@ -112,7 +155,7 @@ def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: i
 def _resolve_tpu(runtime):
   if not tf_compat.has_estimator():
     raise UserError(
-      f"--use_tpu=True needs TensorFlow 2.15, this is {tf.__version__}: make an "
+      f"--use_tpu=True needs TensorFlow 2.15, this is {tf.__version__}: create an "
       f"environment with TENSORFLOW=2.15.1 VENV=.venv-tpu bash scripts/setup.sh, "
       f"or leave --use_tpu out to run on CPU or GPU"
     )
@@ -120,7 +163,7 @@ def _resolve_tpu(runtime):
     return tf.distribute.cluster_resolver.TPUClusterResolver(
       runtime.tpu or None, zone=runtime.tpu_zone or None, project=runtime.gcp_project or None
     )
-  except Exception as error:  # from missing libraries to network errors, all mean the same
+  except Exception as error:  # e.g. a missing library or a network error
     raise UserError(
       f"--use_tpu=True, but no TPU was found ({error}). Name one with --tpu, "
       f"or leave --use_tpu out to run on CPU or GPU"

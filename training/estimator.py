@@ -19,7 +19,15 @@ def build_estimator(
   save_steps: int = 1,
   predict_batch_size: int = 1,
 ):
-  """TPUEstimator for a TPU, one GPU or a CPU; Estimator under MirroredStrategy for several GPUs."""
+  """Returns TPUEstimator for a TPU, one GPU or a CPU, or Estimator under MirroredStrategy.
+
+  Args:
+    experiment: settings of the training and the runtime.
+    devices: devices of the run.
+    model_fn: model function.
+    save_steps: updates between checkpoints.
+    predict_batch_size: examples per prediction batch.
+  """
   library = tf_compat.load()
   trainer, runtime = experiment.trainer, experiment.runtime
   session_config = v1.ConfigProto(allow_soft_placement=True)

@@ -1,4 +1,4 @@
-"""Vocabulary and settings of Hugging Face's tokenizers: vocab.txt, tokenizer.json and others."""
+"""Reads vocabulary and settings of Hugging Face's tokenizers: vocab.txt, tokenizer.json, ..."""
 
 import os
 import re
@@ -14,9 +14,9 @@ SETTINGS = {
   "strip_accents": ("strip_accents", "strip_accents"),
   "tokenize_chinese_chars": ("tokenize_chinese_chars", "handle_chinese_chars"),
 }
-# Files of the settings.
+# Files with the settings.
 FILE_NAMES = ("tokenizer_config.json", "tokenizer.json")
-# Classes that cut text as BERT's tokenizer does.
+# Classes that split text as BERT's tokenizer does.
 _CLASSES = re.compile(
   r"((Bert|Funnel|Electra|DistilBert|PreTrained)Tokenizer(Fast)?"
   r"|TokenizersBackend)$"
@@ -29,7 +29,7 @@ def _read(folder: str, name: str) -> dict[str, Any]:
 
 
 def _added_tokens(folder: str) -> dict[int, str]:
-  """Tokens that were added to the vocabulary, by id."""
+  """Returns id -> token of the tokens that were added to the vocabulary."""
   found = {number: token for token, number in _read(folder, "added_tokens.json").items()}
   decoder = _read(folder, "tokenizer_config.json").get("added_tokens_decoder", {})
   found |= {int(number): token["content"] for number, token in decoder.items()}
@@ -38,9 +38,9 @@ def _added_tokens(folder: str) -> dict[int, str]:
 
 
 def _word_pieces(path: str) -> dict[int, str]:
-  """The vocabulary of a tokenizer.json by id; UserError if it is none of WordPiece."""
+  """Returns id -> token of a tokenizer.json; UserError if it is not a WordPiece vocabulary."""
   model = files.read_json(path).get("model") or {}
-  # Files of the first versions do not name the type.
+  # Files of early versions have no type.
   kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
   prefix = model.get("continuing_subword_prefix", "##")
   if kind != "WordPiece" or prefix != "##":
@@ -52,12 +52,12 @@ def _word_pieces(path: str) -> dict[int, str]:
 
 
 def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
-  """Lines of a vocabulary file for tokens with the ids `first`, first + 1, ..."""
+  """Returns the lines of a vocabulary file; ids are `first`, first + 1, ..."""
   missing = sorted(set(range(first, first + len(tokens))) - tokens.keys())
   if missing:
     raise UserError(
       f"{path}: no token has the id {missing[0]}, but the ids go up to "
-      f"{max(tokens)}; a vocabulary file has a token for each id"
+      f"{max(tokens)}; a vocabulary file needs a token for each id"
     )
   bad = next((token for token in tokens.values() if re.search(r"\n|\r$|^$", token)), None)
   if bad is not None:
@@ -68,16 +68,16 @@ def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
 def vocab_lines(folder: str, num_rows: int) -> bytes:
   """Returns the folder's vocabulary as the contents of vocab.txt: ids are line numbers.
 
-  It is read from vocab.txt, or else from tokenizer.json. Tokens that were added follow, if the
-  embedding table has rows for them.
+  It is read from vocab.txt, else from tokenizer.json. Added tokens follow if the embedding table
+  has rows for them.
 
   Args:
-    folder: a Hugging Face model.
+    folder: folder of a Hugging Face model.
     num_rows: rows of the embedding table.
 
   Raises:
-    UserError: there is no vocabulary; or it is not of WordPiece, lacks ids or has a line end in a
-      token.
+    UserError: there is no vocabulary, or it is not a WordPiece vocabulary, lacks ids or has a line
+      end in a token.
   """
   own, other = (os.path.join(folder, name) for name in ("vocab.txt", "tokenizer.json"))
   added = {i: token for i, token in _added_tokens(folder).items() if i < num_rows}
@@ -90,15 +90,15 @@ def vocab_lines(folder: str, num_rows: int) -> bytes:
   if os.path.exists(other):
     return _to_lines(added | _word_pieces(other), 0, other)
   raise UserError(
-    f"{own}: no such file, and no tokenizer.json either; copy one of them there from "
-    f"the model that this one started from"
+    f"{own}: no such file, and no tokenizer.json; copy one of them from the model that "
+    f"this one was trained from"
   )
 
 
 def read_settings(folder: str) -> dict[str, bool]:
-  """Returns uncased, strip_accents and tokenize_chinese_chars, as far as the folder has them.
+  """Returns uncased, strip_accents and tokenize_chinese_chars, those that the folder has.
 
-  tokenizer_config.json comes before tokenizer.json, as in the library.
+  tokenizer_config.json has priority over tokenizer.json, as in the library.
   """
   config = _read(folder, "tokenizer_config.json")
   normalizer = _read(folder, "tokenizer.json").get("normalizer") or {}
@@ -116,7 +116,7 @@ def to_config(settings: dict[str, Any]) -> dict[str, bool]:
 
 
 def deviations(folder: str) -> list[str]:
-  """Returns what the folder's tokenizer does that no setting here does."""
+  """Returns the settings of the folder's tokenizer that the tokenizer here does not support."""
   config, found = _read(folder, "tokenizer_config.json"), []
   name = config.get("tokenizer_class") or "BertTokenizer"
   if not _CLASSES.match(name):

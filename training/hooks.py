@@ -1,4 +1,4 @@
-"""What a run tells its user: a progress line, metrics.jsonl, TensorBoard."""
+"""Output of a run: progress line, metrics.jsonl and TensorBoard."""
 
 import json
 import os
@@ -14,12 +14,13 @@ v1 = tf.compat.v1
 
 
 class MetricsLog:
-  """metrics.jsonl of a run: one JSON object per line, appended; and TensorBoard scalars."""
+  """Appends to metrics.jsonl of a run, one JSON object per line, and writes TensorBoard scalars."""
 
   def __init__(self, model_dir: str):
+    """Opens the log; keeps existing lines."""
     self.model_dir = model_dir
     self.path = os.path.join(model_dir, "metrics.jsonl")
-    self._line_end = ""  # a killed run may have left a line without an end
+    self._line_end = ""  # "\n" if a killed run has left a line without its end
     if tf.io.gfile.exists(self.path):
       with tf.io.gfile.GFile(self.path) as reader:
         text = reader.read()
@@ -44,20 +45,24 @@ class MetricsLog:
     writer.flush()
 
   def start_summaries(self, step: int) -> None:
-    """Makes TensorBoard drop what a run that was stopped wrote to model_dir after `step`."""
+    """Makes TensorBoard drop the scalars that an earlier, stopped run wrote after `step`."""
     self._event_writer("").add_session_log(v1.SessionLog(status=v1.SessionLog.START), step + 1)
 
   def _event_writer(self, folder):
-    with tf.Graph().as_default():  # FileWriter refuses to work where eager execution is on
-      # The cache is the Estimator's, which writes to model_dir as well: one file for both.
+    with tf.Graph().as_default():  # FileWriter does not work with eager execution
+      # Estimator writes to model_dir as well, and uses the same cache: one file for both.
       return v1.summary.FileWriterCache.get(
         os.path.join(self.model_dir, folder) if folder else self.model_dir
       )
 
   def read(self, kind: str, **wanted) -> dict[int, dict[str, float]]:
-    """Lines of a kind that hold the `wanted` values, by step; of several of one step the last.
+    """Returns step -> values of the lines of a kind; the last line of each step is used.
 
-    A line that was cut off is skipped.
+    Incomplete lines are skipped.
+
+    Args:
+      kind: "train", "eval", ...
+      **wanted: values that the line must have.
     """
     entries = {}
     if tf.io.gfile.exists(self.path):
@@ -73,12 +78,14 @@ class MetricsLog:
 
 
 class StartHook(v1.train.SessionRunHook):
-  """Calls a function once, when the first session exists: the model then fits its checkpoint."""
+  """Calls a function once the first session exists, when the checkpoint has been checked."""
 
   def __init__(self, start: Callable[[], None]):
+    """Stores the function."""
     self._start: Callable[[], None] | None = start
 
   def after_create_session(self, session, coord):
+    """Calls the function on the first session."""
     del session, coord
     if self._start:
       self._start()
@@ -88,8 +95,8 @@ class StartHook(v1.train.SessionRunHook):
 class ProgressHook(v1.train.SessionRunHook):
   """Shows loss, learning rate, examples/s and the time left; logs them every `log_freq` steps.
 
-  Steps are updates: on a TPU one call of the session is as many as --iterations. One bar lives
-  through several calls of Estimator.train. The speed is that since the last line in the log,
+  Steps are updates; on a TPU one call of the session makes --iterations of them. The bar is kept
+  over several calls of Estimator.train. The speed is measured since the last line in the log,
   without the first call of each session, which builds and warms up.
   """
 
@@ -100,10 +107,22 @@ class ProgressHook(v1.train.SessionRunHook):
     num_train_steps: int,
     batch_size: int,
     log_freq: int,
+    utilization: Callable[[float, float], float] | None = None,
   ):
+    """Starts the bar.
+
+    Args:
+      metrics_log: log to write to.
+      start_step: global step at which training starts.
+      num_train_steps: updates of the whole training.
+      batch_size: examples per update.
+      log_freq: steps between lines in the log.
+      utilization: (tokens per example, examples per second) -> share of the device's peak.
+    """
     self._log = metrics_log
     self._batch_size = batch_size
     self._log_freq = log_freq
+    self._utilization = utilization
     self._seconds = self._timed_steps = 0
     self._bar = console.progress_bar(
       total=num_train_steps,
@@ -114,22 +133,26 @@ class ProgressHook(v1.train.SessionRunHook):
     )
 
   def begin(self):
+    """Reads the monitors of the graph."""
     self._monitors = dict(v1.get_collection(MONITORS))
     self._global_step = tf.identity(v1.train.get_global_step())
 
   def after_create_session(self, session, coord):
+    """Reads the step at which the session starts."""
     del coord
     self._last_time = None
     self._step = int(session.run(self._global_step))
     self._log.start_summaries(self._step)
 
   def before_run(self, run_context):
+    """Requests loss and monitors; ends the run if a signal has arrived."""
     console.raise_if_signalled()
     # Estimator runs [train_op, loss]; its loss is the mean over all replicas.
     loss = run_context.original_args.fetches[1]
     return v1.train.SessionRunArgs({"loss": loss, **self._monitors})
 
   def after_run(self, run_context, run_values):
+    """Updates the bar and, every `log_freq` steps, the log."""
     now = time.perf_counter()
     before, self._step = self._step, int(run_context.session.run(self._global_step))
     if self._last_time is not None:
@@ -144,6 +167,10 @@ class ProgressHook(v1.train.SessionRunHook):
         values["tokens_per_second"] = round(
           values["tokens_per_example"] * values["examples_per_second"], 1
         )
+        if self._utilization:
+          values["utilization"] = round(
+            self._utilization(values["tokens_per_example"], values["examples_per_second"]), 4
+          )
     self._bar.set_postfix(
       {
         "loss": f"{values['loss']:.4f}",
@@ -151,6 +178,7 @@ class ProgressHook(v1.train.SessionRunHook):
         "ms/step": f"{values.get('milliseconds_per_step', 0):.0f}",
         "ex/s": f"{values.get('examples_per_second', 0):.1f}",
         "tokens/s": f"{values.get('tokens_per_second', 0):.0f}",
+        **({"peak": f"{values['utilization']:.0%}"} if "utilization" in values else {}),
       },
       refresh=False,
     )
@@ -161,5 +189,5 @@ class ProgressHook(v1.train.SessionRunHook):
       self._seconds = self._timed_steps = 0
 
   def close(self):
-    """Ends the bar; called once, by whoever made the hook."""
+    """Ends the bar. The creator of the hook calls this once."""
     self._bar.close()

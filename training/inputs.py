@@ -1,13 +1,13 @@
-"""tf.data pipelines: from record files to padded batches.
+"""tf.data pipelines from record files to padded batches.
 
-Order is a function of (seed, epoch) alone, and a pipeline can start at any step, so a run that was
-stopped and restarted sees what an uninterrupted one sees.
+The order depends only on (seed, epoch), and a pipeline can start at any step. So a run that was
+stopped and restarted reads the same batches as an uninterrupted run.
 
-Training batches group examples of like length. The shuffled stream is cut into windows of
-GROUP_BATCHES batches (an epoch at most), each window is sorted by length and cut into batches, and
-its batches are shuffled. Every batch is then padded to its own longest example, rounded up to
-LENGTH_MULTIPLE: with sentences of 5 to 60 tokens half of the work of padding each batch to 60 is
-saved.
+Training batches group examples of similar length. The shuffled stream is cut into windows of
+GROUP_BATCHES batches (at most an epoch). Each window is sorted by length and cut into batches, and
+its batches are shuffled. Each batch is padded to its longest example, rounded up to
+LENGTH_MULTIPLE. With sentences of 5 to 60 tokens, this saves half of the computation of padding to
+60.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from training import losses
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
-INTERLEAVED = 16  # files of a set that are read at a time
-SHUFFLE_WINDOW = 1 << 17  # records of a set of files that are shuffled among themselves
+INTERLEAVED = 16  # files that are read at the same time
+SHUFFLE_WINDOW = 1 << 17  # records in the shuffle buffer of a set of files
 PREDICT_WINDOW = 1 << 17  # records that are sorted by length together for predictions
 SHUFFLE_BYTES = 1 << 30  # a file up to this size is shuffled as a whole
-ROW = "row"  # feature that numbers the rows of a batch that is split over the cores of a TPU
+ROW = "row"  # feature: row numbers of a batch that is split over the cores of a TPU
 
 
 @dataclasses.dataclass
@@ -35,13 +35,13 @@ class RecordSource:
   """Records to read.
 
   Attributes:
-    paths: the TFRecord files, all compressed with gzip or none.
-    num_examples: how many of their records to use, from the first on.
-    task: knows the features.
+    paths: TFRecord files, either all compressed with gzip or none.
+    num_examples: number of records to use, from the first on.
+    task: defines the features.
     max_seq_length: length of the sequences in the files.
-    invert_input_mask: the files' input_mask is 1 on padding.
-    padded_length: the model configuration's method of that name.
-    is_whole: num_examples are all records of the files.
+    padded_length: method padded_length of the model configuration.
+    invert_input_mask: input_mask is 1 on padding in the files.
+    is_whole: num_examples is the number of all records of the files.
   """
 
   paths: list[str]
@@ -58,20 +58,20 @@ class RecordSource:
 
   @functools.cached_property
   def _window(self):
-    """Records that are shuffled among themselves where the files are read in order."""
+    """Size of the shuffle buffer, in records, if the files are read in order."""
     size = sum(tf.io.gfile.stat(path).length for path in self.paths)
     fitting = self.num_examples * SHUFFLE_BYTES // max(size, 1)
     return min(self.num_examples, max(fitting, SHUFFLE_WINDOW))
 
   def read(self) -> tf.data.Dataset:
-    """The serialized examples in the files' order."""
+    """Serialized examples in the files' order."""
     return tf.data.TFRecordDataset(self.paths, self._compression).take(self.num_examples)
 
   def read_shuffled(self, seed: tf.Tensor) -> tf.data.Dataset:
-    """The serialized examples, each once, in an order that is a function of `seed`, an int scalar.
+    """Serialized examples, each once, in an order that depends on `seed`, an int scalar.
 
-    A single file is shuffled as a whole, or over a window of SHUFFLE_BYTES. Of many files as many
-    as INTERLEAVED are read at a time, and their records shuffled over a window.
+    A single file is shuffled as a whole, or over a buffer of SHUFFLE_BYTES. Of several files,
+    INTERLEAVED are read at the same time, and their records are shuffled over SHUFFLE_WINDOW.
     """
     if len(self.paths) == 1 or not self.is_whole:
       return self.read().shuffle(self._window, seed=seed, reshuffle_each_iteration=False)
@@ -88,11 +88,15 @@ class RecordSource:
     )
 
   def parse(self, serialized: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Features of serialized examples [B]: sequences [B, max_seq_length], scalars [B], ints int32.
+    """Parses a batch of serialized examples.
 
-    Sequences are [B, N, max_seq_length] where an example is N of them.
+    Args:
+      serialized: string [B].
+      seed: int32 [2] or [B, 2], for the task's random masking.
 
-    `seed`, int32 [2] or [B, 2], is that of what the task draws.
+    Returns:
+      Features: sequences [B, max_seq_length], or [B, N, max_seq_length] if an example has N of
+      them; scalars [B]. Integers are int32.
     """
     parsed = {}
     for spec in self.task.feature_specs:
@@ -126,7 +130,7 @@ class RecordSource:
     return [self.max_seq_length] if count == 1 else [count, self.max_seq_length]
 
   def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cuts the sequences of a batch to its longest, rounded up by LENGTH_MULTIPLE."""
+    """Cuts the sequences of a batch to the longest, rounded up to LENGTH_MULTIPLE."""
     longest = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1))
     length = self.padded_length(longest, LENGTH_MULTIPLE)
     return {
@@ -135,7 +139,7 @@ class RecordSource:
     }
 
   def lengths(self, serialized: tf.Tensor) -> tf.Tensor:
-    """int64 [B]: number of real tokens of serialized examples, of each one's longest sequence."""
+    """Number of real tokens in the longest sequence of each serialized example: int64 [B]."""
     spec = tf.io.FixedLenFeature(self._sequence_shape(), tf.int64)
     mask = tf.io.parse_example(serialized, {"input_mask": spec})["input_mask"]
     real = tf.reduce_sum(1 - mask if self.invert_input_mask else mask, axis=-1)
@@ -145,11 +149,11 @@ class RecordSource:
 def _batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
   """Endless batches [batch_size] of serialized examples, from batch number `step` on.
 
-  The stream is the epochs one after the other, each in an order of its own.
+  The stream is the concatenation of the epochs, each in its own order.
   """
   start = step * batch_size
   first_epoch = start // source.num_examples
-  # A seed of 0 would be random.
+  # Seeds begin at 1: a seed of 0 would be random.
   stream = tf.data.Dataset.range(first_epoch, 2**62).flat_map(
     lambda epoch: source.read_shuffled(1 + seed * 100_003 + epoch)
   )
@@ -159,8 +163,8 @@ def _batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
 
 
 def _grouped_batches(source: RecordSource, batch_size, seed, step) -> tf.data.Dataset:
-  """Batches [batch_size] of serialized examples of like length, from batch number `step` on."""
-  # A window larger than an epoch would put the copies of an example side by side.
+  """Batches [batch_size] of serialized examples of similar length, from batch number `step` on."""
+  # A window larger than an epoch would put copies of an example into the same batch.
   group = max(min(GROUP_BATCHES, source.num_examples // batch_size), 1)
   first_window = step // group
 
@@ -180,7 +184,7 @@ def _grouped_batches(source: RecordSource, batch_size, seed, step) -> tf.data.Da
 def _options(dataset: tf.data.Dataset) -> tf.data.Dataset:
   options = tf.data.Options()
   options.deterministic = True
-  # Batches already are what each device gets; tf.data must not split files or batches again.
+  # Batches are already split by device; tf.data must not split files or batches again.
   options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
   return dataset.with_options(options)
 
@@ -193,16 +197,16 @@ def train_input_fn(
   num_replicas: int,
   static_shapes: bool,
 ) -> Callable[..., tf.data.Dataset]:
-  """Endless training batches from batch number `step` on.
+  """Returns the input function of training: endless batches from batch number `step` on.
 
   Args:
     source: the records.
     batch_size: examples per update over all replicas.
     seed: seed of the order.
-    step: number of batches that earlier runs consumed.
-    num_replicas: each batch is dealt out in this many consecutive elements, one per replica.
-    static_shapes: pad to max_seq_length, as TPUs need, and add the feature ROW; else pad to the
-      batch's own length.
+    step: number of batches that earlier runs used.
+    num_replicas: each batch is split into this number of consecutive elements, one per replica.
+    static_shapes: pad to max_seq_length, as TPUs need, and add the feature ROW; otherwise pad to
+      the longest example of the batch.
 
   Returns:
     input_fn for Estimator.train.
@@ -227,7 +231,7 @@ def train_input_fn(
   def input_fn(params=None):
     if params and params.get("batch_size", batch_size) != batch_size:
       raise UserError(
-        f"each host would be fed {params['batch_size']} of {batch_size} examples: "
+        f"each host would get {params['batch_size']} of {batch_size} examples: "
         f"training on several TPU hosts is not supported, use --num_hosts=1"
       )
     batches = _grouped_batches if source.task.is_grouped else _batches
@@ -243,10 +247,16 @@ def train_input_fn(
 def predict_input_fn(
   source: RecordSource, batch_size: int, static_shapes: bool
 ) -> Callable[..., tf.data.Dataset]:
-  """Every example exactly once, of each PREDICT_WINDOW the shortest first.
+  """Returns the input function of prediction: each example once, sorted by length.
 
-  Adds the feature `example_index`: its place in the file, -1 for the copies that fill the last
-  batch on TPU. Predictions must be put back in order by it.
+  Records are sorted in groups of PREDICT_WINDOW. The feature `example_index`, int32 [B], is the
+  example's index in the file, or -1 for copies that fill the last batch on a TPU; use it to restore
+  the order.
+
+  Args:
+    source: the records.
+    batch_size: examples per batch.
+    static_shapes: pad to max_seq_length and fill the last batch, as TPUs need.
   """
   num_examples = source.num_examples
 
@@ -267,7 +277,7 @@ def predict_input_fn(
       dataset = dataset.batch(PREDICT_WINDOW).map(sort).unbatch()
 
     def parse(index, serialized):
-      # What is drawn for an example must not depend on its batch.
+      # Draws for an example must not depend on its batch.
       features = source.parse(serialized, tf.stack([tf.zeros_like(index), index], axis=1))
       if not static_shapes:
         features = source.trim(features)

@@ -1,4 +1,4 @@
-"""Model function of an estimator: the graph of a task's training or prediction."""
+"""Model function of an estimator: builds the graph of a task's training or prediction."""
 
 import functools
 
@@ -14,14 +14,24 @@ from training.devices import Devices
 
 v1 = tf.compat.v1
 
-MONITORS = "monitors"  # graph collection of (name, scalar) that hooks show and log
-SUM = "sum/"  # prefix of TaskOutput.sums among the scalars of a batch
+MONITORS = "monitors"  # graph collection of (name, scalar) pairs for hooks to show and log
+SUM = "sum/"  # prefix of the names of TaskOutput.sums among a batch's scalars
 
 
 def build_optimizer(
   settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int, names: list[str]
 ) -> tuple[optimization.AdamW, tf.Tensor]:
-  """AdamW and its learning rate for the variables of the given names."""
+  """Builds AdamW.
+
+  Args:
+    settings: settings of the optimizer.
+    num_train_steps: updates of the whole training.
+    num_warmup_steps: updates with a rising learning rate.
+    names: names of the variables, for layer-wise learning rates.
+
+  Returns:
+    The optimizer and its learning rate, a float32 scalar.
+  """
   learning_rate = optimization.learning_rate_schedule(
     v1.train.get_or_create_global_step(),
     settings.learning_rate,
@@ -50,11 +60,11 @@ def build_optimizer(
 class ModelFn:
   """model_fn of a task: (features, labels, mode, params) -> EstimatorSpec or TPUEstimatorSpec.
 
-  Labels are among the features. A prediction holds the task's predictions, each example's losses
-  and their weights, and the scalar features, so that everything is scored on the host.
+  Labels are features. Predictions include each example's losses, their weights and the scalar
+  features, so that the host can compute all metrics.
 
-  Every call builds one graph, or one replica's part of a graph under MirroredStrategy, whose calls
-  overlap. So the object holds settings alone; variables and optimizers belong to a call.
+  Each call builds one graph, or one replica's part of a graph under MirroredStrategy, whose calls
+  overlap. So the object stores only settings; variables and optimizers belong to a call.
   """
 
   def __init__(
@@ -71,12 +81,12 @@ class ModelFn:
 
     Args:
       experiment: settings of the model, optimizer, training and runtime.
-      task: builds the head and names the features.
+      task: builds the head and defines the features.
       model_config: configuration of the encoder.
       devices: devices of the run.
       num_train_steps: updates of the whole training; 0 for prediction.
-      num_warmup_steps: those among them with a rising learning rate.
-      checkpoint: the checkpoint to predict with, checked as soon as the variables exist. Training
+      num_warmup_steps: updates with a rising learning rate.
+      checkpoint: checkpoint to predict with, checked as soon as the variables exist. Training
         checks the newest checkpoint of model_dir instead.
     """
     self._experiment = experiment
@@ -98,7 +108,7 @@ class ModelFn:
     return spec if self._devices.strategy is None else spec.as_estimator_spec()
 
   def _build(self, part, is_training):
-    """TaskOutput of the encoder and the head on a batch, or on a part of it."""
+    """Builds encoder and head on a batch, or on a part of it; returns the TaskOutput."""
     with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
       encoder = modeling.build_encoder(
         self._model_config,
@@ -121,7 +131,7 @@ class ModelFn:
 
   def _train(self, features):
     restored = checkpoints.latest(self._experiment.trainer.model_dir)
-    # Once per call, in the first micro-batch: the optimizer needs the names of the variables.
+    # Built once per call, in the first micro-batch: the optimizer needs the names of the variables.
     optimizers = functools.cache(lambda: self._optimizers(restored))
 
     def compute(part):
@@ -145,7 +155,7 @@ class ModelFn:
     )
 
   def _optimizers(self, restored):
-    """AdamW, its wrapper for TPUs (else AdamW again) and the learning rate.
+    """Returns AdamW, its wrapper for TPUs (AdamW itself otherwise) and the learning rate.
 
     First checks the checkpoint `restored`, if any, against the variables.
     """
@@ -161,20 +171,20 @@ class ModelFn:
     return optimizer, wrapped, learning_rate
 
   def _initialize(self):
-    """Initializes from --init_checkpoint: at once, or on a TPU in the scaffold_fn returned."""
+    """Initializes from --init_checkpoint: immediately, or on a TPU in the returned scaffold_fn."""
 
     def scaffold():
       checkpoints.initialize(self._experiment.model)
       return v1.train.Scaffold()
 
-    if self._devices.is_tpu:  # reading the checkpoint must stay out of the replicated computation
+    if self._devices.is_tpu:  # the checkpoint must be read outside of the replicated computation
       return scaffold
     checkpoints.initialize(self._experiment.model)
     return None
 
 
 def _training_scalars(output: TaskOutput, features) -> dict[str, tf.Tensor]:
-  """Loss of a batch, or of a part of it, its kinds if there are several, and the sums."""
+  """Scalars of a batch, or of a part of it: loss, its kinds if there are several, sums, tokens."""
   parts = losses.batch_losses(output.losses, features)
   kinds = {f"loss_{name}": value for name, value in parts.items()} if len(parts) > 1 else {}
   sums = {SUM + name: value for name, value in output.sums.items()}
@@ -201,9 +211,9 @@ def _add_monitors(
   gradient_norm: tf.Tensor | None,
   learning_rate: tf.Tensor,
 ) -> None:
-  """Adds the scalars of the whole batch, over all replicas, to those that training logs."""
+  """Adds the scalars of the whole batch, over all replicas, to the monitors of the graph."""
   scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
-  if gradient_norm is None:  # in all replicas but the first
+  if gradient_norm is None:  # all replicas except the first
     return
   sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
   others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
@@ -218,7 +228,7 @@ def _add_monitors(
 
 
 def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tensor]:
-  """Tensors that the host scores: predictions, losses, weights and scalar features."""
+  """Returns the outputs of prediction: predictions, losses, weights and scalar features."""
   scalars = {
     spec.name: features[spec.name]
     for spec in task.feature_specs
@@ -234,7 +244,7 @@ def _predictions(task: Task, output: TaskOutput, features) -> dict[str, tf.Tenso
 
 
 def _weights_only_scaffold():
-  """Restores the model's weights and nothing else, so that a slim checkpoint serves too."""
+  """Returns a scaffold that restores only weights, so that a stripped checkpoint can be used."""
   weights = v1.trainable_variables()
   return v1.train.Scaffold(
     saver=v1.train.Saver(weights),

@@ -12,12 +12,14 @@ import config
 import modeling
 import tokenization
 from errors import UserError
+from models import flops
 from preprocessing import finetuning_records, record_files
 from tasks.base import RawDataTask, Task
 from tasks.metrics import format_metrics
 from training import (
   checkpoints,
   devices,
+  dry_run,
   estimator,
   evaluator,
   hooks,
@@ -226,10 +228,37 @@ class Runner:
     if self.experiment.preprocessing.prepro_split:
       self.preprocess()
       return {}
+    runtime = self.experiment.runtime
+    if runtime.validate_only or runtime.compile_only:
+      self.validate()
+      return {}
     self.check_before_work()
     metrics = self.train_and_evaluate()
     self.predict()
     return metrics
+
+  def validate(self) -> None:
+    """--validate_only and --compile_only: checks data, checkpoints and graphs, without training.
+
+    Raises:
+      UserError: data are missing, or the checkpoint does not fit the model.
+    """
+    trainer = self.experiment.trainer
+    wanted = {"train": trainer.do_train, "dev": trainer.do_eval, "test": trainer.do_predict}
+    for kind in [kind for kind, is_wanted in wanted.items() if is_wanted]:
+      if kind in self.sources.record_sets:
+        self.sources.of(kind)
+      elif isinstance(self.task, RawDataTask):
+        for split in self.task.splits(kind):
+          print(f"{self.task.name} {split}: {', '.join(self.task.input_files(split)[:3])}")
+    checkpoint = checkpoints.latest_or_best(trainer.model_dir)
+    if checkpoint is None and self.experiment.model.start_checkpoint:
+      checkpoint = checkpoints.resolve(self.experiment.model.start_checkpoint)
+    arguments = (self.experiment, self.model_config, self.task, self.devices)
+    dry_run.build_graphs(*arguments, checkpoint)
+    if self.experiment.runtime.compile_only:
+      dry_run.compile_and_step(*arguments)
+    print("Settings, files and graphs are valid")
 
   def preprocess(self) -> None:
     """--prepro_split: makes the records of a split."""
@@ -343,7 +372,12 @@ class Runner:
     # A run that is refused when its model is built leaves no files.
     start = hooks.StartHook(lambda: self._write_model_files(settings))
     hook = hooks.ProgressHook(
-      self.evaluator.metrics_log, step, num_train_steps, trainer.train_batch_size, trainer.log_freq
+      self.evaluator.metrics_log,
+      step,
+      num_train_steps,
+      trainer.train_batch_size,
+      trainer.log_freq,
+      self._utilization(),
     )
     every = trainer.eval_every_steps or num_train_steps
     try:
@@ -368,6 +402,21 @@ class Runner:
       ) from error
     finally:
       hook.close()
+
+  def _utilization(self):
+    """Function for hooks.ProgressHook; None if the device's peak is not known."""
+    peak = devices.peak_flops(self.devices, self.experiment.runtime.use_bfloat16)
+    if peak is None:
+      return None
+    log.info("Peak of the device: %.0f GFLOP/s", peak / 1e9)
+    count = self.task.sequences_per_example
+
+    def share(tokens_per_example, examples_per_second):
+      length = max(round(tokens_per_example / count), 1)
+      forward = count * flops.encoder_flops(self.model_config, length)
+      return 3 * forward * examples_per_second / peak
+
+    return share
 
   def _model_settings(self):
     """The settings that the model's folder stores."""

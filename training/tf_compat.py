@@ -1,8 +1,8 @@
-"""Bridge over TensorFlow versions: the estimator library, from TensorFlow 2.15 on.
+"""Loads the estimator library on TensorFlow 2.15 and newer.
 
-TensorFlow 2.16 removed tf.estimator. The package tensorflow-estimator 2.15.0 still holds the real
-TPUEstimator. It runs on newer TensorFlow if a few names that it imports exist, and `load` restores
-them. Only TPU runs call the restored names, so TPUs need TensorFlow 2.15.
+TensorFlow 2.16 removed tf.estimator. The package tensorflow-estimator 2.15.0 still contains
+TPUEstimator. It runs on newer TensorFlow if a few names that it imports exist; `load` restores
+these names. Only TPU runs use their functions, so TPUs need TensorFlow 2.15.
 """
 
 import functools
@@ -53,7 +53,7 @@ class _RemovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _init_run_config(run_config, tf_config):
-  # As the removed function for a run without a distribute coordinator.
+  # The removed function did this for a run without a distribute coordinator.
   run_config._distribute_coordinator_mode = None
   run_config._init_distributed_setting_from_environment_var(tf_config)
   run_config._maybe_overwrite_session_config_for_distributed_training()
@@ -61,13 +61,13 @@ def _init_run_config(run_config, tf_config):
 
 def _restore_removed_names():
   """Makes tensorflow_estimator 2.15 importable on TensorFlow 2.16 and newer."""
-  # Keras 3 has no optimizers and layers of the kind the library looks up; tf-keras has.
+  # The library imports Keras 2 optimizers and layers: tf-keras has them, Keras 3 does not.
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
   from tensorflow.python.util import tf_export
 
   tf_export.ESTIMATOR_API_NAME = "estimator"
   sys.meta_path.append(_RemovedModules())
-  # The package's own __init__ imports canned estimators, unused here, that need Keras 2.
+  # The package's __init__ imports canned estimators, which are unused here and need Keras 2.
   spec = importlib.machinery.PathFinder.find_spec("tensorflow_estimator")
   package = types.ModuleType("tensorflow_estimator")
   package.__path__ = list(spec.submodule_search_locations)
@@ -82,13 +82,13 @@ def _restore_removed_names():
 
 
 def has_estimator() -> bool:
-  """Returns whether TensorFlow itself holds the estimator library, as 2.15 does."""
+  """Returns whether TensorFlow contains the estimator library, as 2.15 does."""
   return hasattr(v1, "estimator")
 
 
 @functools.cache
 def load() -> types.SimpleNamespace:
-  """The estimator library: Estimator, RunConfig, ModeKeys, TPUEstimator and its companions.
+  """Returns the names of the estimator library: Estimator, RunConfig, TPUEstimator, ...
 
   Raises:
     UserError: tensorflow-estimator or tf-keras is not installed.
@@ -107,7 +107,7 @@ def load() -> types.SimpleNamespace:
   from tensorflow_estimator.python.estimator import estimator, model_fn, run_config
   from tensorflow_estimator.python.estimator.tpu import tpu_config, tpu_estimator
 
-  # Hundreds of lines about graphs and sessions; the runner logs what concerns users.
+  # TensorFlow logs hundreds of lines about graphs and sessions; the runner logs what users need.
   logging.getLogger("tensorflow").setLevel(logging.ERROR)
   return types.SimpleNamespace(
     Estimator=estimator.Estimator,

@@ -1,0 +1,1 @@
+"""Files, paths, worker processes, and terminal output."""

@@ -1,4 +1,4 @@
-"""What a program shows in the terminal: its log, progress lines, and how Ctrl-C ends it."""
+"""Terminal output of the programs: log and progress lines; and their end on Ctrl-C."""
 
 import logging
 import re
@@ -49,7 +49,7 @@ class _TqdmHandler(logging.Handler):
 
 
 def set_up_logging() -> None:
-  """Sends the project's log to standard error, one plain line a message. For scripts' mains."""
+  """Sends the project's log to standard error, one plain line per message. For scripts."""
   handler = _TqdmHandler()
   handler.setFormatter(logging.Formatter("%(message)s"))
   for name in _LOGGERS:
@@ -60,27 +60,27 @@ def set_up_logging() -> None:
     logger.propagate = False
 
 
-_signals = []  # numbers of the signals that have asked this process to end
+_signals = []  # numbers of the SIGINT and SIGTERM received
 
 
 def watch_signals() -> None:
-  """Ends the process on Ctrl-C and SIGTERM. For scripts' mains.
+  """Ends the process on Ctrl-C and SIGTERM. For scripts.
 
-  An exception that a signal raises is lost where it meets code whose exceptions Python ignores (a
-  destructor); so the signal is remembered, and training looks for it before each step.
+  Python ignores exceptions raised in destructors, so the handler records the signal, and training
+  checks it before each step.
   """
 
-  def note(number, frame):
+  def record(number, frame):
     del frame
     _signals.append(number)
     raise_if_signalled()
 
   for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, note)
+    signal.signal(number, record)
 
 
 def raise_if_signalled() -> None:
-  """KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM; else nothing."""
+  """Raises KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM."""
   if _signals:
     if _signals[-1] == signal.SIGINT:
       raise KeyboardInterrupt
@@ -95,7 +95,7 @@ def progress_bar(
   initial: int = 0,
   bar_format: str | None = None,
 ) -> tqdm.tqdm:
-  """A progress bar on a terminal; where standard error is none, a plain line now and then."""
+  """Progress bar on a terminal; without one, a plain line every 20 seconds or more."""
   settings: dict[str, Any] = dict(
     total=total, unit=unit, desc=desc, initial=initial, bar_format=bar_format
   )

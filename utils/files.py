@@ -1,8 +1,8 @@
-"""Local and remote files: opening, writing in one step, JSON, fingerprints.
+"""Local and remote files: opening, atomic writing, JSON, fingerprints.
 
-Paths with "://" (gs://...) go through TensorFlow, which is imported only for them: worker processes
-load this module. A file is written under a temporary name and renamed, so a reader sees the old
-file or the new one, whole.
+Paths with "://" (gs://...) go through TensorFlow, which is imported only for them, because worker
+processes import this module. A file is written under a temporary name and renamed, so a reader sees
+either the old file or the complete new one.
 """
 
 import contextlib
@@ -28,8 +28,13 @@ def is_remote(path: str) -> bool:
   return "://" in path
 
 
+def exists(path: str) -> bool:
+  """Returns whether a file or a folder exists."""
+  return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
 def open_file(path: str, mode: str = "rb"):
-  """Opens a file; text is UTF-8, and its line ends are not translated."""
+  """Opens a file; text is UTF-8, and line ends are not translated."""
   if is_remote(path):
     return _gfile().GFile(path, mode)
   return open(path, mode) if "b" in mode else open(path, mode, encoding="utf-8", newline="")
@@ -45,17 +50,17 @@ def io_errors(path: str) -> tuple[type[Exception], ...]:
 
 
 def reason(error: Exception) -> str:
-  """Text of one of the io_errors, without the path."""
+  """Message of an exception from io_errors, without the path."""
   return getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
 
 
 def temporary_prefix(path: str) -> str:
-  """Start of the names of unfinished files for `path`, in the same folder."""
+  """Common prefix of the temporary files for `path`, in the same folder."""
   return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}~")
 
 
 def temporary_name(path: str) -> str:
-  """Name of an unfinished file that no other process on any machine uses."""
+  """Name of a temporary file for `path` that no other process on any machine uses."""
   return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
 
 
@@ -70,7 +75,7 @@ def rename(source: str, target: str) -> None:
 def remove(path: str) -> None:
   """Removes a file if it exists."""
   if is_remote(path):
-    if _gfile().exists(path):
+    if exists(path):
       _gfile().remove(path)
   else:
     with contextlib.suppress(FileNotFoundError):
@@ -79,7 +84,7 @@ def remove(path: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str):
-  """Yields a temporary name; renames that file to `path` at the end, or removes it on an error."""
+  """Yields a temporary name; then renames that file to `path`, or removes it after an error."""
   temporary = temporary_name(path)
   try:
     yield temporary
@@ -89,10 +94,10 @@ def replacing(path: str):
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes a text file in one step; makes its folder.
+  """Writes a text file atomically; creates its folder.
 
   Raises:
-    UserError: the folder cannot be made or written.
+    UserError: the folder cannot be created or written to.
   """
   make_dirs(os.path.dirname(path))
   with replacing(path) as temporary, open_file(temporary, "w") as writer:
@@ -100,7 +105,7 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_json(path: str, values: dict[str, Any]) -> None:
-  """Writes a JSON file in one step."""
+  """Writes a JSON file atomically."""
   write_text(path, json.dumps(values, indent=4, ensure_ascii=False) + "\n")
 
 
@@ -118,7 +123,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def copy(source: str, target: str) -> None:
-  """Copies a file in one step."""
+  """Copies a file atomically."""
   with replacing(target) as temporary:
     if is_remote(source) or is_remote(target):
       _gfile().copy(source, temporary, overwrite=True)
@@ -127,14 +132,14 @@ def copy(source: str, target: str) -> None:
 
 
 def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
-  """Makes a folder and its parents.
+  """Creates a folder and its parents, and checks that files can be written there.
 
   Args:
     path: the folder; "" is the current one.
-    flags: settings with which the user can choose another.
+    flags: flags that set the folder, for the message.
 
   Raises:
-    UserError: the folder cannot be made or written; names `flags`.
+    UserError: the folder cannot be created or written to; the message names `flags`.
   """
   path = path or "."
   probe = os.path.join(path, f".probe-{socket.gethostname()}-{os.getpid()}")
@@ -148,7 +153,7 @@ def make_dirs(path: str, flags: str = "--output_dir or --model_dir") -> None:
     remove(probe)
   except io_errors(path) as error:
     raise UserError(
-      f"{path}: cannot write into this folder ({reason(error)}); choose another with {flags}"
+      f"{path}: cannot write to this folder ({reason(error)}); choose another with {flags}"
     ) from None
 
 
@@ -172,5 +177,5 @@ def read_json_lines(path: str) -> list[Any]:
   """Reads a file with a JSON value a line; an empty list if there is no such file."""
   if not (_gfile().exists(path) if is_remote(path) else os.path.exists(path)):
     return []
-  with open_file(path) as reader:
+  with open_file(path, "r") as reader:
     return [json.loads(line) for line in reader.read().split("\n") if line]

@@ -1,6 +1,6 @@
-"""Paths that the user names: no output may be an input, and some look like patterns.
+"""Paths given by the user: outputs that overwrite inputs, names with wildcard characters.
 
-Worker processes and small scripts load this file, hence no TensorFlow here.
+Worker processes and small scripts import this module, so it does not import TensorFlow.
 """
 
 import atexit
@@ -21,7 +21,7 @@ _WILDCARDS = re.compile(r"[*?\[\\]")
 def _link(folder: str) -> str:
   """Symbolic link to a local folder, in a temporary folder that is removed at exit."""
   temporary = tempfile.mkdtemp()
-  atexit.register(shutil.rmtree, temporary, ignore_errors=True)  # the link, not what is behind it
+  atexit.register(shutil.rmtree, temporary, ignore_errors=True)  # the link, not its target
   link = os.path.join(temporary, "folder")
   os.symlink(os.path.abspath(folder), link, target_is_directory=True)
   return link
@@ -30,36 +30,40 @@ def _link(folder: str) -> str:
 def without_wildcards(folder: str) -> str:
   """Path of the same folder without the characters * ? [ and backslash.
 
-  TensorFlow takes the path of a checkpoint for a pattern when it looks whether the files are there
-  and when it deletes them, and for a name when it reads and writes: no spelling of a folder such as
-  runs/lr[1e-3] serves for both, but a link to it does.
+  TensorFlow treats the path of a checkpoint as a pattern when it looks for the files or deletes
+  them, and as a literal name when it reads or writes them. No spelling of a folder such as
+  runs/lr[1e-3] works for both, but a link to the folder does.
 
   Raises:
-    UserError: the folder is remote, where there are no links.
+    UserError: the folder is remote, so it cannot be linked.
   """
   if not _WILDCARDS.search(folder):
     return folder
   if "://" in folder:
     raise UserError(
-      f"{folder}: TensorFlow takes * ? [ and \\ in the path of a remote folder for a "
+      f"{folder}: TensorFlow reads * ? [ and \\ in the path of a remote folder as a "
       f"pattern; choose a name without them"
     )
   return _link(folder)
 
 
 def checkpoint_without_wildcards(prefix: str) -> str:
-  """Prefix of the same checkpoint, see without_wildcards; UserError if the name has such."""
+  """Prefix of the same checkpoint in a folder from without_wildcards.
+
+  Raises:
+    UserError: the name of the checkpoint or the path of a remote folder has wildcard characters.
+  """
   folder, name = os.path.split(prefix)
   if _WILDCARDS.search(name):
     raise UserError(
-      f"{prefix}: TensorFlow takes * ? [ and \\ in the name of a checkpoint for a "
+      f"{prefix}: TensorFlow reads * ? [ and \\ in the name of a checkpoint as a "
       f"pattern; rename its files"
     )
   return os.path.join(without_wildcards(folder), name)
 
 
 def _identities(path: str) -> set:
-  """Values that two paths share if they are the same file, also through links."""
+  """Values that two paths have in common if they are the same file, also through links."""
   if "://" in path:
     scheme, rest = path.split("://", 1)
     return {f"{scheme}://{os.path.normpath(rest)}"}
@@ -76,11 +80,11 @@ def is_same(one: str, other: str) -> bool:
 
 
 def check_outputs(inputs: Iterable[str], outputs: Iterable[str]) -> None:
-  """Refuses files to write that are also read, before anything is touched.
+  """Checks that no output is an input or another output. Call it before any file is written.
 
   Args:
-    inputs: files that are read; they need not exist.
-    outputs: files that will be written or removed.
+    inputs: files to read; they need not exist.
+    outputs: files to write or remove.
 
   Raises:
     UserError: an output is an input or another output.

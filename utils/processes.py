@@ -1,6 +1,6 @@
-"""Work shared out among processes of this machine.
+"""Worker processes on this machine.
 
-Only this module and what the work needs is loaded in the processes, hence no TensorFlow here.
+They import only this module and those of the work itself, so it does not import TensorFlow.
 """
 
 import concurrent.futures
@@ -16,14 +16,14 @@ from errors import UserError
 
 CONTEXT = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 
-# Of a worker process: the function that makes its worker, and the worker, which does an item.
+# In a worker process: the function that makes its worker, and the worker, called with each item.
 _make_worker: Callable[[], Callable[[Any], None]] | None = None
 _worker: Callable[[Any], None] | None = None
 
 
 def _start(make_worker, arguments):
   global _make_worker
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and ends its workers
 
   def end_with_parent():
     parent = multiprocessing.parent_process()
@@ -52,17 +52,17 @@ def run(
   num_processes: int,
   watch: Callable[[], None],
 ) -> None:
-  """Calls make_worker(*arguments) once in each process, and what it returns with each item.
+  """Calls make_worker(*arguments) once in each process, and the worker it returns with each item.
 
   Args:
-    make_worker: a function of a module; it and the arguments are sent to the processes.
-    arguments: of make_worker.
-    items: what is to be done, in any order.
+    make_worker: a module-level function; it is pickled with its arguments.
+    arguments: arguments of make_worker.
+    items: work items, processed in any order.
     num_processes: number of processes.
-    watch: called twice a second and at the end, to show progress.
+    watch: called at least twice a second and at the end, to show progress.
 
   Raises:
-    UserError: from the first item that failed, or when a process was killed.
+    UserError: raised by the first item that failed, or because a process was killed.
   """
   with concurrent.futures.ProcessPoolExecutor(
     num_processes, CONTEXT, _start, (make_worker, arguments)
@@ -80,8 +80,8 @@ def run(
         process.terminate()
       if isinstance(error, concurrent.futures.process.BrokenProcessPool):
         raise UserError(
-          "a worker process was killed, perhaps for want of memory. Complete record "
-          "files are kept: the same command goes on (with fewer processes it needs "
+          "a worker process was killed, perhaps because memory ran out. Complete record "
+          "files are kept; run the same command again to continue (fewer processes need "
           "less memory)"
         ) from None
       raise
