@@ -38,10 +38,10 @@ def learning_rate_schedule(
   min_lr_ratio: float = 0.0,
   warmup_style: str = "replaces_decay",
 ) -> tf.Tensor:
-  """Learning rate at `step`, 0 for the first update.
+  """Learning rate at `step`.
 
   Args:
-    step: int scalar, number of updates so far.
+    step: int scalar, number of updates made before; 0 for the first update.
     init_lr: peak learning rate.
     num_train_steps: step at which the decay ends.
     num_warmup_steps: length of the linear warm-up from 0; the rate at step 0 is then 0.

@@ -129,7 +129,7 @@ class BertConfig:
     return cls.from_dict(read_json(json_file), source=json_file)
 
   def to_dict(self) -> dict:
-    """Contents of bert_config.json. embedding_size, which BERT's lacks, is included only if set."""
+    """Contents of bert_config.json; embedding_size, which BERT does not have, only if set."""
     values = dataclasses.asdict(self)
     if self.embedding_size is None:
       del values["embedding_size"]

@@ -177,7 +177,10 @@ def replaced_token_logits(model: BertModel) -> tf.Tensor:
 
 
 def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConfig:
-  """Configuration of ELECTRA's generator: widths and heads times `width_shrink`."""
+  """Configuration of ELECTRA's generator: widths and heads times `width_shrink`.
+
+  It has at least one head. The width of the embeddings is not reduced.
+  """
   heads = max(1, int(config.num_attention_heads * width_shrink))
   try:
     return dataclasses.replace(

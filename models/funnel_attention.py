@@ -11,7 +11,8 @@ import math
 import tensorflow as tf
 
 from models import layers
-from models.funnel_config import CLS_SEGMENT_ID
+from models.funnel_config import CLS_SEGMENT_ID, ModelConfig
+from models.funnel_pooling import PoolingLevel
 
 v1 = tf.compat.v1
 
@@ -37,8 +38,10 @@ class AttentionStructure:
   not_cls: tf.Tensor | None = None
 
 
-def relate(config, query, key, dtype):
-  """Builds the AttentionStructure of the queries and keys of two PoolingLevels."""
+def relate(
+  config: ModelConfig, query: PoolingLevel, key: PoolingLevel, dtype: tf.DType
+) -> AttentionStructure:
+  """Builds the AttentionStructure of the queries of one level and the keys of another."""
   structure = AttentionStructure(tf.cast(key.mask * -1e6, dtype)[:, None, :])
   if config.rel_attn_type == "null":
     return structure
@@ -82,7 +85,9 @@ def _sinusoids(config, positions, dtype):
   return tf.cast(tf.sin(angles), dtype), tf.cast(tf.cos(angles), dtype)
 
 
-def attention(config, query, key, structure):
+def attention(
+  config: ModelConfig, query: tf.Tensor, key: tf.Tensor, structure: AttentionStructure
+) -> tf.Tensor:
   """Attention with relative positions and segments: [B, F, M], [B, T, M] -> [B, F, M].
 
   Heads are the first axis, so that the encodings, which all sequences share, are multiplied with
@@ -149,7 +154,9 @@ def _project(x, kernel, bias):
   return tf.transpose(tf.reshape(y, [batch, length, heads, size]), [2, 0, 1, 3])
 
 
-def position_scores(config, q, kernel, structure):
+def position_scores(
+  config: ModelConfig, q: tf.Tensor, kernel: tf.Tensor, structure: AttentionStructure
+) -> tf.Tensor:
   """Scores of relative positions: q . (encoding(query's position - key's position) kernel).
 
   The encoding of a distance d is [sin(d f), cos(d f)], with M / 2 frequencies f.

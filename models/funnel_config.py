@@ -18,7 +18,7 @@ if TYPE_CHECKING:
   import tensorflow as tf
 
 MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table; only rel_attn_type "null" has one
-CLS_SEGMENT_ID = 2  # a token with this id is in the same segment as every token
+CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every token
 NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
 
 

@@ -87,7 +87,10 @@ def mlm_logits(
 
 
 def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelConfig:
-  """Configuration of ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`."""
+  """Configuration of ELECTRA's generator: d_model, d_inner and n_head times `width_shrink`.
+
+  They are at least 1.
+  """
   shrink = lambda size: max(1, int(size * width_shrink))
   try:
     return dataclasses.replace(
@@ -101,7 +104,9 @@ def generator_config(config: ModelConfig, width_shrink: float = 0.25) -> ModelCo
 
 
 def binary_logits(config: ModelConfig, hidden: tf.Tensor) -> tf.Tensor:
-  """Logits of ELECTRA's discriminator, positive for an original token: [B, L, M] -> [B, L].
+  """Logits of ELECTRA's discriminator, positive for an original token.
+
+  Shapes: float [B, L, M] -> float32 [B, L].
 
   Variables model/binary_proj/dense, model/binary_loss/{weight,bias}.
   """

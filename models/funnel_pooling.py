@@ -45,7 +45,7 @@ class PoolingLevel:
     return -(-length // self.stride)
 
 
-def pool(config, x, how):
+def pool(config: ModelConfig, x: tf.Tensor, how: str) -> tf.Tensor:
   """Pools [B, T, depth] -> [B, pooled T, depth] by "mean", "max", "min" or "first" of a window.
 
   With separate_cls, slot 0 is kept, and truncate_seq may drop the last slot. The others are pooled:
@@ -64,7 +64,7 @@ def pool(config, x, how):
   return pool_windows(x, config.pooling_size, how)
 
 
-def pool_windows(x, size, how):
+def pool_windows(x: tf.Tensor, size: int, how: str) -> tf.Tensor:
   """Pools windows of `size` along axis 1; a short last window is pooled over its members only."""
   if how == "first":
     return x[:, ::size]
@@ -83,7 +83,7 @@ def pool_windows(x, size, how):
   return tf.reduce_max(x, axis=2) if how == "max" else tf.reduce_min(x, axis=2)
 
 
-def upsample(config, x, length):
+def upsample(config: ModelConfig, x: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
   """Repeats each slot at all positions it was pooled from: [B, T, M] -> [B, length, M].
 
   With separate_cls, [cls] is not repeated. The positions that truncate_seq dropped are zeros.

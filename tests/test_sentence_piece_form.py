@@ -34,7 +34,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-  """Path of a model with the pieces "▁1999,", "▁12," and "7,"."""
+  """Path of a model with the tokens "▁1999,", "▁12," and "7,"."""
   folder = tmp_path_factory.mktemp("form")
   rng = random.Random(0)
   text = folder / "text.txt"
@@ -150,7 +150,7 @@ def test_pretraining_reads_the_form_from_its_records(model, tmp_path):
 
 @pytest.mark.slow
 def test_real_model():
-  """Needs SENTENCE_PIECE_DIR with ALBERT's layout of 30,000 pieces."""
+  """Needs SENTENCE_PIECE_DIR with ALBERT's vocabulary of 30,000 tokens."""
   if "SENTENCE_PIECE_DIR" not in os.environ:
     pytest.skip("SENTENCE_PIECE_DIR is not set")
   (path,) = Path(os.environ["SENTENCE_PIECE_DIR"]).glob("albert*.model")

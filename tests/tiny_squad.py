@@ -11,7 +11,7 @@ ADJECTIVES = tiny.GOOD + tiny.BAD
 
 
 def paragraph(rng, number, unanswerable):
-  """A passage about one or two nouns, and a question about each; those without answer if asked."""
+  """A passage about one or two nouns, and a question about each of them (or each of NOUNS)."""
   said = rng.sample(NOUNS, rng.randint(1, 2))
   context, qas = "", []
   for noun in said:
