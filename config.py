@@ -426,6 +426,8 @@ EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "configs", "experiment
 def load_recipe(family: str, job: str, task_name: str) -> dict[str, Any]:
   """Returns name -> value of a task's recipe: the file's defaults, then the task's own values."""
   path = os.path.join(EXPERIMENTS_DIR, f"{family}_{job}.yaml")
+  if not os.path.exists(path):  # a user's own task
+    path = os.path.join(EXPERIMENTS_DIR, f"{family}_classification.yaml")
   with open(path, encoding="utf-8") as reader:
     recipe = yaml.safe_load(reader)
   return {**recipe["defaults"], **recipe["tasks"].get(task_name, {})}

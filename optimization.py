@@ -227,7 +227,7 @@ class AdamW(v1.train.Optimizer):
     return super().apply_gradients(grads_and_vars, global_step, name)
 
   def _distributed_apply(self, distribution, grads_and_vars, global_step=None, name=None):
-    """Sums the replicas' gradients (already divided by the number of replicas), clips, updates.
+    """Sums the replicas' gradients, clips, updates; the estimator scaled losses by 1 / replicas.
 
     Clipping must come between the reduction and the update, to give the same result as one device
     with the same global batch. The base class has no hook there.

@@ -130,7 +130,7 @@ def raw_files(task: RawDataTask) -> list[str]:
   return found
 
 
-def cached_split(
+def find_or_make_split(
   folder: str,
   task: RawDataTask,
   split: str,
@@ -163,7 +163,7 @@ def cached_split(
   path = os.path.join(folder, f"{task.name}.len-{wanted['max_seq_length']}.{split}.{key}.tfrecord")
   meta_path = path + ".meta.json"
   if not overwrite and tf.io.gfile.exists(meta_path):
-    with contextlib.suppress(UserError):  # a damaged file of our own is made again
+    with contextlib.suppress(UserError):  # the cached file is damaged: make it again
       count = files.read_json(meta_path)["num_examples"]
       check_size(path, count)
       return path, count

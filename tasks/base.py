@@ -173,9 +173,9 @@ class Task(abc.ABC):
   def loss_weights(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Loss name -> float32 [B], normalizer of each example (e.g. its number of masked tokens).
 
-    The weights depend on the data alone. Their sum over the whole batch is computed before the
-    batch is split over devices or micro-batches, and each part divides by it; so losses and
-    gradients do not depend on the split (training/losses.py).
+    The weights depend on the data alone. Their mean over the whole batch is computed before the
+    batch is split over devices or micro-batches, and each part divides its mean loss by it; so
+    losses and gradients do not depend on the split (training/losses.py).
     """
     return {"loss": features["weight"] * tf.cast(features["is_real_example"], tf.float32)}
 

@@ -25,7 +25,7 @@ class Classification:
   )
   language: str = option(
     "zh",
-    "xnli, paws-x: language of the data, of xnli by default that of the original script",
+    "language of the data of xnli or paws-x; the default is that of BERT's XNLI script",
     aliases=("xnli_language", "pawsx_language"),
     stored=True,
   )

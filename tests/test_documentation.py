@@ -24,6 +24,34 @@ def test_library_program_of_the_readme_runs(tmp_path):
   assert re.fullmatch(r"\(1, \d+, 16\)\n", result.stdout)
 
 
+def test_task_of_the_contributors_page_trains(tmp_path):
+  """The tagger is a complete task in under 60 lines of code."""
+  with open(os.path.join(tiny.ROOT, "CONTRIBUTING.md"), encoding="utf-8") as reader:
+    (program,) = re.findall(r"```python\n(.*?)```", reader.read(), re.DOTALL)
+  body = program[program.index("@dataclasses.dataclass") :]
+  assert sum(bool(line.strip()) for line in body.splitlines()) < 60
+  (tmp_path / "my_tagger.py").write_text(program)
+  label_of = {**dict.fromkeys(tiny.GOOD + tiny.BAD, "ADJ"), "film": "NOUN", "story": "NOUN"}
+  for name, seed in (("train", 1), ("dev", 2)):
+    lines = [
+      " ".join(f"{word}/{label_of.get(word, 'O')}" for word in text.split())
+      for text, _ in tiny.sentences(96, seed)
+    ]
+    (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+  tiny.write_encoder(tmp_path / "pretrained", dropout=0.0)
+  result = subprocess.run(
+    [sys.executable, "my_tagger.py", "--train_file=train.txt", "--eval_file=dev.txt"]
+    + ["--max_seq_length=16", "--num_train_epochs=8", "--learning_rate=1e-2", "--seed=1"],
+    cwd=tmp_path,
+    text=True,
+    capture_output=True,
+    env=dict(os.environ, PYTHONPATH=tiny.ROOT, TF_CPP_MIN_LOG_LEVEL="3"),
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  (accuracy,) = re.findall(r"word_labels dev: accuracy ([\d.]+)", result.stdout)
+  assert float(accuracy) > 0.95, result.stdout
+
+
 def test_flags_of_the_readme_exist():
   """Every --flag that the README names is a flag of a script (or of a shell script)."""
   with open(os.path.join(tiny.ROOT, "README.md"), encoding="utf-8") as reader:
@@ -33,6 +61,7 @@ def test_flags_of_the_readme_exist():
     "run_classifier.py",
     "run_squad.py",
     "run_race.py",
+    "run_tagger.py",
     "run_pretraining.py",
     "create_finetuning_data.py",
     "create_pretraining_data.py",

@@ -124,7 +124,7 @@ def test_cached_records_are_reused_only_for_the_same_settings(made, tmp_path):
     wanted = record_files.settings(
       task, tokenizer, config.Tokenizer(**{**settings.__dict__, **kwargs}), max_seq_length
     )
-    return record_files.cached_split(
+    return record_files.find_or_make_split(
       str(tmp_path), task, "train", tokenizer, wanted, overwrite, write
     )[0]
 

@@ -284,7 +284,7 @@ def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
   stopped_at = tf.train.latest_checkpoint(str(workspace / "killed"))
   assert stopped_at and not stopped_at.endswith("-48"), "the kill came too late to test anything"
   _, err = tiny.run("run_classifier.py", "--do_train", *flags)
-  assert f"Go on from {stopped_at}" in err
+  assert f"Continue from {stopped_at}" in err
   assert_same_weights(weights_of(workspace / "killed", 48), weights_of(trained[0], 48))
 
 

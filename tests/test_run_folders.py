@@ -192,7 +192,7 @@ def test_a_lost_state_file_loses_no_training(trained, tmp_path):
     "--do_train",
     *flags_of(folder, run, train_steps=18, max_save=5, decay_method="constant"),
   )
-  assert f"Go on from {run}/model.ckpt-12" in err, err
+  assert f"Continue from {run}/model.ckpt-12" in err, err
   assert steps_in(run) == [9, 12, 15, 18]
   assert [path.read_bytes() for path in files] == before
   reader = checkpoints.open_reader(f"{run}/model.ckpt-15")

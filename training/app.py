@@ -39,7 +39,7 @@ PRETRAINING = (
 
 
 def run_job(settings_type: type) -> None:
-  """Runs the script of a job: its flags, and their job.
+  """Defines the flags of a job and runs it.
 
   Args:
     settings_type: settings of the task, see tasks/registry.py.
@@ -134,12 +134,12 @@ _OTHER_WAYS = {
   "overwrite": "nothing is overwritten: choose another --model_dir, or see --overwrite_data",
   "eval_model_dir": "name the folder with --model_dir, the data with --output_dir",
   "eval_split": "name the file to evaluate with --eval_file",
-  "num_passes": "every epoch is shuffled again; --num_train_epochs is their number",
+  "num_passes": "every epoch has another order; --num_train_epochs is their number",
   "per_core_clip": "the gradient is clipped once, averaged over all devices",
   "retain_all": "evaluation deletes no checkpoint; --max_save limits their number",
   "retain_best": "the best checkpoint is always kept, in model_dir/best",
-  "shuffle_buffer": "every epoch is shuffled as a whole",
-  "shuffle_examples": "every epoch is shuffled as a whole",
+  "shuffle_buffer": "the buffer is as large as the data, up to a fixed size",
+  "shuffle_examples": "training data are always shuffled",
   "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
   "submit_dir": "submissions are written to model_dir/submit",
   "verbose": "use --verbosity",

@@ -269,9 +269,9 @@ def find_pretrained(
 ) -> None:
   """Fills model_config, tokenizer_path and init_checkpoint if they are not given.
 
-  Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint, else the
-  folder of --init_checkpoint, unless the user named the folder `pretrained` (it is in `given`),
-  2. `pretrained`. Training needs a checkpoint to start from while model_dir has none.
+  Search order of configuration and vocabulary: 1. model_dir, if it has a checkpoint; else the
+  folder of --init_checkpoint, unless `pretrained` is in `given`; 2. `pretrained`. Training needs a
+  checkpoint to start from while model_dir has none.
 
   Args:
     model: changed in place.

@@ -127,7 +127,7 @@ class RecordSources:
     )
     found = []
     for split in self.task.splits(kind) or [kind]:
-      path, count = record_files.cached_split(
+      path, count = record_files.find_or_make_split(
         data.output_dir,
         self.task,
         split,
@@ -160,7 +160,7 @@ class RecordSources:
       kind, split, path + record_files.SIDE_TABLE, files.num_examples
     )
     writes = self.experiment.trainer.do_predict or self.experiment.trainer.do_submit
-    # Before training, in which the raw files may change. Given records are of no raw file.
+    # Read now: raw files may change during training. Record files that the user named have none.
     reads_origins = kind == "test" and writes and not is_given
     return Source(
       base.Split(

@@ -145,7 +145,7 @@ class Runner:
       )
 
   def _check_settings(self, settings):
-    """UserError if model_dir has other settings, and no checkpoint with them."""
+    """UserError if training from step 0 would overwrite different settings in model_dir."""
     model_dir, start = (
       self.experiment.trainer.model_dir,
       model_folder.start_folder(self.experiment.model),
@@ -344,7 +344,7 @@ class Runner:
     model_fn = ModelFn(
       self.experiment, self.task, self.model_config, self.devices, num_train_steps, num_warmup_steps
     )
-    classifier = estimator.build_estimator(
+    trained = estimator.build_estimator(
       self.experiment, self.devices, model_fn, trainer.save_steps or steps_per_epoch
     )
     step = self._start_step(num_train_steps)
@@ -391,7 +391,7 @@ class Runner:
           self.devices.num_replicas,
           self.devices.is_tpu,
         )
-        classifier.train(input_fn, hooks=[start, hook], max_steps=target)
+        trained.train(input_fn, hooks=[start, hook], max_steps=target)
         step = target
         if trainer.eval_every_steps:
           self.evaluator.evaluate(checkpoints.latest(trainer.model_dir), is_training=True)
@@ -461,7 +461,7 @@ class Runner:
       return 0
     step = checkpoints.step_of(newest)
     log.info(
-      "Go on from %s (--init_checkpoint counts only for an empty model_dir)%s",
+      "Continue from %s (--init_checkpoint is used only while model_dir has no checkpoint)%s",
       newest,
       "; it is already at the last step, nothing to train" if step >= num_train_steps else "",
     )

@@ -64,10 +64,9 @@ _signals = []  # numbers of the SIGINT and SIGTERM received
 
 
 def watch_signals() -> None:
-  """Ends the process on Ctrl-C and SIGTERM. For scripts.
+  """Records Ctrl-C and SIGTERM, and raises KeyboardInterrupt or SystemExit. For scripts.
 
-  Python ignores exceptions raised in destructors, so the handler records the signal, and training
-  checks it before each step.
+  Python ignores exceptions raised in destructors, so training checks the record before each step.
   """
 
   def record(number, frame):
