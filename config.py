@@ -423,11 +423,17 @@ def stored_fields(experiment: Experiment) -> dict[str, Any]:
 EXPERIMENTS_DIR = os.path.join(os.path.dirname(__file__), "configs", "experiments")
 
 
+def recipe_path(family: str, job: str) -> str:
+  """Returns the file of a job's recipes; for a user's own job that of classification."""
+  paths = [
+    os.path.join(EXPERIMENTS_DIR, f"{family}_{name}.yaml") for name in (job, "classification")
+  ]
+  return paths[0] if os.path.exists(paths[0]) else paths[1]
+
+
 def load_recipe(family: str, job: str, task_name: str) -> dict[str, Any]:
   """Returns name -> value of a task's recipe: the file's defaults, then the task's own values."""
-  path = os.path.join(EXPERIMENTS_DIR, f"{family}_{job}.yaml")
-  if not os.path.exists(path):  # a user's own task
-    path = os.path.join(EXPERIMENTS_DIR, f"{family}_classification.yaml")
+  path = recipe_path(family, job)
   with open(path, encoding="utf-8") as reader:
     recipe = yaml.safe_load(reader)
   return {**recipe["defaults"], **recipe["tasks"].get(task_name, {})}

@@ -85,7 +85,7 @@ class BertEncoder:
     """Builds SQuAD's span head, cls/squad.
 
     Args:
-      settings: config.Squad, or an object with its fields.
+      settings: a tasks.settings.Squad.
 
     Returns:
       (loss of each window, float32 [B]; the settings.n_best_size best starts and ends and the score

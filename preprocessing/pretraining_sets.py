@@ -60,7 +60,7 @@ def read_bert_files(flag: str, names: str) -> tuple[record_files.RecordSet, dict
     if tf.io.gfile.exists(path + ".done.json"):
       raise UserError(
         f"{path}: its set of record files is not complete; give the command of "
-        f"create_pretraining_data.py again, which goes on"
+        f"create_pretraining_data.py again, which makes the missing files"
       )
     # NAME-00000-of-00004 is a shard of NAME, or the file of a run of that name.
     for name in (path, re.sub(r"-\d{5}-of-\d{5}$", "", path)):
@@ -159,7 +159,7 @@ def read_funnel_files(
   return to_record_set(counts), *common_meta(metas)
 
 
-# Metadata that the model depends on; and the reader.
+# Metadata on which train and dev records must agree. _FOR_READER: all files of a kind.
 _FOR_MODEL = {
   "task_type",
   "max_seq_length",

@@ -201,7 +201,7 @@ def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-# Flag of a setting.
+# Key of the metadata -> flag, for messages.
 _FLAG_OF = {
   "max_seq_length": "--max_seq_length",
   "do_lower_case": "--uncased",

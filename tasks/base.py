@@ -208,7 +208,7 @@ class Task(abc.ABC):
     return None
 
   def read_origins(self, split: str, num_examples: int) -> Any:
-    """Reads what leads from predictions back to raw files, before training; None if nothing does.
+    """Reads the raw rows that `write_predictions` needs, before training; None if it needs none.
 
     Called for splits whose records are made from raw data.
     """
@@ -311,7 +311,7 @@ class RawDataTask(Task):
 
   @abc.abstractmethod
   def source_key(self, split: str) -> Any:
-    """JSON value of the settings besides raw files and `metadata` that decide what is read."""
+    """Returns further settings, as JSON, that change which examples are read."""
 
   @abc.abstractmethod
   def read_examples(self, split: str) -> Iterator[Any]:

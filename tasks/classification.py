@@ -195,7 +195,7 @@ class ClassificationTask(base.RawDataTask):
       if names and not self.is_regression and set(names) == set(self.labels):
         self.labels = names
       return
-    # Data without training data of their own (AX) are predicted by another task's model.
+    # AX has no training data; MNLI's model predicts it.
     if self.splits("train") and not share_models(stored.get("task_name", self.name), self.name):
       raise UserError(
         f"{folder}: this folder holds a model of task {stored['task_name']}, not of "

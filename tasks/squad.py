@@ -267,8 +267,8 @@ class SquadTask(base.RawDataTask):
     table = SideTable(files.read_json_lines(path))
     if not table.lines:
       raise UserError(
-        f"{path}: no such file; it leads from the records' tokens back to the "
-        f"text: keep it next to them, or make them again (--overwrite_data)"
+        f"{path}: no such file; it maps the records' tokens to the text: keep it "
+        f"next to them, or make them again (--overwrite_data)"
       )
     num_windows = sum(len(question["windows"]) for question in table.questions())
     if num_windows != num_records:

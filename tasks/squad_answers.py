@@ -59,7 +59,7 @@ def join_answers(several: Sequence[Answers]) -> Answers:
 
 
 class SideTable:
-  """What leads from records to predict back to the text: contexts, token offsets, gold answers.
+  """Contexts, token offsets and gold answers, which map predicted positions to text.
 
   Attributes:
     lines: dict of each paragraph, see SquadTask.featurize_all.

@@ -354,7 +354,7 @@ def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
   task.settings.version_2_with_negative = True
   with pytest.raises(UserError, match="--search_threshold needs a file with answers"):
     task.answers(split.side_table, scores_of_nothing(count))
-  with pytest.raises(UserError, match="no such file; it leads from the records' tokens back"):
+  with pytest.raises(UserError, match="no such file; it maps the records' tokens to the text"):
     task.read_side_table("test", "predict", str(tmp_path / "absent"), 0)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from errors import UserError
 
-# Named after the public module: training/hooks.py and utils/processes.py set its level.
+# Named after the public module; utils/console.py and utils/processes.py set its level.
 log = logging.getLogger("tokenization")
 
 # role -> spellings, "[CLS]" and "<cls>"; some exist only in the second style.

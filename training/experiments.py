@@ -163,15 +163,14 @@ def take_recipe(experiment: config.Experiment, family: str, task_name: str) -> N
 
   A number of epochs that the user gave wins over the recipe's number of updates.
   """
-  job = experiment.job
-  recipe = config.load_recipe(family, job, task_name)
+  recipe = config.load_recipe(family, experiment.job, task_name)
+  name = os.path.basename(config.recipe_path(family, experiment.job)).removesuffix(".yaml")
   if "num_train_epochs" in experiment.sources:
     recipe.pop("train_steps", None)
-  taken = config.apply_recipe(experiment, recipe, f"recipe {family}_{job}, task {task_name}")
+  taken = config.apply_recipe(experiment, recipe, f"recipe {name}, task {task_name}")
   log.info(
-    "Recipe %s_%s, task %s: %s",
-    family,
-    job,
+    "Recipe %s, task %s: %s",
+    name,
     task_name,
     ", ".join(f"{key}={value}" for key, value in taken.items()),
   )

@@ -199,7 +199,7 @@ class Runner:
     return found
 
   def check_before_work(self) -> None:
-    """Finds all data and outputs that the settings need, so that no fault appears hours later."""
+    """Makes missing records, and checks all data and output paths, before training."""
     trainer, data = self.experiment.trainer, self.experiment.data
     predicts = trainer.do_predict or trainer.do_submit
     evaluates = trainer.do_eval or (trainer.do_train and trainer.eval_every_steps > 0)

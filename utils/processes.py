@@ -1,6 +1,6 @@
 """Worker processes on this machine.
 
-They import only this module and those of the work itself, so it does not import TensorFlow.
+This module does not import TensorFlow. A worker also imports the modules of its work.
 """
 
 import concurrent.futures
