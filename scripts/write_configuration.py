@@ -10,9 +10,9 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import config
-from tasks import registry
-from training import experiment_registry, garden
+import config  # noqa: E402
+from tasks import registry  # noqa: E402
+from training import experiment_registry, garden  # noqa: E402
 
 HEAD = """# Configuration
 

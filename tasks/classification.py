@@ -22,6 +22,7 @@ from tasks.classification_data import (
   FILE_TASKS,
   NLI_LABELS,
   Dataset,
+  Example,
   canonical_name,
   dataset_of,
   share_models,
@@ -29,26 +30,6 @@ from tasks.classification_data import (
 from tasks.labels import check_cell, parse_number, parse_weight, sort_labels
 from tasks.readers import list_texts, read_columns, read_text
 from utils import files
-
-
-@dataclasses.dataclass
-class Example:
-  """A raw example.
-
-  Attributes:
-    text_a: first or only text.
-    text_b: second text of a pair.
-    label: a class name, a float (regression), or None (test files).
-    weight: factor of the example's loss; the loss of a batch is the weighted mean.
-  """
-
-  text_a: str
-  text_b: str | None = None
-  label: str | float | None = None
-  weight: float = 1.0
-
-
-# ---- The task ---------------------------------------------------------------------------------
 
 
 class ClassificationTask(base.RawDataTask):

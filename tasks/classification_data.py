@@ -283,3 +283,20 @@ def share_models(name: str, other: str) -> bool:
   """Returns whether a model of one task serves the other: own files of any format, or MNLI's."""
   kinds = ["own files" if task in FILE_TASKS else task.split("_")[0] for task in (name, other)]
   return kinds[0] == kinds[1]
+
+
+@dataclasses.dataclass
+class Example:
+  """A raw example.
+
+  Attributes:
+    text_a: first or only text.
+    text_b: second text of a pair.
+    label: a class name, a float (regression), or None (test files).
+    weight: factor of the example's loss; the loss of a batch is the weighted mean.
+  """
+
+  text_a: str
+  text_b: str | None = None
+  label: str | float | None = None
+  weight: float = 1.0

@@ -102,7 +102,8 @@ def test_epochs_are_a_number_of_updates_too():
   ]
 
 
-def test_experiments_and_tasks_of_a_users_file(tmp_path):
+def test_experiments_and_tasks_of_a_users_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(experiment_registry, "FACTORIES", dict(experiment_registry.FACTORIES))
   path = tmp_path / "mine.py"
   path.write_text(
     "import config\nfrom tasks.settings import Classification\n"
@@ -314,7 +315,7 @@ def test_local_experiment_needs_no_files(tmp_path):
     "--experiment=bert/local",
     "--mode=train_and_eval",
     f"--model_dir={tmp_path / 'run'}",
-    "--params_override=trainer.train_steps=60,trainer.validation_interval=60",
+    "--params_override=trainer.train_steps=120,trainer.validation_interval=120",
   )
   assert float(re.findall(r"accuracy ([\d.]+)", out)[-1]) > 0.9, out
 

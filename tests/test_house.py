@@ -18,7 +18,7 @@ LAYERS = (
   ("preprocessing",),
   ("training",),
   ("conversion",),
-  ("run_*", "create_*", "convert_checkpoint", "scripts", "benchmarks"),
+  ("run_*", "create_*", "convert_checkpoint", "train", "scripts", "benchmarks"),
 )
 MAX_LINES = 500
 MAX_SCRIPT_LINES = 200
