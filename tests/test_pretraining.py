@@ -553,7 +553,7 @@ def test_incomplete_and_damaged_sets_are_refused(made, tmp_path, caplog):
   with pytest.raises(UserError, match="bytes in its metadata"):
     find(input_file=names)
   (tmp_path / "bert.tfrecord.meta.json").write_text('{"filenames": ["x"]}')
-  with pytest.raises(UserError, match="'filenames' and 'num_example' do not tell the number"):
+  with pytest.raises(UserError, match="'filenames' and 'num_example' do not give the number"):
     find(input_file=names)
   (tmp_path / (os.path.basename(middle) + ".done.json")).write_text("{}")
   with pytest.raises(UserError, match="its set of record files is not complete; give the command"):
