@@ -61,7 +61,7 @@ def test_funnel_loss_equals_the_original(name):
     "masked_lm_ids": given["target"],
     "masked_lm_weights": np.ones([3, 4], np.float32),
   }
-  assert features["is_mask_symbol"].any()  # the original hides them, and the golden shows it
+  assert features["is_mask_symbol"].any()  # the original masks attention to these tokens
   sequences = pretraining.Sequences(16, {"mask": 39}, 40)
   form = pretraining.FunnelRecords(sequences, masking.Masking("single_token", 4))
   losses = losses_of(
@@ -70,8 +70,8 @@ def test_funnel_loss_equals_the_original(name):
   assert losses["mlm"] == pytest.approx(float(data["out:loss"]), abs=2e-5)
 
 
-def test_packed_rows_give_the_loss_of_single_ones(records, tmp_path):
-  """The same examples, several in a row: the same loss, from fewer rows."""
+def test_packed_rows_give_the_loss_of_single_examples(records, tmp_path):
+  """Packing several examples into a row gives fewer rows and the same loss."""
   sources = []
   for pack in (False, True):
     path = str(tmp_path / f"{pack}.tfrecord")
@@ -127,8 +127,8 @@ def test_packed_rows_give_the_loss_of_single_ones(records, tmp_path):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("loss_type, dropout", [("mlm", 0.3), ("electra", 0.0)])
-def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(records, tmp_path, loss_type, dropout):
-  """One traced program, as on a TPU, on the two shards of a batch of equal examples."""
+def test_tpu_cores_draw_different_dropout_and_noise(records, tmp_path, loss_type, dropout):
+  """Runs one graph, as on a TPU, on the two shards of a batch of equal examples."""
   model_config = modeling.BertConfig(
     len(tiny.VOCAB),
     16,
@@ -166,13 +166,13 @@ def test_cores_of_a_tpu_draw_dropouts_and_noise_of_their_own(records, tmp_path, 
   )
   one, other, again, other_again = losses(first, second, first, second)
   assert abs(one - other) > 1e-4 and (one, other) == (again, other_again)
-  first.pop(inputs.ROW)  # one device draws what the first core draws
+  first.pop(inputs.ROW)  # a single device draws the same as the first core
   assert losses(first) == [one]
 
 
 @pytest.mark.parametrize("make_source", [bert_source, funnel_source])
 def test_evaluation_does_not_depend_on_the_batch_size(records, make_source):
-  """Masks and ELECTRA's replaced tokens are functions of the example."""
+  """Masks and ELECTRA's replaced tokens depend on the example alone."""
   source = make_source(records)
   sequences = source.task._sequences
   source.task = pretraining.PretrainingTask("electra", source.task._records, sequences)
@@ -203,12 +203,12 @@ def test_evaluation_does_not_depend_on_the_batch_size(records, make_source):
 
 
 @pytest.mark.parametrize("family", ("bert", "funnel"))
-def test_the_generator_starts_from_masked_words(records, tmp_path, family):
-  """At full width it gives the logits of the masked words' encoder; else it is drawn again."""
+def test_the_generator_starts_from_a_masked_lm_checkpoint(records, tmp_path, family):
+  """At full width it gives the masked LM's logits; at other widths it is initialized randomly."""
   path = records / ("bert/bert_config.json" if family == "bert" else "model/net_config.json")
   source = (bert_source if family == "bert" else funnel_source)(records)
   (features,) = batches_of(inputs.predict_input_fn(source, 8, False), 1)
-  features["is_mask_symbol"][:] = 0  # Funnel attends to them in ELECTRA alone
+  features["is_mask_symbol"][:] = 0  # Funnel attends to masked tokens only in ELECTRA
   logits = []
   for width_shrink in (None, 1.0, 0.5):
     with tf.Graph().as_default(), v1.Session() as session:

@@ -41,7 +41,8 @@ def test_bert_records_restore_the_text(records):
       first = words[1 : words.index("[SEP]", 1)]
       assert all(pair in known for pair in zip(first, first[1:], strict=False))
       assert segments[words.index("[SEP]", 1) + 1] == 1
-  for batch in batches_of(inputs.predict_input_fn(plain, 8, False), 3):  # the last places are free
+  # The last positions are free.
+  for batch in batches_of(inputs.predict_input_fn(plain, 8, False), 3):
     assert not batch["input_mask"][:, LENGTH - 3 :].any()
     used = batch["masked_lm_weights"] > 0
     assert (
@@ -52,8 +53,8 @@ def test_bert_records_restore_the_text(records):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("block_size", ["1_1_1", "1_1_1_1", "1_1_1_1_1"])
-def test_bert_records_under_a_deeper_funnel(records, block_size):
-  """Masks on tokens that are cut away lead nowhere; the others count in the loss."""
+def test_bert_records_fit_a_deeper_funnel(records, block_size):
+  """Masked positions beyond the truncated sequence are dropped; the others count in the loss."""
   model_config = modeling.ModelConfig(
     vocab_size=len(tiny.VOCAB),
     block_size=block_size,
@@ -100,8 +101,8 @@ def test_funnel_records_get_new_masks_in_every_epoch(records, strategy):
 
 
 @pytest.mark.parametrize("cls_segment_id", [0, 2])
-def test_first_segment_is_that_of_the_model(records, cls_segment_id):
-  """BERT's [CLS] is of segment 0 and Funnel's of segment 2, whichever form the records have."""
+def test_cls_has_the_segment_id_of_the_model(records, cls_segment_id):
+  """[CLS] has segment 0 in BERT and 2 in Funnel, for either form of the records."""
   for make_source in (bert_source, funnel_source):
     source = make_source(records, cls_segment_id=cls_segment_id)
     for batch in batches_of(inputs.predict_input_fn(source, 8, False), 2):
@@ -109,7 +110,7 @@ def test_first_segment_is_that_of_the_model(records, cls_segment_id):
       assert set(np.unique(batch["segment_ids"][:, 1:])) == {0, 1}
 
 
-def test_pipeline_starts_at_any_step_and_reads_everything(records):
+def test_pipeline_starts_at_any_step_and_reads_every_example(records):
   for source in (bert_source(records), funnel_source(records, "word_span")):
     number = source.num_examples
     whole = batches_of(inputs.train_input_fn(source, 3, 7, 0, 1, False), 30)
@@ -118,7 +119,7 @@ def test_pipeline_starts_at_any_step_and_reads_everything(records):
       for a, b in zip(whole[start:], rest, strict=True):
         for name in a:
           np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-    source.task.is_grouped = False  # windows of batches of like length reach over epochs
+    source.task.is_grouped = False  # grouping by length mixes examples of two epochs
     epoch = batches_of(inputs.train_input_fn(source, 1, 7, 0, 1, False), number)
     seen = sorted(batch["origin_ids"].tobytes() for batch in epoch)
     all_of_it = batches_of(inputs.predict_input_fn(source, 1, False), number)

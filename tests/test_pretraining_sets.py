@@ -32,7 +32,7 @@ def corpus_of(records, form="bert"):
   return settings, pretraining_sets.find_corpus(settings, trainer, {})
 
 
-def test_records_tell_their_own_settings(records):
+def test_settings_are_read_from_the_metadata(records):
   for form, predictions in (("bert", 4), ("funnel", round(0.15 * LENGTH))):
     settings, corpus = corpus_of(records, form)
     experiment = config.Experiment(task=settings)
@@ -91,7 +91,7 @@ def find(do_train=True, do_eval=False, **settings):
 
 
 def test_incomplete_and_damaged_sets_are_refused(records, tmp_path, caplog):
-  """A part of the corpus, or other data than the metadata tell, is never trained on silently."""
+  """Training never uses a part of the set, or files that contradict their metadata, silently."""
   shutil.copytree(records / "funnel", tmp_path / "funnel")
   name = "meta.train.pass-0.seq-24.uncased.json-00001-of-00002"
   data = tmp_path / "funnel" / name.replace("meta", "data").replace("json", "tfrecord")
@@ -133,8 +133,8 @@ def test_evaluation_alone_needs_no_training_records(records, tmp_path, caplog):
   assert "Evaluation is on the training records" in caplog.text
 
 
-def test_empty_files_of_a_set_and_files_named_twice(records, tmp_path, caplog):
-  """More files than documents leave some empty, the first among them; none is counted twice."""
+def test_empty_files_are_ignored_and_files_named_twice_count_once(records, tmp_path, caplog):
+  """With more files than documents some files are empty, the first one among them."""
   text = tmp_path / "text.txt"
   text.write_text("\n" * 2000 + open(records / "text.txt").read()[:300])
   vocab = config.Tokenizer(tokenizer_path=str(records / "bert" / "vocab.txt"))
@@ -163,8 +163,8 @@ def test_empty_files_of_a_set_and_files_named_twice(records, tmp_path, caplog):
   assert "--num_passes=3: --record_dir has 1" in caplog.text
 
 
-def test_metadata_of_files_in_several_places(records, tmp_path, monkeypatch, caplog):
-  """Shards made one by one under their final names have metadata each; others share one file."""
+def test_metadata_of_files_in_several_folders_is_found(records, tmp_path, monkeypatch, caplog):
+  """Shards that are created one by one have one metadata file each; others share one file."""
   monkeypatch.chdir(tmp_path)
   vocab = config.Tokenizer(tokenizer_path=str(records / "bert" / "vocab.txt"))
   for names in ("x-00000-of-00002", "x-00001-of-00002", "a/b,a/sub/c,d/e"):
@@ -188,8 +188,8 @@ def test_metadata_of_files_in_several_places(records, tmp_path, monkeypatch, cap
     find(input_file="a/b,a/sub/c,d/e")
 
 
-def test_evaluation_records_may_be_made_otherwise(records, tmp_path):
-  """What the model does not see may differ: how text was read, masks drawn, files compressed."""
+def test_evaluation_records_may_differ_in_settings_the_model_does_not_see(records, tmp_path):
+  """Decoding errors, mask strategy and compression may differ; the number of masks may not."""
   run = create_pretraining_data.Run(num_workers=1, errors="replace")
   vocab = config.Tokenizer(tokenizer_path=str(records / "bert" / "vocab.txt"))
   form = pretraining_records.BertForm(
@@ -225,7 +225,7 @@ def test_flags_of_the_other_form_are_refused(form, given):
     pretraining_sets.check_form(Pretraining(**{form: "x"}), {given, "max_seq_length"})
 
 
-def test_foreign_records_need_the_flags_that_metadata_would_tell(records, tmp_path):
+def test_records_without_metadata_need_its_settings_as_flags(records, tmp_path):
   path = tmp_path / "foreign.tfrecord"
   path.write_bytes(open(sorted(glob.glob(str(records / "bert.tfrecord-*")))[0], "rb").read())
   settings = Pretraining(input_file=str(path))

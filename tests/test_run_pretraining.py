@@ -36,8 +36,8 @@ def run_tiny(records, folder, *args, **kwargs):
 
 
 @pytest.mark.smoke
-def test_bert_from_text_to_a_fine_tuned_model(records, tmp_path):
-  """BERT's published commands; two devices give one device's losses; the result fine-tunes."""
+def test_bert_is_pretrained_and_fine_tuned(records, tmp_path):
+  """Runs BERT's published commands; two devices give the losses of one device."""
   flags = [
     f"--bert_config_file={records}/bert/bert_config.json",
     f"--input_file={records}/bert.tfrecord-*",
@@ -80,7 +80,7 @@ def test_bert_from_text_to_a_fine_tuned_model(records, tmp_path):
   (evaluated,) = log_of(tmp_path / "one", "eval")
   assert evaluated["loss"] == pytest.approx(evaluated["loss_mlm"] + evaluated["loss_nsp"])
   assert evaluated["perplexity"] == pytest.approx(np.exp(evaluated["loss_mlm"]), rel=1e-5)
-  # Further, with the optimizer's moments, and as an encoder to fine-tune.
+  # Continue with the optimizer's moments; then fine-tune the encoder.
   _, err = run_tiny(
     records,
     tmp_path / "more",
@@ -105,8 +105,8 @@ def test_bert_from_text_to_a_fine_tuned_model(records, tmp_path):
   assert {"bert_config.json", "vocab.txt"} <= set(os.listdir(tmp_path / "fine"))
 
 
-def test_electra_with_the_published_flags(records, tmp_path):
-  """The seed's launch command, tiny; evaluated over all checkpoints; made core-only."""
+def test_electra_runs_with_the_published_flags(records, tmp_path):
+  """Runs the published command on a tiny model, evaluates all checkpoints, extracts the core."""
   out, _ = run_tiny(
     records,
     tmp_path / "run",
@@ -180,7 +180,7 @@ def test_electra_with_the_published_flags(records, tmp_path):
   assert "is at step 10" in err and "--train_steps=10 is already reached; raise it" in err
 
 
-def test_trials_and_a_limit_of_the_evaluation(records, tmp_path):
+def test_trials_differ_and_max_eval_examples_limits_the_evaluation(records, tmp_path):
   out, _ = run_tiny(
     records,
     tmp_path,
@@ -202,7 +202,7 @@ def test_trials_and_a_limit_of_the_evaluation(records, tmp_path):
 
 
 def test_a_limit_of_the_evaluation_is_logged(caplog):
-  """The default limits it, to a number of examples that depends on the batch size."""
+  """The default --max_eval_batch limits the examples; their number depends on the batch size."""
   caplog.set_level("INFO", "training.pretraining")
   experiment = config.Experiment(task=Pretraining())
   experiment.trainer.eval_batch_size = 4
@@ -215,7 +215,7 @@ def test_a_limit_of_the_evaluation_is_logged(caplog):
   assert experiment.data.max_eval_examples == 400
 
 
-def test_mistakes_on_the_command_line(records, tmp_path):
+def test_mistakes_on_the_command_line_are_reported(records, tmp_path):
   _, err = run_tiny(
     records,
     tmp_path / "x",
@@ -234,7 +234,7 @@ def test_mistakes_on_the_command_line(records, tmp_path):
 
 
 def test_a_refused_run_leaves_the_folder_as_it_was(records, tmp_path):
-  """The configuration next to a checkpoint is that of the checkpoint."""
+  """The configuration in the folder stays that of its checkpoint."""
   flags = [
     f"--record_dir={records}/funnel",
     "--block_size=1_1",

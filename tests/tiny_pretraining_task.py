@@ -19,7 +19,7 @@ LENGTH = 24
 
 
 def write_text(path, seed=1, count=60):
-  """Documents of three sentences each."""
+  """Writes documents of three sentences each; returns the path."""
   lines = []
   for index, (sentence, _) in enumerate(tiny.sentences(count, seed)):
     lines += [sentence] + ([""] if index % 3 == 2 else [])
@@ -29,7 +29,7 @@ def write_text(path, seed=1, count=60):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-  """A folder with the vocabularies and records of both forms: bert-*, funnel/."""
+  """Folder with tiny encoders and the records of both forms: bert.tfrecord-*, funnel/."""
   folder = tmp_path_factory.mktemp("pretraining")
   tiny.write_encoder(folder / "bert", dropout=0.0)
   tiny.write_funnel(folder / "model", dropout=0.0)
@@ -103,7 +103,7 @@ def batches_of(input_fn, count):
 
 
 def losses_of(task, model_config, features):
-  """The batch's loss of each kind, computed as training computes it."""
+  """Loss name -> loss of the batch, with the weights of `tiny_funnel.assign`."""
   with tf.Graph().as_default(), v1.Session() as session:
     features = {name: tf.constant(value) for name, value in features.items()}
     output = task.build(modeling.build_encoder(model_config, features, False), features)
