@@ -39,12 +39,12 @@ def question(options, answer=0, passage="the film", text="it is"):
     ("", "only this", "only this"),
   ],
 )
-def test_the_option_fills_the_blank_or_follows(text, option, joined):
+def test_the_option_fills_the_blank_or_follows_the_question(text, option, joined):
   assert race.fill_in(text, option) == joined
 
 
-def test_sequences_of_an_example(workspace, tokenizer):
-  """Ends of question and option are kept, beginnings of the passage."""
+def test_sequences_keep_the_end_of_the_option_and_the_start_of_the_passage(workspace, tokenizer):
+  """Question and option are truncated at the start, the passage at the end."""
   task = task_of(workspace, max_qa_length=3, cls_segment_id=2, num_options=3)
   features = task.featurize(
     question(["great", "a very very bad story"], 1, "the film was quite good ."), tokenizer, 9
@@ -63,8 +63,8 @@ def test_sequences_of_an_example(workspace, tokenizer):
 
 
 @pytest.mark.parametrize("passage, length", [("", 9), (" ", 9), ("the film", 6)])
-def test_no_passage_is_no_second_segment(workspace, tokenizer, passage, length):
-  """An empty passage, and one that has no room, which is as in classification of pairs."""
+def test_without_passage_tokens_there_is_no_second_segment(workspace, tokenizer, passage, length):
+  """The passage is empty or has no room, as in the classification of pairs."""
   features = task_of(workspace, max_qa_length=3, num_options=2).featurize(
     question(["great", "bad"], passage=passage), tokenizer, length
   )
@@ -73,8 +73,8 @@ def test_no_passage_is_no_second_segment(workspace, tokenizer, passage, length):
   assert features["segment_ids"] == [[0] * 5] * 2 and features["input_mask"] == [[1] * 5] * 2
 
 
-def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
-  """Of the original's length, N * max_seq_length, padded with the tokenizer's own id."""
+def test_records_contain_each_option_padded(workspace, tokenizer, tmp_path):
+  """Length N * max_seq_length, as in the original; padded with the tokenizer's pad id."""
   task = task_of(workspace / "RACE")
   path = str(tmp_path / "dev.tfrecord")
   count = record_files.write_split(path, task, "dev", tokenizer, LENGTH)
@@ -110,7 +110,7 @@ def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
     assert batch["input_ids"].shape == (4, 4, min(-(-longest // 8) * 8, LENGTH))
     assert batch["label_ids"].shape == (4,)
   spread = [np.ptp(batch["input_mask"].sum(-1).max(-1)) for batch in batches]
-  assert np.mean(spread) < 4, "batches are of questions of like length"
+  assert np.mean(spread) < 4, "a batch has questions of similar length"
   halves = inputs.train_input_fn(source, 4, 1, 0, 2, static_shapes=False)().as_numpy_iterator()
   np.testing.assert_array_equal(
     np.concatenate([next(halves)["input_ids"] for _ in range(2)]), batches[0]["input_ids"]
@@ -120,7 +120,7 @@ def test_records_hold_each_option_padded(workspace, tokenizer, tmp_path):
 # ---- Model --------------------------------------------------------------------------------------
 
 
-def test_golden_numbers_of_the_original():
+def test_logits_and_losses_equal_the_original():
   data = np.load(os.path.join(GOLDEN, "funnel_race_rel_shift_base.npz"))
   values = json.loads(str(data["config_json"]))
   values.pop("flags")
@@ -147,8 +147,8 @@ def test_golden_numbers_of_the_original():
 
 
 @pytest.mark.parametrize("family", ["bert", "funnel"])
-def test_each_option_is_scored_by_itself_and_fill_is_masked_out(workspace, family):
-  """Scores are those of the options one by one; N and empty sequences change nothing else."""
+def test_each_option_is_scored_alone_and_empty_sequences_are_masked_out(workspace, family):
+  """The number of options and empty sequences do not change the score of an option."""
   model_config = modeling.load_config(
     str(workspace / family / ("bert_config.json" if family == "bert" else "net_config.json"))
   )
@@ -191,7 +191,7 @@ def test_each_option_is_scored_by_itself_and_fill_is_masked_out(workspace, famil
 # ---- Scores and predictions ---------------------------------------------------------------------
 
 
-def test_accuracy_all_middle_high(workspace):
+def test_accuracy_is_measured_on_all_middle_and_high_questions(workspace):
   task = task_of(workspace / "RACE")
   rng = np.random.RandomState(0)
   predictions = {
@@ -221,6 +221,6 @@ def test_accuracy_all_middle_high(workspace):
   assert set(task.score(base.Split("dev"), one_level)) == {"accuracy"}
 
 
-def test_the_first_questions_are_of_both_levels(workspace):
+def test_the_first_questions_have_both_levels(workspace):
   levels = [raw.is_high for raw in task_of(workspace / "RACE").read_origins("train", 12)]
   assert 3 <= sum(levels) <= 9

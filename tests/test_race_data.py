@@ -17,7 +17,7 @@ RACE_FILE = {
 }
 
 
-def test_questions_of_race(tmp_path):
+def test_race_files_are_read(tmp_path):
   path = tmp_path / "dev" / "high" / "7.txt"
   path.parent.mkdir(parents=True)
   path.write_text(
@@ -61,7 +61,7 @@ def test_questions_of_race(tmp_path):
     ("{", "not valid JSON"),
   ],
 )
-def test_bad_race_files_are_told(tmp_path, change, message):
+def test_bad_race_files_are_reported(tmp_path, change, message):
   path = tmp_path / "train" / "middle" / "3.txt"
   path.parent.mkdir(parents=True)
   values = {**RACE_FILE, **change} if isinstance(change, dict) else change
@@ -71,8 +71,8 @@ def test_bad_race_files_are_told(tmp_path, change, message):
   assert str(path) in str(error.value)
 
 
-def test_evaluation_on_the_test_data(tmp_path):
-  """--eval_split=test: their answers are then required, and their records are others."""
+def test_evaluation_on_test_needs_answers(tmp_path):
+  """--eval_split=test requires answers and has records of its own."""
   path = tmp_path / "test" / "middle" / "3.txt"
   path.parent.mkdir(parents=True)
   path.write_text(
@@ -100,8 +100,8 @@ def test_fewer_options_are_an_error_in_race_unless_asked_for(tmp_path):
     task_of(tmp_path).input_files("train")
 
 
-def test_own_questions(tmp_path):
-  """Letters and indices; article, context or neither; the most options of all files count."""
+def test_own_questions_are_read(tmp_path):
+  """Answers are letters or indices; the number of options is the largest of all files."""
   train = write_jsonl(
     tmp_path / "a.jsonl",
     [
@@ -155,7 +155,7 @@ def test_own_questions(tmp_path):
     ({"options": ["x", "y"], "answer": 0}, "line 2: no key 'question'"),
   ],
 )
-def test_bad_own_questions_are_told(tmp_path, row, message):
+def test_bad_own_questions_are_reported(tmp_path, row, message):
   path = write_jsonl(
     tmp_path / "a.jsonl", [{"question": "q", "options": ["x", "y"], "answer": 0}, row]
   )
@@ -169,7 +169,7 @@ def write_swag(path, header, *rows):
   return str(path)
 
 
-def test_swag(tmp_path):
+def test_swag_files_are_read(tmp_path):
   endings = [f"ending{i}" for i in range(4)]
   write_swag(
     tmp_path / "train.csv",
@@ -202,7 +202,7 @@ def test_swag(tmp_path):
   assert [(row.id, row.answer) for row in rows] == [("0", 1), ("2", 0)]
 
 
-def test_settings_that_contradict(tmp_path):
+def test_contradictory_settings_are_refused(tmp_path):
   with pytest.raises(UserError, match="--task_name=rase is unknown; known are race, swag, jsonl"):
     task_of(tmp_path, "rase")
   with pytest.raises(UserError, match="task race has its own files"):

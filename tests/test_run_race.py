@@ -15,8 +15,8 @@ workspace = tiny_race.workspace
 
 
 @pytest.mark.smoke
-def test_published_command(workspace):
-  """The released Funnel command with local paths, and predictions of the test questions."""
+def test_published_command_learns_and_predicts(workspace):
+  """Runs the released Funnel command with local paths; predicts the test questions."""
   model, model_dir = workspace / "funnel", workspace / "exp" / "race"
   out, err = tiny.run(
     "run_race.py",
@@ -71,8 +71,8 @@ def test_published_command(workspace):
   assert f"race test: accuracy {right:.4f}" in out
 
 
-def test_own_questions_with_bert(workspace):
-  """Questions of two to four options, an update in micro-batches."""
+def test_bert_learns_own_questions(workspace):
+  """Questions have two to four options; updates are accumulated over micro-batches."""
   rows = [
     {
       "article": values["article"],
@@ -106,7 +106,7 @@ def test_own_questions_with_bert(workspace):
   assert "jsonl dev: accuracy" in out and "accuracy_high" not in out
   assert read_json(workspace / "own" / "eval_results.json")["accuracy"] > 0.8
   assert weights_of(workspace / "own", 30)["output_weights"].shape == (1, 16)
-  # The records alone, without the files they were made of.
+  # Evaluate the records alone, without the raw files.
   (path,) = tf.io.gfile.glob(str(workspace / "own" / "jsonl.len-24.dev.*.tfrecord"))
   again, _ = tiny.run(
     "run_race.py",
@@ -125,7 +125,7 @@ def test_own_questions_with_bert(workspace):
 
 
 @pytest.mark.parametrize("name", ["tpu_race", "gpu_race"])
-def test_wrappers(name):
+def test_wrappers_print_the_published_command(name):
   result = wrapper(
     name,
     "--dry_run",

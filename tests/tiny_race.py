@@ -14,7 +14,7 @@ from tasks.settings import Race
 
 
 def passages(count, seed):
-  """RACE passages about one film each; the right option is the one good word."""
+  """Yields RACE passages about one film each; the right option is the one good word."""
   rng = random.Random(seed)
   for index in range(count):
     film = " ".join(rng.choices(tiny.OTHER, k=rng.randint(1, 10)))
@@ -30,12 +30,12 @@ def passages(count, seed):
 
 
 def write_race(folder, counts=(("train", 24), ("dev", 8), ("test", 4))):
-  """Writes RACE's layout with so many passages for each level; returns the folder as str."""
+  """Writes RACE's layout with `counts` passages for each level; returns the folder as str."""
   for (split, count), level in itertools.product(counts, race.LEVELS):
-    place = folder / split / level
-    place.mkdir(parents=True)
+    path = folder / split / level
+    path.mkdir(parents=True)
     for values in passages(count, f"{split}{level}"):
-      (place / values["id"]).write_text(json.dumps(values))
+      (path / values["id"]).write_text(json.dumps(values))
   return str(folder)
 
 
