@@ -1,4 +1,4 @@
-"""Reading of raw data, features, labels, metrics; every kind of bad input."""
+"""Classification: raw data, bad input, features, metrics, predictions."""
 
 import dataclasses
 import json
@@ -101,7 +101,7 @@ NATIVE = {
 
 
 @pytest.mark.parametrize("name", NATIVE)
-def test_native_layouts(tmp_path, name):
+def test_native_layouts_are_read(tmp_path, name):
   folder, file, text, expected = NATIVE[name]
   dataset = classification.DATASETS[classification.canonical_name(name)]
   assert dataset.folder.split("/")[-1] == folder
@@ -110,7 +110,7 @@ def test_native_layouts(tmp_path, name):
   assert rows(task) == expected
 
 
-def test_folders_and_csv_sets_of_the_funnel_paper(tmp_path):
+def test_data_sets_of_the_funnel_paper_are_read(tmp_path):
   for path, text in (
     ("train/neg/1_1.txt", "Bad.<br />Really"),
     ("train/pos/2_9.txt", "Good."),
@@ -167,14 +167,14 @@ def test_mnli_evaluates_matched_and_mismatched_at_once(tmp_path):
 # ---- A user's own files -----------------------------------------------------------------------
 
 
-def test_own_tsv_with_bom_windows_line_ends_and_empty_text(tmp_path):
+def test_own_tsv_may_have_a_bom_windows_line_ends_and_empty_text(tmp_path):
   write(tmp_path, "train.tsv", "\ufefftext\tlabel\r\ngood \u2028 film\tpos\r\n\r\n\tneg\r\n")
   task = make_task(tmp_path)
   assert task.labels == ("neg", "pos")
   assert rows(task) == [("good \u2028 film", None, "pos"), ("", None, "neg")]
 
 
-def test_own_csv_pairs_with_quotes_commas_and_line_breaks(tmp_path):
+def test_own_csv_may_have_quotes_commas_and_line_breaks(tmp_path):
   write(tmp_path, "mine.csv", 'a,b,y\n"x, ""quoted""","two\nlines",2\nlast,row,10\n')
   task = make_task(
     tmp_path,
@@ -184,12 +184,12 @@ def test_own_csv_pairs_with_quotes_commas_and_line_breaks(tmp_path):
     text_b_col="b",
     label_col="y",
   )
-  assert task.labels == ("2", "10"), "labels that are numbers sort as numbers"
+  assert task.labels == ("2", "10"), "numeric labels sort as numbers"
   assert rows(task) == [('x, "quoted"', "two\nlines", "2"), ("last", "row", "10")]
 
 
 def test_empty_texts_of_a_single_column_are_rows(tmp_path):
-  """Dropping them would shift the predictions against the file."""
+  """Without them the predictions would not match the lines of the file."""
   for name, text in (("tsv", "text\ngood\n\nbad\n\n"), ("csv", 'text\ngood\n""\nbad\n')):
     write(tmp_path, f"test.{name}", text)
     assert rows(make_task(tmp_path, name), "test") == [
@@ -210,7 +210,7 @@ def test_given_files_do_not_depend_on_data_dir_or_extension(tmp_path, monkeypatc
   )
 
 
-def test_own_files_without_header_and_jsonl_and_regression(tmp_path):
+def test_own_files_may_have_no_header_json_lines_or_scores(tmp_path):
   write(tmp_path, "train.tsv", "1\tfine\n0\tdull\n")
   task = make_task(tmp_path, has_header=False, text_a_col="1", label_col="0")
   assert rows(task) == [("fine", None, "1"), ("dull", None, "0")]
@@ -270,7 +270,7 @@ def test_bad_files_are_named_with_their_line(tmp_path, name, kwargs, text, messa
     rows(make_task(tmp_path, name, **kwargs))
 
 
-def test_bytes_that_are_not_utf8(tmp_path):
+def test_bytes_that_are_not_utf8_are_reported(tmp_path):
   write(tmp_path, "train.tsv", "text\tlabel\nok\t1\ncaf\xe9\t0\n", "latin-1")
   with pytest.raises(UserError, match=r"train.tsv: line 3 is not UTF-8 \(byte 19 of the file\)"):
     rows(make_task(tmp_path))
@@ -296,7 +296,7 @@ def test_missing_files_and_tasks_say_how_to_get_them(tmp_path):
 # ---- Features ---------------------------------------------------------------------------------
 
 
-def test_features_of_texts_and_pairs(tmp_path, tokenizer):
+def test_features_follow_bert_for_texts_and_pairs(tmp_path, tokenizer):
   task = make_task(tmp_path, "mrpc")
   ids = lambda *tokens: tokenizer.convert_tokens_to_ids(tokens)
   features = task.featurize(classification.Example("good film", "bad story", "1"), tokenizer, 16)
@@ -322,7 +322,7 @@ def test_features_of_texts_and_pairs(tmp_path, tokenizer):
   assert features["input_ids"] == ids("[CLS]", *["the"] * 4, "[SEP]")
 
 
-def test_truncation_equals_popping_from_the_longer():
+def test_truncation_equals_popping_from_the_longer_text():
   rng = np.random.RandomState(0)
   for _ in range(300):
     a, b = list(range(rng.randint(0, 12))), list(range(rng.randint(0, 12)))
@@ -336,7 +336,7 @@ def test_truncation_equals_popping_from_the_longer():
 # ---- Metrics and outputs ------------------------------------------------------------------------
 
 
-def test_metrics_against_their_definitions():
+def test_metrics_equal_their_definitions():
   labels, guesses = np.array([1, 1, 1, 0, 0, 0, 0, 1]), np.array([1, 0, 1, 0, 1, 0, 0, 1])
   tp, fp, fn, tn = 3, 1, 1, 3
   values = metrics.compute(("accuracy", "f1", "matthews", "macro_f1"), labels, guesses)
@@ -354,7 +354,7 @@ def test_metrics_against_their_definitions():
   assert metrics.compute(("matthews",), labels, np.ones(8)) == {"matthews": 0.0}
 
 
-def test_official_metrics_of_every_task():
+def test_every_task_has_its_official_metrics():
   official = {name: dataset.metrics for name, dataset in classification.DATASETS.items()}
   assert official["cola"] == ("matthews",)
   assert official["mrpc"] == official["qqp"] == ("f1", "accuracy")
@@ -364,7 +364,7 @@ def test_official_metrics_of_every_task():
   }
 
 
-def test_scores_predictions_and_submissions(tmp_path):
+def test_predictions_give_scores_and_submissions(tmp_path):
   task = make_task(tmp_path, "qnli")
   predictions = {
     "probabilities": np.array([[0.9, 0.1], [0.25, 0.75], [0.6, 0.4]]),

@@ -1,4 +1,4 @@
-"""run_classifier.py and create_finetuning_data.py end to end, through their own mains."""
+"""run_classifier.py and create_finetuning_data.py end to end."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from utils import console
 
 
 def flags_of(folder, name="run", **kwargs):
-  """Flags of a small run on the data that `workspace` made."""
+  """Flags of a small run on the data of `workspace`."""
   values = dict(
     task_name="cola",
     pretrained=folder / "encoder",
@@ -59,7 +59,7 @@ def assert_same_weights(a, b, atol=0.0):
 
 @pytest.fixture(scope="module")
 def trained(workspace):
-  """One whole run: train with evaluations on the way, evaluate, predict, submit."""
+  """Model folder, stdout and stderr of a run that trains, evaluates, predicts and submits."""
   out, err = tiny.run(
     "run_classifier.py",
     "--do_train",
@@ -72,7 +72,7 @@ def trained(workspace):
 
 
 @pytest.mark.smoke
-def test_training_learns_and_everything_is_written(trained):
+def test_training_learns_and_writes_results_and_logs(trained):
   model_dir, out, err = trained
   results = read_json(model_dir / "eval_results.json")
   assert results["step"] == 48
@@ -109,12 +109,12 @@ def test_training_learns_and_everything_is_written(trained):
     for name, value in line.items()
     if name not in ("kind", "step")
   ]
-  assert sorted(events) == sorted(logged), "TensorBoard shows what metrics.jsonl holds"
+  assert sorted(events) == sorted(logged), "TensorBoard and metrics.jsonl have the same values"
   assert tf.io.gfile.glob(str(model_dir / "eval" / "events.*"))
 
 
 @pytest.mark.smoke
-def test_predictions_and_submission(trained):
+def test_predictions_and_submission_are_written(trained):
   model_dir, _, _ = trained
   rows = [line.split("\t") for line in open(model_dir / "predictions.test.tsv").read().split("\n")]
   assert rows[0] == ["index", "prediction", "probability_0", "probability_1"]
@@ -149,7 +149,7 @@ def test_evaluation_alone_gives_the_same_numbers_for_every_checkpoint(trained, w
 
 
 def test_slim_checkpoint_predicts_from_another_folder(trained, workspace):
-  """Without Adam's slots and global_step, and as --init_checkpoint of an empty model_dir."""
+  """It has no Adam slots and no global_step, and is the --init_checkpoint of an empty folder."""
   slim = workspace / "slim"
   tiny.run(
     "convert_checkpoint.py",
@@ -185,7 +185,7 @@ def test_evaluation_on_other_data_leaves_the_best_checkpoint_alone(trained, work
   assert lines[-1]["data"] != before["data"]
 
 
-def test_settings_that_contradict_are_told_before_any_work(trained, workspace):
+def test_contradictory_settings_are_refused_before_any_work(trained, workspace):
   for args, message in (
     (["--early_stopping_patience=2"], "set --eval_every_steps too"),
     (
@@ -198,8 +198,8 @@ def test_settings_that_contradict_are_told_before_any_work(trained, workspace):
     assert message in err and "Traceback" not in err, err
 
 
-def test_configuration_and_vocabulary_are_those_beside_the_checkpoint(tmp_path):
-  """Another encoder in --pretrained may have other words under the same ids."""
+def test_configuration_and_vocabulary_are_those_next_to_the_checkpoint(tmp_path):
+  """The encoder in --pretrained may have other tokens for the same ids."""
   own, other = (tiny.write_encoder(tmp_path / name) for name in ("own", "other"))
 
   def find(init_checkpoint="", given=()):
@@ -239,8 +239,8 @@ def test_a_folder_keeps_the_vocabulary_it_was_trained_with(trained, workspace):
     assert f"{trained[0]}/vocab.txt is another vocabulary than" in err and "Traceback" not in err
 
 
-def test_filler_examples_are_not_scored(trained, workspace, tmp_path):
-  """Evaluation files of the originals are filled up with is_real_example 0."""
+def test_dummy_examples_are_not_scored(trained, workspace, tmp_path):
+  """The original record files pad the last batch with examples of is_real_example 0."""
   path = tf.io.gfile.glob(str(workspace / "records" / "cola.len-24.dev.*.tfrecord"))[0]
   filled = str(tmp_path / "eval.tf_record")
   with tf.io.TFRecordWriter(filled) as writer:
@@ -270,7 +270,7 @@ def test_filler_examples_are_not_scored(trained, workspace, tmp_path):
 
 
 def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
-  """Dropout is on, evaluation interrupts training, and the kill comes between checkpoints."""
+  """Dropout is on, evaluation interrupts training, and the kill is between two checkpoints."""
   flags = flags_of(workspace, "killed", eval_every_steps=24, save_steps=12)
   process = tiny.start("run_classifier.py", "--do_train", *flags)
   deadline = time.time() + 200
@@ -289,7 +289,7 @@ def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interruption_is_told_without_a_traceback(workspace, number, status):
+def test_interruption_is_reported_without_a_traceback(workspace, number, status):
   name = f"interrupted_{status}"
   process = tiny.start(
     "run_classifier.py",
@@ -347,7 +347,7 @@ def test_two_devices_equal_one_with_the_same_global_batch(workspace):
   assert_same_weights(weights[0], weights[1], atol=1e-5)
 
 
-def test_records_made_beforehand_give_the_same_run(trained, workspace):
+def test_records_created_beforehand_give_the_same_run(trained, workspace):
   folder = workspace / "made"
   out, _ = tiny.run(
     "create_finetuning_data.py",
@@ -395,7 +395,7 @@ def test_records_made_beforehand_give_the_same_run(trained, workspace):
   assert "eval.tf_record: 30 records where its metadata say 31" in err
 
 
-def test_early_stopping_trials_and_the_short_command(workspace):
+def test_trials_stop_early_with_the_short_command(workspace):
   """Two trials of a run that cannot improve (learning rate 0) stop after two more evaluations."""
   out, err = tiny.run(
     "run_classifier.py",
@@ -415,7 +415,7 @@ def test_early_stopping_trials_and_the_short_command(workspace):
   assert len(trials["matthews"]["values"]) == 2
   assert trials["loss"]["mean"] == pytest.approx(np.mean(trials["loss"]["values"]))
   assert trials["loss"]["std"] == pytest.approx(np.std(trials["loss"]["values"], ddof=1))
-  assert trials["loss"]["std"] > 0, "trials must have seeds of their own"
+  assert trials["loss"]["std"] > 0, "each trial must have its own seed"
   steps = [
     json.loads(line)["step"]
     for line in open(workspace / "trials/trial_0/metrics.jsonl")

@@ -1,4 +1,4 @@
-"""run_squad.py end to end, through its own main, on a tiny encoder."""
+"""run_squad.py end to end, on tiny encoders."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def read_json(path):
 
 
 def evaluate(file, folder, predictions="predictions.json"):
-  """The metrics of the files that a run wrote, compared with the raw data."""
+  """Metrics of the predictions in `folder`, compared with the answers of `file`."""
   golds = tiny_squad.golds(file)
   version_2 = "v2.0" in str(file)
   odds = (
@@ -49,8 +49,8 @@ def evaluate(file, folder, predictions="predictions.json"):
 
 
 @pytest.mark.smoke
-def test_berts_command(workspace):
-  """The published command for SQuAD v1.1 with evaluation on the way; a second run reuses all."""
+def test_bert_learns_with_the_published_command(workspace):
+  """Runs the command for SQuAD v1.1 and evaluates during training; a second run reuses records."""
   bert, out_dir = workspace / "bert", workspace / "squad_base"
   flags = [
     f"--vocab_file={bert / 'vocab.txt'}",
@@ -100,8 +100,8 @@ def test_berts_command(workspace):
 
 @pytest.mark.slow
 @pytest.mark.smoke
-def test_funnels_preprocessing_training_and_ensemble(workspace):
-  """Records by two processes, Funnel's heads on v2.0, then two checkpoints together."""
+def test_funnel_preprocesses_trains_and_predicts_with_an_ensemble(workspace):
+  """Two processes write v2.0 records; the ensemble has two checkpoints."""
   out_dir = workspace / "proc_data"
   flags = [
     f"--pretrained={workspace / 'funnel'}",
@@ -135,7 +135,7 @@ def test_funnels_preprocessing_training_and_ensemble(workspace):
     f"--ensemble_output_file={model_dir / 'ensemble.json'}",
     *flags,
   )
-  assert "train records:" not in err, "they were made before"
+  assert "train records:" not in err, "they exist"
   best = read_json(model_dir / "best" / "info.json")
   assert best["f1"] == pytest.approx(best["best_f1"]), "the searched threshold is the best"
   assert best["HasAns_f1"] > 10 and 0 < best["loss"] < 5
@@ -145,11 +145,11 @@ def test_funnels_preprocessing_training_and_ensemble(workspace):
   assert f"f1 {found['f1']:.4f}" in out
   entry = next(iter(read_json(model_dir / "ensemble.nbest.json").values()))[0]
   assert set(entry) == {"text", "probability"}
-  assert not os.path.exists(model_dir / "nbest_predictions.json"), "that is a single model's"
+  assert not os.path.exists(model_dir / "nbest_predictions.json"), "only a single model writes it"
 
 
-def test_evaluated_and_predicted_files_differ(workspace):
-  """Each is decoded with its own passages; records to evaluate serve for prediction as well."""
+def test_evaluated_and_predicted_files_may_differ(workspace):
+  """Each is decoded with its own passages; evaluation records are used for prediction too."""
   tiny_squad.write(workspace / "other.json", 20, 5)
   folder = workspace / "two_files"
   bert = workspace / "bert"
@@ -186,8 +186,8 @@ def test_evaluated_and_predicted_files_differ(workspace):
   )
 
 
-def test_records_made_beforehand(workspace):
-  """create_finetuning_data.py writes the bytes of the records that test_berts_command made."""
+def test_records_created_beforehand_have_the_same_bytes(workspace):
+  """create_finetuning_data.py writes the bytes of the records in squad_base."""
   folder = workspace / "made"
   make = [
     f"--vocab_file={workspace / 'bert' / 'vocab.txt'}",
@@ -244,7 +244,7 @@ def test_records_made_beforehand(workspace):
     ),
   ],
 )
-def test_mistakes(workspace, flags, message):
+def test_mistakes_on_the_command_line_are_reported(workspace, flags, message):
   _, err = tiny.run(
     "run_squad.py",
     f"--pretrained={workspace / 'bert'}",

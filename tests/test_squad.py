@@ -1,4 +1,4 @@
-"""The SQuAD task: records, side table, the way back to answers; records in shards."""
+"""The SQuAD task: records, side table, answers from predictions; records in shards."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def read_records(path):
 
 
 def perfect_predictions(path):
-  """What a model would predict that knows the positions in the records."""
+  """Predictions of a model that finds every labeled position of the records."""
   rows = list(read_records(path))
   starts = np.array([row["start_positions"] for row in rows])  # [N, 1]
   ends = np.array([row["end_positions"] for row in rows])
@@ -71,7 +71,7 @@ def measure(task, split, answers):
 @pytest.mark.parametrize("cls_segment_id", [0, 2])
 @pytest.mark.parametrize("unanswerable", [False, True])
 def test_right_positions_give_right_answers(tmp_path, tokenizer, cls_segment_id, unanswerable):
-  """From text to records to positions to text: all answers are right, "no answer" included."""
+  """Decoding the labels of the records gives the gold answers, "no answer" included."""
   path = tiny_squad.write(tmp_path / "dev.json", 40, 3, unanswerable)
   task = make_task(predict_file=path, cls_segment_id=cls_segment_id)
   file = str(tmp_path / "dev.tfrecord")
@@ -106,8 +106,8 @@ def test_right_positions_give_right_answers_on_real_data(tmp_path, name):
   assert metrics["exact_match"] > 99.5 and metrics["f1"] > 99.8, metrics
 
 
-def test_records_of_a_known_case(tmp_path, tokenizer):
-  """Each record against the passage, cut and aligned by hand."""
+def test_records_equal_a_case_computed_by_hand(tmp_path, tokenizer):
+  """The windows and the answer's positions were computed by hand."""
   context = "The film was  very góod. It was a story"
   #          0   1    2     3    4   5 6  7   8 9
   path = tmp_path / "train.json"
@@ -173,8 +173,8 @@ def train_file(tmp_path, text, start, context="The film was góod \u00ad ."):
   return str(path)
 
 
-def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog):
-  """A part of a word is trained on and counted; what the tokenizer drops is left out, by its id."""
+def test_answers_that_cannot_be_trained_on_are_reported(tmp_path, tokenizer, caplog):
+  """A part of a word is trained on and counted; an answer without tokens is left out by its id."""
   file = str(tmp_path / "train.tfrecord")
   caplog.set_level("INFO")
   for text, start, skip, count, message in (
@@ -190,7 +190,7 @@ def test_answers_that_cannot_be_trained_on_are_told(tmp_path, tokenizer, caplog)
     assert message in caplog.text
 
 
-def test_bad_questions(tmp_path, tokenizer):
+def test_bad_questions_are_reported(tmp_path, tokenizer):
   file = str(tmp_path / "train.tfrecord")
 
   def fails(message, split="train", length=24, **changes):
@@ -236,7 +236,7 @@ def test_bad_questions(tmp_path, tokenizer):
   assert (
     record_files.write_split(file, make_task(predict_file=str(no_start)), "predict", tokenizer, 24)
     == 1
-  ), "to compare with, the text is enough"
+  ), "evaluation needs only the text of an answer"
   fails(
     r"no key 'answers', which training needs",
     train_file=tiny_squad.write(tmp_path / "test.json", 3, 1, answers=False),
@@ -261,7 +261,7 @@ def test_bad_questions(tmp_path, tokenizer):
   )
 
 
-def test_default_files(tmp_path):
+def test_default_files_are_found_by_version(tmp_path):
   task = make_task()
   task.data_dir = str(tmp_path)
   (tmp_path / "dev-v2.0.json").write_text("{}")
@@ -273,8 +273,8 @@ def test_default_files(tmp_path):
   assert task.input_files("predict") == [str(tmp_path / "dev-v2.0.json")]
 
 
-def scores_of_nothing(count):
-  """Every place is masked out, as far as the scores tell."""
+def masked_predictions(count):
+  """Predictions in which every position is masked out."""
   return {
     "start_scores": np.full([count, 2], -1e30),
     "start_index": np.zeros([count, 2], int),
@@ -286,7 +286,9 @@ def scores_of_nothing(count):
 
 @pytest.mark.parametrize("unanswerable", [False, True])
 @pytest.mark.parametrize("cls_segment_id, use_answer_class", [(0, True), (2, True), (2, False)])
-def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id, use_answer_class):
+def test_without_candidates_every_answer_is_empty(
+  tmp_path, tokenizer, unanswerable, cls_segment_id, use_answer_class
+):
   path = tiny_squad.write(tmp_path / "dev.json", 5, 3, unanswerable)
   task = make_task(
     predict_file=path,
@@ -297,23 +299,23 @@ def test_no_candidates_at_all(tmp_path, tokenizer, unanswerable, cls_segment_id,
   file = str(tmp_path / "dev.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 24)
   split = read_side_table(task, file)
-  answers = task.answers(split.side_table, scores_of_nothing(count))
+  answers = task.answers(split.side_table, masked_predictions(count))
   assert set(answers.texts().values()) == {""}
   metrics = measure(task, split, answers)
   golds = tiny_squad.golds(path).values()
   assert metrics["exact_match"] == pytest.approx(100 * sum(not gold for gold in golds) / len(golds))
 
 
-def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
+def test_threshold_is_given_or_searched(tmp_path, tokenizer, caplog):
   path = tiny_squad.write(tmp_path / "dev.json", 30, 3, unanswerable=True)
   file = str(tmp_path / "dev.tfrecord")
   task = make_task(predict_file=path, cls_segment_id=2, null_score_diff_threshold=5.0)
   record_files.write_split(file, task, "predict", tokenizer, 24)
   split = read_side_table(task, file)
   predictions = perfect_predictions(file)
-  predictions["null_score"] += 3.0  # no answer where above 3, an answer below 2
+  predictions["null_score"] += 3.0  # above 3: no answer; below 2: an answer
   is_cls = predictions["start_index"] == 0
-  predictions["start_index"][is_cls] = predictions["end_index"][is_cls] = 6  # the first piece
+  predictions["start_index"][is_cls] = predictions["end_index"][is_cls] = 6  # the first token
   assert "" not in task.answers(split.side_table, predictions).texts().values()
   task.settings.search_threshold = True
   caplog.set_level("INFO")
@@ -328,7 +330,7 @@ def test_threshold_given_or_searched(tmp_path, tokenizer, caplog):
     split = read_side_table(task, file)
 
 
-def test_a_part_of_the_records_scores_its_whole_questions(tmp_path, tokenizer):
+def test_a_part_of_the_records_scores_only_its_questions(tmp_path, tokenizer):
   path = tiny_squad.write(tmp_path / "dev.json", 30, 3)
   task = make_task(predict_file=path)
   file = str(tmp_path / "dev.tfrecord")
@@ -346,20 +348,20 @@ def test_files_without_answers_are_predicted_only(tmp_path, tokenizer):
   file = str(tmp_path / "test.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 24)
   split = read_side_table(task, file)
-  answers = task.answers(split.side_table, scores_of_nothing(count))
+  answers = task.answers(split.side_table, masked_predictions(count))
   assert not split.side_table.has_golds and len(answers.texts()) >= 10
   with pytest.raises(UserError, match="no question with an answer to compare with"):
     measure(task, split, answers)
   task.settings.search_threshold = True
   task.settings.version_2_with_negative = True
   with pytest.raises(UserError, match="--search_threshold needs a file with answers"):
-    task.answers(split.side_table, scores_of_nothing(count))
+    task.answers(split.side_table, masked_predictions(count))
   with pytest.raises(UserError, match="no such file; it maps the records' tokens to the text"):
     task.read_side_table("test", "predict", str(tmp_path / "absent"), 0)
 
 
 def test_a_table_of_other_records_is_refused(tmp_path, tokenizer):
-  """Predictions decoded with another file's passages would be wrong without a sign."""
+  """Decoding with another file's passages would give wrong answers without an error."""
   task = make_task(predict_file=tiny_squad.write(tmp_path / "dev.json", 10, 3))
   file = str(tmp_path / "dev.tfrecord")
   count = record_files.write_split(file, task, "predict", tokenizer, 24)
@@ -380,7 +382,7 @@ def read_bytes(path):
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory, tokenizer):
-  """A task of five shards and its record file made in one go."""
+  """Folder, task of five shards, bytes and number of records of an unsharded file."""
   folder = tmp_path_factory.mktemp("shards")
   task = make_task(predict_file=tiny_squad.write(folder / "dev.json", 170, 3))
   whole = str(folder / "whole")
@@ -388,7 +390,7 @@ def sharded(tmp_path_factory, tokenizer):
   return folder, task, read_bytes(whole), count
 
 
-def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, monkeypatch):
+def test_a_resumed_process_gives_the_same_file(sharded, tokenizer, monkeypatch):
   folder, task, expected, count = sharded
   path = str(folder / "resumed")
   assert finetuning_records.make_records(path, task, "predict", tokenizer, 16) == count
@@ -411,11 +413,11 @@ def test_one_process_and_a_resumed_one_give_the_same_file(sharded, tokenizer, mo
   calls.clear()
   last_call[0] = -1
   assert finetuning_records.make_records(path, task, "predict", tokenizer, 16) == count
-  assert len(calls) == 170 - 2 * 34, "finished shards are not made again"
+  assert len(calls) == 170 - 2 * 34, "finished shards are not created again"
   assert read_bytes(path) == expected
 
 
-def test_parts_made_one_by_one(sharded, tokenizer):
+def test_parts_created_one_by_one_give_the_same_file(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parts")
   with pytest.raises(
@@ -429,8 +431,8 @@ def test_parts_made_one_by_one(sharded, tokenizer):
   assert read_bytes(path) == expected
 
 
-def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
-  """One joins and removes the shards while the other reads them: nothing of the first is lost."""
+def test_two_processes_may_join_the_shards_at_once(sharded, tokenizer, monkeypatch):
+  """One process joins and removes the shards while another reads them: the file is complete."""
   folder, task, expected, count = sharded
   path = str(folder / "at_once")
   with pytest.raises(finetuning_records.Unfinished):
@@ -438,7 +440,7 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
   exists, state = tf.io.gfile.exists, {"is_inner": False}
 
   def join_in_between(name):
-    """As the outer process looks for the third part of the side table, the inner one is quicker."""
+    """Joins the shards when the outer process checks the third part of the side table."""
     if name.endswith("00002-of-00005" + record_files.SIDE_TABLE) and not state["is_inner"]:
       state["is_inner"] = True
       assert (
@@ -455,17 +457,17 @@ def test_two_processes_join_at_once(sharded, tokenizer, monkeypatch):
 
 
 @pytest.mark.slow
-def test_several_processes(sharded, tokenizer):
+def test_several_processes_give_the_same_file(sharded, tokenizer):
   folder, task, expected, count = sharded
   path = str(folder / "parallel")
   assert finetuning_records.make_records(path, task, "predict", tokenizer, 16, num_proc=2) == count
   assert read_bytes(path) == expected
-  with pytest.raises(UserError, match="leave no room"):  # a process's error is the user's
+  with pytest.raises(UserError, match="leave no room"):  # a worker's UserError reaches the caller
     finetuning_records.make_records(path + "bad", task, "predict", tokenizer, 4, num_proc=2)
 
 
-def test_side_table_follows_its_records(sharded, tokenizer):
-  """A record file that is made again never keeps the table of the one before."""
+def test_a_new_record_file_replaces_the_side_table(sharded, tokenizer):
+  """A record file that is written again does not keep the previous side table."""
   folder, task, _, _ = sharded
   train = make_task(train_file=tiny_squad.write(folder / "train.json", 3, 1))
   path = str(folder / "again")
@@ -474,13 +476,13 @@ def test_side_table_follows_its_records(sharded, tokenizer):
   assert read_bytes(path)[1] == b""
 
 
-def test_probabilities():
+def test_probabilities_of_large_scores_are_finite():
   assert squad_metrics.probabilities([]) == []
   assert squad_metrics.probabilities([1000.0, 1000.0]) == [0.5, 0.5]
 
 
-def test_a_model_of_questions_without_answers_predicts_none(tmp_path, tokenizer):
-  """A file that has no answers does not say which rules count; the training file did."""
+def test_the_training_file_selects_the_rules_if_predictions_have_no_answers(tmp_path, tokenizer):
+  """A file without answers does not show if questions can be unanswerable."""
   for unanswerable in (False, True):
     task = make_task(
       train_file=tiny_squad.write(tmp_path / "t.json", 9, 1, unanswerable),
