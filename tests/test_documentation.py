@@ -62,6 +62,7 @@ def test_flags_of_the_readme_exist():
     "run_squad.py",
     "run_race.py",
     "run_tagger.py",
+    "train.py",
     "run_pretraining.py",
     "create_finetuning_data.py",
     "create_pretraining_data.py",

@@ -4,6 +4,7 @@ import ast
 import fnmatch
 import functools
 import os
+import re
 import subprocess
 import sys
 
@@ -206,3 +207,16 @@ def run_python(program, *args):
     [sys.executable, "-c", program, *args], cwd=tiny.ROOT, capture_output=True, text=True
   )
   assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_help_does_not_load_tensorflow():
+  """It would take seconds; `-X importtime` lists every module that a program imports."""
+  for script in ("run_classifier.py", "run_pretraining.py", "train.py"):
+    result = subprocess.run(
+      [sys.executable, "-X", "importtime", script, "--help"],
+      cwd=tiny.ROOT,
+      capture_output=True,
+      text=True,
+    )
+    assert result.returncode == 0 and "--model_dir" in result.stdout
+    assert not re.search(r"\| +tensorflow\b", result.stderr), script
