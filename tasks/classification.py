@@ -129,6 +129,7 @@ class ClassificationTask(base.RawDataTask):
     self.class_weights = class_weights
     self.is_regression = dataset.labels is None
     self.metrics = dataset.metrics
+    self.is_probed = False  # predict the encoder's features instead of labels (training/fewshot.py)
     self._labels = dataset.labels
     if num_classes and dataset.labels == ():
       self._labels = tuple(map(str, range(num_classes)))
@@ -387,6 +388,9 @@ class ClassificationTask(base.RawDataTask):
     }
 
   def build(self, encoder, features):
+    if self.is_probed:
+      pooled = encoder.pooled_output()
+      return base.TaskOutput({"loss": tf.zeros_like(pooled[:, 0])}, {"features": pooled})
     num_outputs = 1 if self.is_regression else len(self.labels)
     logits = encoder.classification_logits(num_outputs, self.cls_scope, self.head_name)
     labels, weights = features["label_ids"], self.loss_weights(features)["loss"]

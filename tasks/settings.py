@@ -58,6 +58,12 @@ class Classification:
   num_classes: int = option(
     0, "classes of record files whose metadata name no labels; 0 for the metadata's", lower=0
   )
+  do_fewshot: bool = option(
+    False, "evaluate a linear probe on the frozen encoder's pooler output, for few examples a class"
+  )
+  fewshot_shots: str = option(
+    "1,5,10,25,100,500,1000", "training examples per class, of do_fewshot"
+  )
 
 
 @dataclasses.dataclass

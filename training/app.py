@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from absl import app
@@ -38,20 +39,24 @@ PRETRAINING = (
 )
 
 
-def run_job(settings_type: type) -> None:
+def run_job(settings_type: type, form: Any = None) -> None:
   """Defines the flags of a job and runs it.
 
   Args:
-    settings_type: settings of the task, see tasks/registry.py.
+    settings_type: dataclass of the task's settings, see tasks/registry.py.
+    form: module with a dataclass Form of further flags, and apply(experiment, form).
   """
   sections = PRETRAINING if settings_type.job == "pretraining" else FINETUNING
-  flags.define(settings_type, *sections)
+  flags.define(settings_type, *sections, *([form.Form] if form else []))
   flags.define_funnel()
 
   def main():
     from training import jobs  # loads TensorFlow
 
-    jobs.run(flags.read(settings_type, *sections))
+    experiment = flags.read(settings_type, *sections)
+    if form:
+      form.apply(experiment, flags.read_section(form.Form)[0])
+    jobs.run(experiment)
 
   run_main(main)
 
@@ -67,7 +72,10 @@ def run_main(
     after_interrupt: printed after Ctrl-C.
   """
   if {"--help", "-help", "--h", "-h", "-?"}.intersection(sys.argv[1:]):
-    print(flags.help_text(sys.modules["__main__"].__doc__ or ""))
+    try:
+      print(flags.help_text(sys.modules["__main__"].__doc__ or ""), flush=True)
+    except BrokenPipeError:  # as by "| head"
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return
 
   def guarded(argv):

@@ -34,7 +34,10 @@ def take_model_settings(experiment: config.Experiment, task_name: str) -> None:
       "model_dir; leave --predict_dir out"
     )
   # Work for which no trained model, and no --do_ flag, is needed.
-  has_other_work = preprocessing.prepro_split or getattr(experiment.task, "do_ensemble", False)
+  task = experiment.task
+  has_other_work = preprocessing.prepro_split or any(
+    getattr(task, name, False) for name in ("do_ensemble", "do_fewshot")
+  )
   if not any(
     (trainer.do_train, trainer.do_eval, trainer.do_predict, trainer.do_submit, has_other_work)
   ):

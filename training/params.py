@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
@@ -113,7 +113,7 @@ def apply(experiment: config.Experiment, entries: Iterable[Entry]) -> None:
     elif section is not None and name in {field.name for field in dataclasses.fields(section)}:
       values.set_value(experiment, name, value, source, key)
     elif not garden.apply(experiment, key, value, source):
-      raise UserError(f"{source}: there is no setting {key}{_nearest(experiment, key)}")
+      raise UserError(f"{source}: there is no setting {key}{nearest(key, known_keys(experiment))}")
 
 
 def spelling(experiment: config.Experiment) -> dict[str, str]:
@@ -130,8 +130,8 @@ def known_keys(experiment: config.Experiment) -> list[str]:
   return [*spelling(experiment).values(), *garden.keys(experiment)]
 
 
-def _nearest(experiment, key):
-  known = known_keys(experiment)
+def nearest(key: str, known: Sequence[str]) -> str:
+  """Returns the end of a message with the known keys that are most like `key`; may be empty."""
   last = key.split(".")[-1]
   found = difflib.get_close_matches(key, known, 2, 0.6) + [
     name for name in known if name.split(".")[-1] == last

@@ -22,6 +22,7 @@ from training import (
   dry_run,
   estimator,
   evaluator,
+  fewshot,
   hooks,
   inputs,
   model_folder,
@@ -235,6 +236,8 @@ class Runner:
     self.check_before_work()
     metrics = self.train_and_evaluate()
     self.predict()
+    if getattr(self.experiment.task, "do_fewshot", False):
+      fewshot.evaluate(self)
     return metrics
 
   def validate(self) -> None:
