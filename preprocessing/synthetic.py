@@ -16,7 +16,7 @@ FIRST_ID = 5  # smaller ids are special symbols in released vocabularies
 
 
 def record_sets(
-  folder: str, task: Task, max_seq_length: int, vocab_size: int, num_labels: int, seed: int
+  folder: str, task: Task, max_seq_length: int, vocab_size: int, seed: int
 ) -> dict[str, record_files.RecordSet]:
   """Writes synthetic records to a folder; returns the record files of "train", "dev" and "test".
 
@@ -27,7 +27,6 @@ def record_sets(
     task: names the features.
     max_seq_length: length of the sequences.
     vocab_size: ids are smaller.
-    num_labels: label ids are smaller.
     seed: seed of the random tokens.
 
   Raises:
@@ -35,6 +34,7 @@ def record_sets(
   """
   if vocab_size <= FIRST_ID + 1:
     raise UserError(f"--synthetic_data: a vocabulary of {vocab_size} has no words")
+  num_labels = len(getattr(task, "labels", None) or ()) or 1
   files.make_dirs(folder)
   found = {}
   for index, kind in enumerate(("train", "dev", "test")):

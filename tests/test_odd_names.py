@@ -112,7 +112,7 @@ def test_tensorflow_gets_paths_without_patterns(tmp_path):
     assert not set(plain) & set("*?[\\") and os.path.samefile(plain, tmp_path / odd)
     assert plain == paths.without_wildcards(f"{tmp_path}/{odd}")
   assert paths.without_wildcards("runs/plain") == "runs/plain"
-  with pytest.raises(UserError, match=r"gs://b/lr\[1\]: TensorFlow takes .* choose a name"):
+  with pytest.raises(UserError, match=r"gs://b/lr\[1\]: TensorFlow reads .* choose a name"):
     paths.without_wildcards("gs://b/lr[1]")
   with pytest.raises(UserError, match="rename its files"):
     paths.checkpoint_without_wildcards("x/model[1].ckpt")

@@ -65,6 +65,7 @@ def test_bert_is_pretrained_and_fine_tuned(records, tmp_path):
       "milliseconds_per_step",
       "examples_per_second",
       "tokens_per_second",
+      "utilization",
     }:
       assert a[name] == pytest.approx(b[name], rel=1e-5, abs=1e-5), name
   assert {

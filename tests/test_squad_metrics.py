@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 
-from tasks import squad, squad_metrics
+from tasks import squad, squad_answers, squad_metrics
 from tasks.squad_data import Passage, Window
 
 SCRIPTS = os.environ.get("SQUAD_EVALUATE_DIR", "")  # squad_evaluate_v1_1.py and .._v2_0.py
@@ -258,7 +258,7 @@ def test_texts_follow_the_threshold_and_never_fail():
   entries = [{"text": "", "probability": 0.6}, {"text": "cat", "probability": 0.4}]
   answers = squad.Answers(
     {"a": entries, "b": entries[1:], "c": [{"text": "", "probability": 1.0}]},
-    {"a": 0.5, "b": -0.5, "c": squad.NO_CANDIDATE_ODDS},
+    {"a": 0.5, "b": -0.5, "c": squad_answers.NO_CANDIDATE_ODDS},
     {},
     0.0,
   )

@@ -87,12 +87,7 @@ def _build(experiment, model_config, task, devices, mode, checkpoint) -> Any:
   data, trainer, keys = experiment.data, experiment.trainer, tf_compat.load().ModeKeys
   with tempfile.TemporaryDirectory() as folder:
     records = synthetic.record_sets(
-      folder,
-      task,
-      data.max_seq_length,
-      model_config.vocab_size,
-      len(getattr(task, "labels", ())) or 1,
-      trainer.seed,
+      folder, task, data.max_seq_length, model_config.vocab_size, trainer.seed
     )["train"]
     source = inputs.RecordSource(
       records.paths, records.num_examples, task, data.max_seq_length, model_config.padded_length

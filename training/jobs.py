@@ -112,7 +112,6 @@ def make_runner(experiment: config.Experiment) -> runner.Runner:
       task,
       experiment.data.max_seq_length,
       model_config.vocab_size,
-      len(getattr(task, "labels", ())) or 1,
       experiment.trainer.seed,
     )
   if task.predicts_dev and "dev" in record_sets:
