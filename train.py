@@ -6,14 +6,16 @@
       --config_file=configs/experiments/glue_mnli_matched.yaml
       --params_override=task.train_data.input_path=mnli_train.tf_record,task.init_checkpoint=bert/
 
-The last one wins: the experiment's defaults, files in order, --tpu, --params_override. The settings
-of the run, each with the layer of its value, are written to model_dir/params.yaml, which
---config_file reads. Keys are in docs/configuration.md; Model Garden's keys work too.
+The last one wins: the experiment's defaults, files in order, --tpu, --params_override, flags of
+settings (--learning_rate=1e-4). The settings of the run, each with the layer of its value, are
+written to model_dir/params.yaml, which --config_file reads. Keys are in docs/configuration.md;
+Model Garden's keys work too.
 """
 
 import dataclasses
 
 import config
+from tasks import registry
 from training import app, flags
 
 MODES = (
@@ -39,7 +41,12 @@ class Driver:
   )
 
 
-LISTS = {"config_file": "YAML file of settings; may be repeated, and later files win"}
+LISTS = {
+  "config_file": "YAML file of settings; may be repeated, and later files win",
+  "gin_file": "gin file with arguments of model layers; may be repeated",
+  "gin_params": "gin binding, such as layer_norm.epsilon=1e-6; may be repeated, after gin_file",
+}
+SECTIONS = (*app.FINETUNING, *(job.settings for job in registry.JOBS.values()))
 
 
 def main() -> None:
@@ -47,10 +54,13 @@ def main() -> None:
   from training import driver  # loads TensorFlow
 
   settings, _ = flags.read_section(Driver)
-  driver.run(**vars(settings), **flags.read_lists(LISTS))
+  given = flags.read_given(*SECTIONS)
+  setting_flags = {name: given[name] for name in given.keys() - vars(settings).keys()}
+  driver.run(**vars(settings), **flags.read_lists(LISTS), setting_flags=setting_flags)
 
 
 if __name__ == "__main__":
   flags.define(Driver)
   flags.define_lists(LISTS)
+  flags.define(*SECTIONS)
   app.run_main(main)

@@ -1,6 +1,7 @@
 """Registry of the jobs: name -> settings and Task class.
 
-  registry.register("my_job", MySettings, MyTask)      # in a user's own file
+  @registry.register_task_cls(MySettings)      # in a user's own file
+  class MyTask(base.RawDataTask):
 
 Task classes of this repository are named by module and class: the module, and with it TensorFlow,
 is imported when the task is made, so that flags and help need neither.
@@ -8,6 +9,7 @@ is imported when the task is made, so that flags and help need neither.
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 from errors import UserError
@@ -47,6 +49,16 @@ def register(name: str, settings_type: type, task: Any) -> None:
   """
   assert settings_type.job == name, (settings_type, name)
   JOBS[name] = Job(settings_type, task)
+
+
+def register_task_cls(settings_type: type) -> Callable[[type], type]:
+  """Decorator: registers a Task class under the `job` of its settings; see `register`."""
+
+  def decorate(task):
+    register(settings_type.job, settings_type, task)
+    return task
+
+  return decorate
 
 
 def find(name: str) -> Job:

@@ -64,6 +64,11 @@ class Classification:
   fewshot_shots: str = option(
     "1,5,10,25,100,500,1000", "training examples per class, of do_fewshot"
   )
+  fewshot_tasks: str = option(
+    "",
+    "further tasks of do_fewshot, separated by commas, with data in --data_root; one l2 is "
+    "chosen over all tasks",
+  )
 
 
 @dataclasses.dataclass

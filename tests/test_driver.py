@@ -46,8 +46,10 @@ def test_the_last_layer_wins(tmp_path):
     tpu="from_flag",
     params_override="trainer.max_save=9,task.doc_stride=64",
     model_dir="m",
+    setting_flags={"n_best_size": 3},
   )
   assert (found.trainer.seed, found.trainer.log_freq, found.trainer.max_save) == (2, 5, 9)
+  assert found.task.n_best_size == 3 and found.sources["n_best_size"] == "--n_best_size"
   assert (found.runtime.tpu, found.runtime.use_tpu) == ("from_flag", True)
   assert found.task.doc_stride == 64 and found.trainer.model_dir == "m"
   assert found.sources["seed"] == f"{second}: line 2"
@@ -173,6 +175,8 @@ def test_wrong_commands_end_with_one_line(tmp_path):
     (["--mode=train"], "--experiment is missing"),
     (["--experiment=bert/squad", "--mode=tran"], "--mode"),
     (["--experiment=bert/squad", "--mode=train"], "--model_dir is missing"),
+    (["--experiment=bert/race", "--mode=train", "--model_dir=m", "--doc_stride=1"], "--doc_stride"),
+    (["--experiment=bert/race", "--mode=eval", "--model_dir=m", "--do_train"], "--mode=eval"),
   ):
     _, err = tiny.run("train.py", *flags, status=1)
     assert message in err and "Traceback" not in err, err
@@ -315,7 +319,8 @@ def test_local_experiment_needs_no_files(tmp_path):
     "--experiment=bert/local",
     "--mode=train_and_eval",
     f"--model_dir={tmp_path / 'run'}",
-    "--params_override=trainer.train_steps=120,trainer.validation_interval=120",
+    "--params_override=trainer.train_steps=90,trainer.validation_interval=120",
+    "--train_steps=120",
   )
   assert float(re.findall(r"accuracy ([\d.]+)", out)[-1]) > 0.9, out
 

@@ -57,17 +57,26 @@ def test_bad_shots():
     fewshot.parse_shots("1,x")
 
 
-def test_run(tmp_path):
+def test_run_on_two_tasks(tmp_path):
+  """The l2 of each shot is the best over both tasks, and each task has its own labels."""
   encoder = tiny.write_encoder(tmp_path / "bert", num_layers=1)
-  flags = [
+  tiny.write_cola(tmp_path / "glue" / "CoLA")
+  (tmp_path / "glue" / "SST-2").mkdir()
+  for split, seed in (("train", 5), ("dev", 6)):
+    rows = "".join(f"{text}\t{label}\n" for text, label in tiny.sentences(40, seed))
+    (tmp_path / "glue" / "SST-2" / f"{split}.tsv").write_text("sentence\tlabel\n" + rows)
+  out, _ = tiny.run(
+    "run_classifier.py",
     "--task_name=cola",
-    f"--data_dir={tiny.write_cola(tmp_path / 'CoLA')}",
+    f"--data_root={tmp_path}",
     f"--pretrained={encoder}",
     f"--model_dir={tmp_path / 'run'}",
     "--max_seq_length=24",
-  ]
-  out, _ = tiny.run("run_classifier.py", *flags, "--do_fewshot", "--fewshot_shots=1,5,25")
-  assert "cola few-shot accuracy" in out
+    "--do_fewshot",
+    "--fewshot_shots=1,5",
+    "--fewshot_tasks=sst-2",
+  )
+  assert "Few-shot accuracy" in out
   found = json.loads((tmp_path / "run" / "fewshot.json").read_text())
-  assert set(found["accuracy"]) == {"dev/1", "dev/5", "dev/25"}
+  assert set(found["accuracy"]) == {"cola/dev/1", "cola/dev/5", "sst-2/dev/1", "sst-2/dev/5"}
   assert all(0 <= value <= 1 for value in found["accuracy"].values())

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import config
 from errors import UserError
@@ -18,11 +19,13 @@ def resolve(
   tpu: str = "",
   params_override: str = "",
   model_dir: str = "",
+  setting_flags: Mapping[str, Any] | None = None,
 ) -> config.Experiment:
-  """Returns the settings of the layers: defaults, files in order, --tpu, overrides, model_dir.
+  """Returns the settings of the layers: defaults, files in order, --tpu, overrides, flags.
 
   Raises:
-    UserError: an unknown experiment or key, a file that is no YAML, or a bad value.
+    UserError: an unknown experiment or key, a file that is no YAML, a bad value, or a flag that is
+      no setting of the experiment.
   """
   resolved = experiment_registry.make(experiment)
   for path in config_file:
@@ -33,11 +36,20 @@ def resolve(
   params.apply(resolved, params.read_override(params_override))
   if model_dir:
     resolved.set("model_dir", model_dir, "--model_dir")
+  known = resolved.owners()
+  for name, value in (setting_flags or {}).items():
+    if name not in known:
+      raise UserError(f"--{name} is no setting of experiment {experiment}; leave it out")
+    resolved.set(name, value, f"--{name}")
   return resolved
 
 
 def set_mode(experiment: config.Experiment, mode: str) -> None:
-  """Sets the --do_ settings of a mode."""
+  """Sets the --do_ settings of a mode.
+
+  Raises:
+    UserError: a flag contradicts the mode.
+  """
   trains = mode in ("train", "train_and_eval", "train_and_post_eval")
   values = {
     "do_train": trains,
@@ -48,6 +60,9 @@ def set_mode(experiment: config.Experiment, mode: str) -> None:
   if mode in ("train", "train_and_post_eval"):
     values["eval_every_steps"] = 0
   for name, value in values.items():
+    flag = experiment.sources.get(name) == f"--{name}"
+    if flag and getattr(experiment.trainer, name) != value:
+      raise UserError(f"--{name} contradicts --mode={mode}; leave it out")
     experiment.set(name, value, f"--mode={mode}")
 
 
@@ -60,8 +75,11 @@ def run(
   tpu: str = "",
   tfhub_cache_dir: str = "",
   import_module: str = "",
+  gin_file: Sequence[str] = (),
+  gin_params: Sequence[str] = (),
+  setting_flags: Mapping[str, Any] | None = None,
 ) -> None:
-  """Runs an experiment; the arguments are the flags of train.py.
+  """Runs an experiment; the arguments are the flags of train.py, and those of settings.
 
   Raises:
     UserError: a required flag is missing, or see `resolve`.
@@ -73,7 +91,7 @@ def run(
     experiment_registry.import_module(import_module)
   if tfhub_cache_dir:
     os.environ["TFHUB_CACHE_DIR"] = tfhub_cache_dir
-  resolved = resolve(experiment, config_file, tpu, params_override, model_dir)
+  resolved = resolve(experiment, config_file, tpu, params_override, model_dir, setting_flags)
   set_mode(resolved, mode)
   console.spell_settings(params.spelling(resolved))
   if mode == "continuous_eval":

@@ -11,6 +11,8 @@ rank over all evaluation sets.
 import json
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -72,48 +74,67 @@ def best_l2(accuracies: dict[str, np.ndarray]) -> int:
   return int(np.argmax(np.mean(ranks, axis=0)))
 
 
-def evaluate(run) -> dict[str, float]:
-  """Evaluates a classifier's encoder on few shots; writes fewshot.json and fewshot.png.
+def evaluate(runs: Sequence[Any], checkpoint: str) -> dict[str, float]:
+  """Evaluates an encoder on few shots of each task; writes fewshot.json and fewshot.png.
 
   Args:
-    run: training.runner.Runner of a classification task.
+    runs: training.runner.Runner of each task; files are written to the first one's model_dir.
+    checkpoint: prefix of the encoder's checkpoint.
 
   Returns:
-    "EVALUATION_SET/K" -> accuracy at the chosen l2.
+    "TASK/EVALUATION_SET/K" -> accuracy at the l2 that is chosen for K over all sets.
 
   Raises:
-    UserError: the task has no classes, or there is no checkpoint.
+    UserError: a task has no classes.
   """
-  trainer, task, model = run.experiment.trainer, run.task, run.experiment.model
-  if not hasattr(task, "is_probed") or task.is_regression:
-    raise UserError(f"--do_fewshot needs a classification with classes, not task {task.name}")
-  task.is_probed = True
+  experiment = runs[0].experiment
+  shots = parse_shots(experiment.task.fewshot_shots)
+  features = [_features(run, checkpoint) for run in runs]
+  results, chosen = {}, {}
+  for count in shots:
+    accuracies = {}
+    for run, (train_x, train_y, evaluated) in zip(runs, features, strict=True):
+      num_classes = len(run.task.labels)
+      rows = first_rows(train_y, count, num_classes)
+      for name, (x, y) in evaluated.items():
+        accuracies[name] = probe(train_x[rows], train_y[rows], x, y, num_classes)
+    index = best_l2(accuracies)
+    chosen[count] = L2[index]
+    results |= {f"{name}/{count}": float(values[index]) for name, values in accuracies.items()}
+  _write(experiment.trainer.model_dir, checkpoint, shots, chosen, results)
+  return results
+
+
+def find_checkpoint(run: Any) -> str:
+  """Returns the checkpoint that --do_fewshot evaluates: the trained one, else the pretrained one.
+
+  Raises:
+    UserError: there is none.
+  """
+  trainer, model = run.experiment.trainer, run.experiment.model
   if not (checkpoints.latest_or_best(trainer.model_dir) or model.start_checkpoint):
     model.init_checkpoint = checkpoints.resolve(model.pretrained)
-  checkpoint = model_folder.find_checkpoint(trainer.model_dir, model, "evaluate")
-  log.info("Features of %s", checkpoint)
+  return model_folder.find_checkpoint(trainer.model_dir, model, "evaluate")
+
+
+def _features(run, checkpoint):
+  """Features and labels of a task: train [N, H], [N], and "TASK/SET" -> those of each dev set."""
+  task = run.task
+  if not hasattr(task, "is_probed") or task.is_regression:
+    raise UserError(f"--do_fewshot needs a classification with classes, not task {task.name}")
+  log.info("Features of %s for %s", checkpoint, task.name)
+  task.is_probed = True
 
   def features_of(kind):
     for source in run.sources.of(kind):
-      found = run.evaluator.predict_all(source.records, checkpoint, trainer.eval_batch_size)
-      yield source.split.name, found["features"], found["label_ids"]
+      batch_size = run.experiment.trainer.eval_batch_size
+      found = run.evaluator.predict_all(source.records, checkpoint, batch_size)
+      yield f"{task.name}/{source.split.name}", (found["features"], found["label_ids"])
 
-  ((_, train_x, train_y),) = features_of("train")
-  evaluated = list(features_of("dev"))
-  shots = parse_shots(run.experiment.task.fewshot_shots)
-  num_classes, results, chosen = len(task.labels), {}, {}
-  for count in shots:
-    rows = first_rows(train_y, count, num_classes)
-    accuracies = {
-      name: probe(train_x[rows], train_y[rows], x, y, num_classes) for name, x, y in evaluated
-    }
-    index = best_l2(accuracies)
-    chosen[count] = L2[index]
-    for name, values in accuracies.items():
-      results[f"{name}/{count}"] = float(values[index])
+  ((_, (train_x, train_y)),) = features_of("train")
+  evaluated = dict(features_of("dev"))
   task.is_probed = False
-  _write(trainer.model_dir, task.name, checkpoint, shots, chosen, results)
-  return results
+  return train_x, train_y, evaluated
 
 
 def parse_shots(text: str) -> list[int]:
@@ -124,10 +145,10 @@ def parse_shots(text: str) -> list[int]:
   return sorted(map(int, shots))
 
 
-def _write(folder, task_name, checkpoint, shots, chosen, results):
+def _write(folder, checkpoint, shots, chosen, results):
   """Prints the table, and writes it as JSON and as a plot."""
   names = sorted({key.rpartition("/")[0] for key in results})
-  print(f"{task_name} few-shot accuracy ({checkpoint})")
+  print(f"Few-shot accuracy ({checkpoint})")
   print("shots    l2        " + "  ".join(f"{name:>16}" for name in names))
   for count in shots:
     cells = "  ".join(f"{results[f'{name}/{count}']:16.4f}" for name in names)
@@ -136,7 +157,7 @@ def _write(folder, task_name, checkpoint, shots, chosen, results):
   files.write_text(os.path.join(folder, "fewshot.json"), json.dumps(contents, indent=2) + "\n")
   path = os.path.join(folder, "fewshot.png")
   if _plot(path, shots, names, results):
-    print(f"{task_name}: {path}")
+    print(path)
 
 
 def _plot(path, shots, names, results):

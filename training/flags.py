@@ -28,25 +28,35 @@ _groups: list[tuple[str, list[list[str]]]] = []  # (heading, [name, *aliases] of
 def define(*sections: type) -> None:
   """Defines a flag, and its aliases, for each field of the given dataclasses.
 
-  `help_text` lists them in the same order, so the most used section comes first.
+  `help_text` lists them in the same order, so the most used section comes first. Fields of the same
+  name make one flag.
   """
   flags.disclaim_key_flags()  # they are the calling script's flags, so that its --help shows them
   for section in sections:
-    heading = (section.__doc__ or "").split("\n")[0]
-    fields = dataclasses.fields(section)
-    _groups.append((heading, [[field.name, *field.metadata["aliases"]] for field in fields]))
-    for field in fields:
-      metadata = field.metadata
-      help_text = metadata["help"]
-      if field.default is None and "default:" not in help_text:
-        help_text += " (default: the task's recipe)"
-      if metadata["choices"]:
-        flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)
-      else:
-        bounds = {} if metadata["lower"] is None else {"lower_bound": metadata["lower"]}
-        _DEFINERS[metadata["kind"]](field.name, field.default, help_text, **bounds)
-      for alias in metadata["aliases"]:
-        flags.DEFINE_alias(alias, field.name)
+    known = {spellings[0]: spellings for _, names in _groups for spellings in names}
+    new = []
+    for field in dataclasses.fields(section):
+      if field.name not in known:
+        _define_one(field)
+        known[field.name] = [field.name]
+        new.append(known[field.name])
+      for alias in field.metadata["aliases"]:
+        if alias not in known[field.name]:
+          flags.DEFINE_alias(alias, field.name)
+          known[field.name].append(alias)
+    _groups.append(((section.__doc__ or "").split("\n")[0], new))
+
+
+def _define_one(field):
+  metadata = field.metadata
+  help_text = metadata["help"]
+  if field.default is None and "default:" not in help_text:
+    help_text += " (default: the task's recipe)"
+  if metadata["choices"]:
+    flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)
+  else:
+    bounds = {} if metadata["lower"] is None else {"lower_bound": metadata["lower"]}
+    _DEFINERS[metadata["kind"]](field.name, field.default, help_text, **bounds)
 
 
 def define_lists(lists: dict[str, str]) -> None:
@@ -78,12 +88,18 @@ def define_funnel() -> None:
 
 def read_section(section: type) -> tuple[Any, set[str]]:
   """Reads the parsed flags of a dataclass; returns it and the names that the user gave."""
-  values, given = {}, set()
-  for field in dataclasses.fields(section):
-    values[field.name] = FLAGS[field.name].value
-    if any(FLAGS[name].present for name in (field.name, *field.metadata["aliases"])):
-      given.add(field.name)
-  return section(**values), given
+  values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(section)}
+  return section(**values), set(read_given(section))
+
+
+def read_given(*sections: type) -> dict[str, Any]:
+  """Returns name -> value of the flags of the given dataclasses that the user gave."""
+  return {
+    field.name: FLAGS[field.name].value
+    for section in sections
+    for field in dataclasses.fields(section)
+    if any(FLAGS[name].present for name in (field.name, *field.metadata["aliases"]))
+  }
 
 
 def read(*sections: type) -> config.Experiment:

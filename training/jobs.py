@@ -1,5 +1,9 @@
 """A job from its settings to its results: completion, task, records, runner, trials."""
 
+import copy
+import dataclasses
+import os
+
 import config
 from errors import UserError
 from preprocessing import synthetic
@@ -9,6 +13,7 @@ from training import (
   app,
   checkpoints,
   experiments,
+  fewshot,
   model_folder,
   pretraining,
   record_sources,
@@ -29,7 +34,40 @@ def run(experiment: config.Experiment) -> None:
     complete(experiment)
   else:
     pretraining.complete(experiment)
-  app.run_trials(experiment, lambda one: _maker(one)(one).run())
+  app.run_trials(experiment, _run_once)
+
+
+def _run_once(experiment):
+  """Runs one trial; returns its metrics."""
+  run = _maker(experiment)(experiment)
+  metrics = run.run()
+  runtime = experiment.runtime
+  is_work = not (
+    runtime.validate_only or runtime.compile_only or experiment.preprocessing.prepro_split
+  )
+  if is_work and getattr(experiment.task, "do_fewshot", False):
+    checkpoint = fewshot.find_checkpoint(run)
+    names = filter(None, experiment.task.fewshot_tasks.split(","))
+    others = [_make_probe(experiment, name.strip(), checkpoint) for name in names]
+    fewshot.evaluate([run, *others], checkpoint)
+  return metrics
+
+
+def _make_probe(experiment, task_name, checkpoint):
+  """Runner of another task for a trained encoder; its files are in model_dir/fewshot/TASK."""
+  other = copy.deepcopy(experiment)
+  other.task.task_name = (
+    registry.find(other.job)
+    .task_class()
+    .canonical_name(dataclasses.replace(other.task, task_name=task_name))
+  )
+  folder = os.path.join(experiment.trainer.model_dir, "fewshot", other.task.task_name)
+  other.trainer.model_dir = other.data.output_dir = folder
+  other.trainer.do_train = False
+  other.model.init_checkpoint = checkpoint
+  other.raw_data.data_dir = ""
+  other.record_files = config.RecordFiles()
+  return make_runner(other)
 
 
 def evaluate_continuously(experiment: config.Experiment) -> None:

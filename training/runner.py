@@ -22,7 +22,6 @@ from training import (
   dry_run,
   estimator,
   evaluator,
-  fewshot,
   hooks,
   inputs,
   model_folder,
@@ -236,8 +235,6 @@ class Runner:
     self.check_before_work()
     metrics = self.train_and_evaluate()
     self.predict()
-    if getattr(self.experiment.task, "do_fewshot", False):
-      fewshot.evaluate(self)
     return metrics
 
   def validate(self) -> None:
