@@ -29,11 +29,11 @@ def define(*sections: type) -> None:
   """Defines a flag, and its aliases, for each field of the given dataclasses.
 
   `help_text` lists them in the same order, so the most used section comes first. Fields of the same
-  name make one flag.
+  name make one flag; an alias that is the name of another flag is left out.
   """
   flags.disclaim_key_flags()  # they are the calling script's flags, so that its --help shows them
   for section in sections:
-    known = {spellings[0]: spellings for _, names in _groups for spellings in names}
+    known = _spellings()
     new = []
     for field in dataclasses.fields(section):
       if field.name not in known:
@@ -41,10 +41,15 @@ def define(*sections: type) -> None:
         known[field.name] = [field.name]
         new.append(known[field.name])
       for alias in field.metadata["aliases"]:
-        if alias not in known[field.name]:
+        if all(alias not in spellings for spellings in known.values()):
           flags.DEFINE_alias(alias, field.name)
           known[field.name].append(alias)
     _groups.append(((section.__doc__ or "").split("\n")[0], new))
+
+
+def _spellings():
+  """Name of each flag that is defined here -> its name and aliases."""
+  return {spellings[0]: spellings for _, names in _groups for spellings in names}
 
 
 def _define_one(field):
@@ -94,11 +99,12 @@ def read_section(section: type) -> tuple[Any, set[str]]:
 
 def read_given(*sections: type) -> dict[str, Any]:
   """Returns name -> value of the flags of the given dataclasses that the user gave."""
+  spellings = _spellings()
   return {
     field.name: FLAGS[field.name].value
     for section in sections
     for field in dataclasses.fields(section)
-    if any(FLAGS[name].present for name in (field.name, *field.metadata["aliases"]))
+    if any(FLAGS[name].present for name in spellings[field.name])
   }
 
 
