@@ -1,6 +1,5 @@
 """train.py: layers of settings, Model Garden's keys and commands, modes, bad input."""
 
-import glob
 import json
 import os
 import re
@@ -19,14 +18,6 @@ from training import driver, experiment_registry, params
 from utils import console
 
 CONFIGS = os.path.join(tiny.ROOT, "configs")
-TINY_KEYS = {
-  "vocab_size": len(tiny.VOCAB),
-  "hidden_size": 16,
-  "num_hidden_layers": 1,
-  "num_attention_heads": 2,
-  "intermediate_size": 32,
-  "max_position_embeddings": 32,
-}
 
 
 def entries_of(text):
@@ -180,65 +171,6 @@ def test_wrong_commands_end_with_one_line(tmp_path):
   ):
     _, err = tiny.run("train.py", *flags, status=1)
     assert message in err and "Traceback" not in err, err
-
-
-# ---- configs/ -----------------------------------------------------------------------------------
-
-
-def experiment_of_file(path):
-  name = os.path.basename(path)
-  if name.startswith("squad"):
-    return "bert/squad"
-  return "bert/pretraining" if "pretrain" in name else "bert/sentence_prediction"
-
-
-@pytest.mark.parametrize(
-  "path",
-  sorted(
-    path
-    for pattern in ("glue_*", "squad_*", "wiki_*")
-    for path in glob.glob(os.path.join(CONFIGS, "experiments", pattern))
-  ),
-  ids=os.path.basename,
-)
-def test_experiment_files_validate(path, tmp_path, capsys):
-  """On a tiny encoder; the files' own numbers are resolved before."""
-  name = experiment_of_file(path)
-  model = os.path.join(CONFIGS, "models", "bert_en_uncased_base.yaml")
-  found = driver.resolve(name, [model, path])
-  assert found.model_keys["num_hidden_layers"] == 12 and found.optimizer.learning_rate > 0
-  if name == "bert/pretraining":
-    assert (found.task.loss_type, found.task.max_predictions_per_seq) == ("bert", 76)
-    return  # records are needed: see the commands below
-  override = {
-    "model": {"init_checkpoint": "none", "keys": TINY_KEYS},
-    "data": {"synthetic_data": True, "max_seq_length": 16},
-    "task": {"max_query_length": 4} if "squad" in name else {},
-    "runtime": {"validate_only": True},
-    "trainer": {"train_batch_size": 4},
-  }
-  driver.run(name, "train", str(tmp_path / "run"), [path], json.dumps(override))
-  assert "Settings, files and graphs are valid" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-  "path", sorted(glob.glob(os.path.join(CONFIGS, "models", "*.yaml"))), ids=os.path.basename
-)
-def test_model_files_give_configurations(path, monkeypatch):
-  from training import model_folder
-
-  monkeypatch.chdir(tiny.ROOT)
-  family = "funnel" if "funnel" in path else "bert"
-  found = driver.resolve(f"{family}/sentence_prediction", [path])
-  assert model_folder.find_model_config(found).family == family
-
-
-def test_configuration_page_is_current():
-  sys.path.insert(0, os.path.join(tiny.ROOT, "scripts"))
-  import write_configuration
-
-  with open(os.path.join(tiny.ROOT, "docs", "configuration.md"), encoding="utf-8") as reader:
-    assert reader.read() == write_configuration.page(), "run scripts/write_configuration.py"
 
 
 # ---- Runs ---------------------------------------------------------------------------------------
