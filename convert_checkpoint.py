@@ -9,19 +9,23 @@
 
 hf_to_tf reads model.safetensors (or its shards), config.json, and vocab.txt or tokenizer.json. It
 writes a folder for --pretrained of the run_*.py scripts: bert_config.json, vocab.txt and
-bert_model.ckpt, or for Funnel-Transformer net_config.json, vocab.txt and model.ckpt. Settings of
-the tokenizer and labels become model_settings.json and labels.json; tf_to_hf writes them back.
+bert_model.ckpt; for ELECTRA electra_config.json, vocab.txt and electra_model.ckpt; for
+Funnel-Transformer net_config.json, vocab.txt and model.ckpt. Settings of the tokenizer and labels
+become model_settings.json and labels.json; tf_to_hf writes them back.
 Heads are converted too:
   BERT    masked words, next sentence, classifier (output_weights), question answering (cls/squad)
+  ELECTRA classifier (classifier/dense, output_weights), question answering (cls/squad),
+          discriminator; a generator's masked words (cls/predictions)
   Funnel  classifier (model/sequnece_summary and model/SCOPE/logit, with SCOPE from --cls_scope),
           ELECTRA's discriminator
 
 tf_to_hf also writes tokenizer_config.json. It reads the best checkpoint of a training run
 (input_dir/best) if there is one, as do strip and core_only. As in the Hugging Face library, names
-of encoder tensors begin with "bert." or "funnel." if the model has a head, and have no prefix if it
-has none. A conversion there and back gives the same bits. A Funnel model without decoder becomes a
-FunnelBaseModel. ELECTRA's generator is a separate model and is left out. Only the numbers of the
-initializer are converted, not which of them is used; they matter for new weights only.
+of encoder tensors begin with "bert.", "electra." or "funnel." if the model has a head, and have no
+prefix if it has none. A conversion there and back gives the same bits. A Funnel model without
+decoder becomes a FunnelBaseModel. ELECTRA's generator is a separate model and is left out. Only the
+numbers of the initializer are converted, not which of them is used; they matter for new weights
+only.
 
 The Hugging Face library (transformers 5.23) computes the same outputs, except for padded sequences:
 it pools the attention mask, so tokens that share a pooling window with padding are no longer
@@ -32,7 +36,7 @@ training needs: this saves two thirds of its size. tf_to_hf leaves them out as w
 
 core_only copies only the pretrained encoder, like the released core-only checkpoints: strip without
 ELECTRA's generator and the heads (model/lm_proj, model/binary_loss, summary, classifiers). Funnel
-keeps model/input, model/encoder and model/decoder; BERT keeps bert/.
+keeps model/input, model/encoder and model/decoder; BERT keeps bert/, ELECTRA electra/.
 
 Every direction also reads Funnel checkpoints from before the release. Their variables
 (model/transformer_xl/, model/layer_6/) get the released names (model/encoder/,
@@ -70,8 +74,8 @@ def define_flags() -> None:
     "input_dir",
     "",
     "folder to convert. Hugging Face: model.safetensors, config.json, "
-    "vocab.txt or tokenizer.json. TensorFlow: bert_config.json or net_config.json, vocabulary, "
-    "checkpoint",
+    "vocab.txt or tokenizer.json. TensorFlow: bert_config.json, electra_config.json or "
+    "net_config.json, vocabulary, checkpoint",
   )
   flags.DEFINE_string("output_dir", "", "folder to write to; made if missing")
   flags.DEFINE_string(

@@ -41,7 +41,15 @@ from models.compat import (
   reshape_to_matrix,
   transformer_model,
 )
-from models.encoders import BertEncoder, Config, Encoder, FunnelEncoder, build_encoder
+from models.electra import ElectraConfig
+from models.encoders import (
+  BertEncoder,
+  Config,
+  ElectraEncoder,
+  Encoder,
+  FunnelEncoder,
+  build_encoder,
+)
 from models.funnel import FunnelTFM
 from models.funnel_config import ModelConfig
 
@@ -50,6 +58,8 @@ __all__ = [
   "BertEncoder",
   "BertModel",
   "Config",
+  "ElectraConfig",
+  "ElectraEncoder",
   "Encoder",
   "FunnelEncoder",
   "FunnelTFM",
@@ -79,7 +89,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 # Segment id of the first token, by model family.
-CLS_SEGMENT_IDS = {kind.family: kind.cls_segment_id for kind in (BertConfig, ModelConfig)}
+CLS_SEGMENT_IDS = {
+  kind.family: kind.cls_segment_id for kind in (BertConfig, ElectraConfig, ModelConfig)
+}
 
 RELEASED_FUNNELS = ("B4-4-4H768", "B6-3x2-3x2H768", "B6-6-6H768", "B8-8-8H1024", "B10-10-10H1024")
 
@@ -96,11 +108,12 @@ def released_funnel(name: str) -> ModelConfig:
 def load_config(json_file: str, overwrite_keys: list[str] | tuple[str, ...] = ()) -> Config:
   """Reads a model configuration; its keys determine the family.
 
-  A file with `hidden_size` is a BERT configuration, one with `block_size` a Funnel configuration.
+  A file with `hidden_size` is a BERT configuration, one with `block_size` a Funnel configuration,
+  one with `model_type` "electra" an ELECTRA configuration.
   Keys that do not change the model are ignored; see models.config_keys.
 
   Args:
-    json_file: bert_config.json or net_config.json.
+    json_file: bert_config.json, electra_config.json or net_config.json.
     overwrite_keys: keys of a Funnel configuration whose values come from the flags of those names.
 
   Raises:
@@ -127,6 +140,8 @@ def config_from_dict(
       f"--overwrite_keys={','.join(overwrite_keys)}: {json_file} is not a Funnel "
       f"configuration; change the file itself"
     )
+  if config_keys.hugging_face_type(values) == ElectraConfig.family:
+    return ElectraConfig.from_dict(values, json_file)
   if "hidden_size" in values:
     return BertConfig.from_dict(values, json_file)
   if "block_sizes" in values:

@@ -99,8 +99,9 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
 
   Args:
     input_dir: folder with model.safetensors (or shards), config.json, vocab.txt or tokenizer.json.
-    output_dir: folder for bert_config.json, vocab.txt, bert_model.ckpt; or net_config.json,
-      vocab.txt, model.ckpt. Tokenizer settings and labels become model_settings.json.
+    output_dir: folder for vocab.txt, configuration and checkpoint: bert_config.json and
+      bert_model.ckpt, electra_config.json and electra_model.ckpt, or net_config.json and
+      model.ckpt. Tokenizer settings and labels become model_settings.json.
     overwrite: whether files of these names may be replaced.
     cls_scope: scope of a Funnel classifier's variables, model/SCOPE/logit; if empty, "cls".
 
@@ -118,7 +119,7 @@ def hf_to_tf(input_dir: str, output_dir: str, overwrite: bool = False, cls_scope
   entries = families.expand(family, config, cls_scope)
   found = matching.match(family, entries, shapes, "hf", stored.source, config_file, actual)
   if huggingface.labels_tokens(read_json(config_file)):
-    found = [entry for entry in found if entry.group != "classifier"]
+    found = [entry for entry in found if not entry.group.endswith("classifier")]
     print("Left out: the classifier, which labels tokens; the classifier here labels sequences")
   groups = {entry.group for entry in found}
   num_labels = shapes[family.label_bias][0] if "classifier" in groups else None
@@ -179,7 +180,8 @@ def tf_to_hf(
   """Converts a TF1 checkpoint to a Hugging Face model.
 
   Args:
-    input_dir: folder with bert_config.json or net_config.json, vocabulary and a checkpoint.
+    input_dir: folder with bert_config.json, electra_config.json or net_config.json, vocabulary and
+      a checkpoint.
     output_dir: folder for model.safetensors, config.json, vocab.txt, tokenizer_config.json.
     overwrite: whether files of these names may be replaced.
     checkpoint: prefix or folder of the checkpoint; if empty, input_dir's best, else its newest.
@@ -315,8 +317,8 @@ def strip(
   kept = [name for name in stored.shapes if not core_only or tensors.is_core(name)]
   if not kept:
     raise UserError(
-      f"{stored.source}: no variable model/input, model/encoder, model/decoder or "
-      f"bert; is it a checkpoint of Funnel-Transformer or BERT?"
+      f"{stored.source}: no variable model/input, model/encoder, model/decoder, bert or "
+      f"electra; is it a checkpoint of Funnel-Transformer, BERT or ELECTRA?"
     )
   arrays = {variable: stored.read(variable) for variable in kept}
   with staged(output_dir, names) as folder:

@@ -1,6 +1,6 @@
 """Tables of the model families that can be converted: tensors, configuration, classes.
 
-`expand` turns the rows of conversion/bert.py or conversion/funnel.py into `Entry` objects, one per
+`expand` turns the rows of conversion/bert.py, electra.py or funnel.py into `Entry` objects, one per
 tensor: its name in TensorFlow, its name in Hugging Face, and the change between the two arrays.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion import bert, funnel
+from conversion import bert, electra, funnel
 
 # ---- Tensors of a layer -------------------------------------------------------------------------
 
@@ -166,6 +166,7 @@ BERT = Family(
     "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
   },
+  unsupported=((r"^bert/embeddings_project/", "Hugging Face's BERT has no embedding_size"),),
   from_hf=bert.from_hf,
   to_hf=bert.to_hf,
   label_bias="classifier.bias",
@@ -176,6 +177,42 @@ BERT = Family(
     (("classifier",), "BertForSequenceClassification"),
     (("question_answering",), "BertForQuestionAnswering"),
     ((), "BertModel"),
+  ),
+)
+
+ELECTRA = Family(
+  model_type="electra",
+  checkpoint_name="electra_model.ckpt",
+  tokenizer_class="ElectraTokenizer",
+  max_length=lambda config: config.max_position_embeddings,
+  groups=electra.groups,
+  core=("encoder",),
+  prefix="electra.",
+  aliases=BERT.aliases,
+  ignored=BERT.ignored,
+  tied={"generator_lm_head.weight": "embeddings.word_embeddings.weight"},
+  not_converted=("generator/", "generator_predictions/"),
+  unsupported=(
+    (
+      r"^sequence_summary\.",
+      "the head of multiple choice differs from the one here; convert ElectraModel",
+    ),
+    (
+      r"^task_specific/",
+      "the original's fine-tuned heads differ from those here; --direction=core_only copies a "
+      "checkpoint without its heads",
+    ),
+  ),
+  from_hf=electra.from_hf,
+  to_hf=electra.to_hf,
+  deviations=electra.deviations,
+  label_bias="classifier.out_proj.bias",
+  architectures=(
+    (("classifier",), "ElectraForSequenceClassification"),
+    (("question_answering",), "ElectraForQuestionAnswering"),
+    (("discriminator",), "ElectraForPreTraining"),
+    (("masked_lm",), "ElectraForMaskedLM"),
+    ((), "ElectraModel"),
   ),
 )
 
@@ -222,4 +259,4 @@ FUNNEL = Family(
   ),
 )
 
-FAMILIES = {family.model_type: family for family in (BERT, FUNNEL)}
+FAMILIES = {family.model_type: family for family in (BERT, ELECTRA, FUNNEL)}

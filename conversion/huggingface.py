@@ -163,7 +163,7 @@ def from_hf_config(path: str) -> tuple[Family, Any]:
   name = config_keys.hugging_face_type(values)
   if name is None:
     raise UserError(
-      f'{path}: the key model_type is missing; add "model_type": "bert" or "model_type": "funnel"'
+      f'{path}: the key model_type is missing; add "model_type": "bert", "electra" or "funnel"'
     )
   if name not in FAMILIES:
     raise UserError(f"{path}: model_type is {name!r}; only {', '.join(FAMILIES)} can be converted")
@@ -189,17 +189,12 @@ def to_hf_config(
     source: the checkpoint of the labels, for messages.
   """
   known = family.to_hf(config)
-  activation = next(
-    theirs
-    for theirs, name in config_keys.HUGGING_FACE_ACTIVATIONS.items()
-    if name == known["hidden_act"]
-  )
   architecture = next(name for needed, name in family.architectures if groups.issuperset(needed))
   values = {
     "architectures": [architecture],
     "model_type": family.model_type,
     **known,
-    "hidden_act": activation,
+    "hidden_act": config_keys.hugging_face_activation(known["hidden_act"]),
   }
   if "classifier" in groups:  # the library reads the number of labels from id2label
     values |= id2label(labels, len(arrays[family.label_bias]), source)

@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 _OPTIMIZER = re.compile(  # ours and the originals' (adam_m), tf.train.AdamOptimizer's (Adam)
   r"(/adam_[mv]|/Adam(_1)?|(^|/)beta[12]_power(_\d+)?|^global_step)$"
 )
-_CORE = re.compile(r"^(bert|model/(input|encoder|decoder))/")
+_CORE = re.compile(r"^(bert|electra|model/(input|encoder|decoder))/")
 _CLASSIFIER = re.compile(r"^model/(.+)/logit/kernel$")
 # Checkpoints from before Funnel-Transformer's release: (pattern, replacement).
 _OLD_NAMES = (

@@ -53,6 +53,7 @@ class BertConfig:
   file_name: ClassVar[str] = "bert_config.json"
   cls_segment_id: ClassVar[int] = 0  # segment id of the first token
   reserved_positions: ClassVar[int] = 0  # padding positions needed at the end of a sequence
+  has_pooler: ClassVar[bool] = True
 
   vocab_size: int
   hidden_size: int = 768
@@ -72,6 +73,7 @@ class BertConfig:
     for key in (
       "vocab_size",
       "hidden_size",
+      "embedding_size",
       "num_hidden_layers",
       "num_attention_heads",
       "intermediate_size",
@@ -79,6 +81,8 @@ class BertConfig:
       "type_vocab_size",
     ):
       value = getattr(self, key)
+      if key == "embedding_size" and value is None:
+        continue
       if not isinstance(value, int) or value < 1:
         raise UserError(f"{key} is {value!r}, but must be a positive integer")
     if self.hidden_size % self.num_attention_heads:
@@ -97,6 +101,17 @@ class BertConfig:
     """Number of layers with weights of their own."""
     return self.num_hidden_layers
 
+  @property
+  def embedding_width(self) -> int:
+    """Width of the embeddings: embedding_size, or hidden_size if that is None."""
+    return self.hidden_size if self.embedding_size is None else self.embedding_size
+
+  @classmethod
+  def fixed_keys(cls, values: dict) -> dict[str, tuple]:
+    """Key of Hugging Face's -> supported values, for the contents `values` of a file."""
+    dropout = values.get("hidden_dropout_prob", cls.hidden_dropout_prob)
+    return config_keys.BERT_FIXED | {"model_type": (cls.family,), "classifier_dropout": (dropout,)}
+
   @classmethod
   def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
     """Builds a config from `values`.
@@ -110,9 +125,7 @@ class BertConfig:
         and `source`.
     """
     values = config_keys.rename_model_garden_keys(values, source)
-    fixed = config_keys.BERT_FIXED | {
-      "classifier_dropout": (values.get("hidden_dropout_prob", cls.hidden_dropout_prob),)
-    }
+    fixed = cls.fixed_keys(values)
     if config_keys.is_hugging_face(values):
       values = {**values, "model_type": config_keys.hugging_face_type(values)}
       values = config_keys.hugging_face_values(values, _HUGGING_FACE_DEFAULTS, fixed, source)
@@ -155,7 +168,7 @@ _HUGGING_FACE_DEFAULTS = BertConfig(vocab_size=30522, type_vocab_size=2).to_dict
 
 
 class BertModel:
-  """The BERT encoder with its pooler.
+  """The BERT encoder with its pooler; of an ElectraConfig, ELECTRA's encoder.
 
   Example:
     config = modeling.BertConfig(vocab_size=32000, hidden_size=512, num_attention_heads=8)
@@ -189,15 +202,15 @@ class BertModel:
       input_mask: int32 [B, T], 1 = real token, 0 = padding; all ones when None.
       token_type_ids: int32 [B, T], segment ids; all zeros when None.
       use_one_hot_embeddings: look tokens up by a matrix product (for TPU) instead of a gather.
-      scope: variable scope, "bert" when None. Build a second model in the same scope under a
-        variable scope with reuse.
+      scope: variable scope, config.family ("bert") when None. Build a second model in the same
+        scope under a variable scope with reuse.
       compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
       sequence_ids: int32 [B, T], for rows with several sequences: 1 on the tokens of the first, 2
         on those of the second, ... Tokens attend within their own sequence, and positions start at
         0 in each. None for one sequence per row.
       embeddings_scope: full name of the scope whose embeddings to share (without the map to
         hidden_size); None for the model's own.
-      with_pooler: build the pooler; if False, the pooled output is None.
+      with_pooler: build the pooled output; None if False.
 
     Raises:
       UserError: the sequence is longer than config.max_position_embeddings.
@@ -227,7 +240,7 @@ class BertModel:
       # A token's position is the number of tokens of its sequence before it.
       before = tf.cast(positions[:, None] > positions, tf.int32)
       positions = tf.reduce_sum(same * before, axis=2)  # [B, T]
-    self._scope = scope = scope or "bert"
+    self._scope = scope = scope or config.family
     with v1.variable_scope(
       embeddings_scope or f"{scope}/embeddings", reuse=v1.AUTO_REUSE if embeddings_scope else None
     ):
@@ -235,7 +248,7 @@ class BertModel:
         input_ids, token_type_ids, positions, use_one_hot_embeddings, compute_dtype
       )
     with v1.variable_scope(scope):
-      if config.embedding_size not in (None, config.hidden_size):
+      if config.embedding_width != config.hidden_size:
         x = layers.dense(
           x,
           config.hidden_size,
@@ -248,7 +261,12 @@ class BertModel:
     self.pooled_output = self.pool(self.sequence_output[:, 0]) if with_pooler else None
 
   def pool(self, hidden: tf.Tensor) -> tf.Tensor:
-    """Applies the pooler, tanh(dense(x)), to hidden states of first tokens, float [B, H]."""
+    """Applies the pooler, tanh(dense(x)), to hidden states of first tokens, float [B, H].
+
+    ELECTRA has no pooler: its pooled output is the hidden state.
+    """
+    if not self.config.has_pooler:
+      return hidden
     with v1.variable_scope(f"{self._scope}/pooler", reuse=v1.AUTO_REUSE):
       return layers.dense(
         hidden,
@@ -280,7 +298,7 @@ class BertModel:
 
   def _embed(self, input_ids, token_type_ids, positions, use_one_hot_embeddings, dtype):
     config = self.config
-    size = config.embedding_size or config.hidden_size
+    size = config.embedding_width
     initializer = layers.truncated_normal(config.initializer_range)
     self.embedding_table = v1.get_variable(
       "word_embeddings", [config.vocab_size, size], initializer=initializer

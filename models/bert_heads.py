@@ -39,6 +39,34 @@ def classification_logits(
   return tf.matmul(x, weights, transpose_b=True) + bias
 
 
+def electra_features(
+  hidden: tf.Tensor,
+  dropout_rate: float = 0.0,
+  initializer_range: float = 0.02,
+  scope: str = "classifier",
+) -> tf.Tensor:
+  """Hidden layer of ELECTRA's classification head: dropout, a linear map and GELU.
+
+  This and classification_logits are Hugging Face's ElectraClassificationHead, which has the exact
+  GELU whatever the encoder's activation. The original has classification_logits alone.
+
+  Args:
+    hidden: float [B, H], hidden states of the first tokens.
+    dropout_rate: dropout of `hidden`.
+    initializer_range: standard deviation of new weights.
+    scope: variable scope of dense/{kernel,bias}.
+
+  Returns:
+    float32 [B, H].
+  """
+  x = layers.dropout(tf.cast(hidden, tf.float32), dropout_rate)
+  initializer = layers.truncated_normal(initializer_range)
+  with v1.variable_scope(scope):
+    return layers.dense(
+      x, x.shape[-1], "dense", initializer, activation=layers.get_activation("gelu_erf")
+    )
+
+
 def span_logits(sequence_output: tf.Tensor, initializer_range: float = 0.02) -> tuple:
   """Applies SQuAD's head: scores each token as the start and as the end of the answer.
 
@@ -188,7 +216,7 @@ def generator_config(config: BertConfig, width_shrink: float = 0.25) -> BertConf
       hidden_size=int(config.hidden_size * width_shrink),
       num_attention_heads=heads,
       intermediate_size=int(config.intermediate_size * width_shrink),
-      embedding_size=config.embedding_size or config.hidden_size,
+      embedding_size=config.embedding_width,
     )
   except UserError as error:
     raise UserError(f"the generator with width_shrink {width_shrink}: {error}") from None
@@ -204,10 +232,12 @@ def electra(
 ) -> dict[str, tf.Tensor]:
   """Builds ELECTRA with BERT encoders. Label 1 of the discriminator: the token was replaced.
 
-  The discriminator is in the scope "bert", so that it can be fine-tuned like any BERT. The
-  generator is in "generator" and shares the discriminator's embeddings. For the arguments and the
-  returned dict, see models.funnel_heads.electra.
+  The discriminator is in the scope of its family, "bert" or "electra", so that it can be
+  fine-tuned. The generator is in "generator" and shares the discriminator's embeddings. With an
+  ElectraConfig the names are those of the released checkpoints. For the arguments and the returned
+  dict, see models.funnel_heads.electra.
   """
+  embeddings_scope = f"{config.family}/embeddings"
 
   def encode(model_config, ids, **options):
     return BertModel(
@@ -226,7 +256,7 @@ def electra(
       generator_config(config, width_shrink),
       ids,
       scope="generator",
-      embeddings_scope="bert/embeddings",
+      embeddings_scope=embeddings_scope,
       with_pooler=False,
     )
     return masked_lm_logits(
@@ -234,7 +264,7 @@ def electra(
     )
 
   def discriminator_logits(ids):
-    return replaced_token_logits(encode(config, ids, embeddings_scope="bert/embeddings"))
+    return replaced_token_logits(encode(config, ids, embeddings_scope=embeddings_scope))
 
   return pretraining.electra(
     features, generator_logits, discriminator_logits, is_original_positive=False

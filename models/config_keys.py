@@ -55,7 +55,6 @@ BERT_FIXED = _FIXED | {
   "add_cross_attention": (False,),
   "is_decoder": (False,),
   "layer_norm_eps": (1e-12,),
-  "model_type": ("bert",),
   "position_embedding_type": ("absolute",),
   "tie_word_embeddings": (True,),
 }
@@ -108,7 +107,7 @@ def hugging_face_type(values: dict[str, Any]) -> str | None:
   if values.get("model_type"):
     return values["model_type"]
   for architecture in values.get("architectures") or ():
-    family = re.match(r"(Bert|Funnel)(?=Model|Base|For|LMHead)", str(architecture))
+    family = re.match(r"(Bert|Electra|Funnel)(?=Model|Base|For|LMHead)", str(architecture))
     return family[1].lower() if family else architecture
   return "funnel" if "block_sizes" in values else "bert" if "hidden_size" in values else None
 
@@ -172,6 +171,11 @@ def hugging_face_values(
   if known["hidden_act"] != hf_name:
     _log_once(f"{source}: Hugging Face's hidden_act {hf_name} is {known['hidden_act']} here")
   return known
+
+
+def hugging_face_activation(name: str) -> str:
+  """Returns Hugging Face's hidden_act of an activation here."""
+  return next(theirs for theirs, ours in HUGGING_FACE_ACTIVATIONS.items() if ours == name)
 
 
 def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from models import bert_heads, funnel_heads, layers
 from models.bert import BertConfig, BertModel
+from models.electra import ElectraConfig
 from models.funnel import FunnelTFM
 from models.funnel_config import ModelConfig
 
-Config = BertConfig | ModelConfig
+Config = BertConfig | ElectraConfig | ModelConfig
 
 
 class BertEncoder:
@@ -52,7 +53,7 @@ class BertEncoder:
     return tf.cast(self._model.get_sequence_output(), tf.float32)
 
   def pooled_output(self) -> tf.Tensor:
-    """Output of the pooler at [CLS], without dropout: float32 [B, H]."""
+    """Output of the pooler (ELECTRA: hidden state) at [CLS], without dropout: float32 [B, H]."""
     return tf.cast(self._model.get_pooled_output(), tf.float32)
 
   def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
@@ -119,7 +120,10 @@ class BertEncoder:
     return bert_heads.next_sentence_logits(model.pool(first), model.config.initializer_range)
 
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
-    """Builds models.pretraining.electra; label 1 means replaced, as in released ELECTRA models."""
+    """Builds models.pretraining.electra; label 1 means replaced, as in released ELECTRA models.
+
+    The variables have the names of the released models with an ElectraConfig.
+    """
     return bert_heads.electra(
       self._config, self._features, width_shrink=width_shrink, **self._options
     )
@@ -131,6 +135,23 @@ class BertEncoder:
     output_weights [1, H] and output_bias [1].
     """
     return tf.reshape(self.classification_logits(1, scope, ""), [-1, num_options])
+
+
+class ElectraEncoder(BertEncoder):
+  """ELECTRA on a batch of records: BERT's encoder without a pooler."""
+
+  def classification_logits(self, num_outputs: int, scope: str | None, task_name: str) -> tf.Tensor:
+    """Logits, float32 [B, num_outputs]: a hidden layer at [CLS], then BERT's head.
+
+    The hidden layer is classifier/dense, or `scope`/dense if given.
+    """
+    del task_name
+    config = self._model.config
+    dropout, initializer_range = config.hidden_dropout_prob, config.initializer_range
+    x = bert_heads.electra_features(
+      self._model.get_pooled_output(), dropout, initializer_range, scope or "classifier"
+    )
+    return bert_heads.classification_logits(x, num_outputs, dropout, initializer_range, scope)
 
 
 class FunnelEncoder:
@@ -255,7 +276,7 @@ class FunnelEncoder:
     )
 
 
-Encoder = BertEncoder | FunnelEncoder
+Encoder = BertEncoder | ElectraEncoder | FunnelEncoder
 
 
 def build_encoder(
@@ -283,5 +304,6 @@ def build_encoder(
       name: tf.reshape(features[name], [-1, *layers.shape_list(features[name])[2:]])
       for name in ("input_ids", "input_mask", "segment_ids")
     }
-  encoder = {"bert": BertEncoder, "funnel": FunnelEncoder}[model_config.family]
+  encoders = {"bert": BertEncoder, "electra": ElectraEncoder, "funnel": FunnelEncoder}
+  encoder = encoders[model_config.family]
   return encoder(model_config, features, is_training, use_tpu, use_bfloat16)

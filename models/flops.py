@@ -5,6 +5,7 @@ includes the matrix products of the encoder for one example, without embeddings,
 An update costs three times as much: the backward pass has two products for each forward one.
 """
 
+from models.bert import BertConfig
 from models.encoders import Config
 from models.funnel_config import ModelConfig
 
@@ -33,10 +34,12 @@ def pooled_length(config: ModelConfig, length: int) -> int:
 
 def encoder_flops(config: Config, length: int, relative: bool = False) -> int:
   """Forward FLOPs of an encoder for one example of `length` tokens."""
-  if config.family == "bert":
-    return config.num_hidden_layers * layer_flops(
-      length, length, config.hidden_size, config.hidden_size, config.intermediate_size
-    )
+  if isinstance(config, BertConfig):
+    width, layers = config.hidden_size, config.num_hidden_layers
+    total = layers * layer_flops(length, length, width, width, config.intermediate_size)
+    if config.embedding_width != width:
+      total += 2 * length * config.embedding_width * width
+    return total
   total, queries = 0, length
   heads_width = config.n_head * config.d_head
   for block, (count, repeats) in enumerate(config.blocks):

@@ -24,7 +24,7 @@ flag `--NAME` for the other scripts. Layers, of which the last wins: the experim
 trained model's folder, then from the recipe of the task (configs/experiments/FAMILY_JOB.yaml). The
 settings of a run, with the layer of each value, are in model_dir/params.yaml.
 
-`model.keys.NAME` sets a key of the model's configuration (of bert_config.json or net_config.json),
+`model.keys.NAME` sets a key of the model's configuration (of its JSON file),
 with or without a file in `model.model_config`. `trainer.train_steps: 3 epochs` counts epochs.
 """
 

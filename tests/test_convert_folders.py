@@ -60,7 +60,7 @@ def test_funnel_folder_without_model_type_converts(tmp_path):
   "config, message",
   [
     ({"architectures": ["RobertaModel"], "hidden_size": 8}, "model_type is 'RobertaModel'; only "),
-    ({"dim": 8}, 'model_type is missing; add "model_type": "bert" or "model_type": "fun'),
+    ({"dim": 8}, 'model_type is missing; add "model_type": "bert", "electra" or "fun'),
     ({"model_type": "bert", "auto_map": {"AutoModel": "x.Y"}}, "auto_map is "),
   ],
 )

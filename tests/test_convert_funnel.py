@@ -248,7 +248,9 @@ def test_core_of_bert_is_the_encoder(tmp_path):
   commands.strip(str(tmp_path), str(tmp_path / "core"), checkpoint=prefix, core_only=True)
   assert_same(read_tf(tmp_path / "core"), kept)
   write_tf(tmp_path / "other", head)
-  with pytest.raises(UserError, match="no variable model/input, model/encoder, .* or bert; is it"):
+  with pytest.raises(
+    UserError, match="no variable model/input, model/encoder, .*, bert or electra; is it"
+  ):
     commands.strip(
       str(tmp_path), str(tmp_path / "x"), checkpoint=str(tmp_path / "other"), core_only=True
     )

@@ -30,10 +30,11 @@ _STATE = "checkpoint"
 _FILE = re.compile(r"(.+)\.(index|meta|data-\d{5}-of-\d{5})")
 _STEP = re.compile(r"-(\d+)$")
 # Variables of an encoder; all others belong to a head and may be missing from a checkpoint.
-_ENCODER = re.compile(r"^(bert/|model/(input|encoder|decoder)/)")
-# Word embedding tables of BERT, Funnel and Hugging Face's models.
+_ENCODER = re.compile(r"^(bert/|electra/|model/(input|encoder|decoder)/)")
+# Word embedding tables of BERT, ELECTRA, Funnel and Hugging Face's models.
 _WORD_TABLES = (
   "bert/embeddings/word_embeddings",
+  "electra/embeddings/word_embeddings",
   "model/input/word_embedding/lookup_table",
   "embeddings.word_embeddings.weight",
 )
@@ -43,6 +44,7 @@ _MASKED_WORDS = (
   (r"^generator_predictions/output_bias$", "cls/predictions/output_bias"),
   (r"^generator_predictions/", "cls/predictions/transform/"),
   (r"^generator/", "bert/"),
+  (r"^generator/", "electra/"),
   (r"^generator/", "model/"),
 )
 
@@ -313,9 +315,10 @@ def fit_config(
 def initialize(model: config.Model) -> None:
   """Initializes the graph's variables from model.init_checkpoint when the session starts.
 
-  The checkpoint must have all encoder variables with their shapes. Head variables are new if the
-  checkpoint has none with that name and shape; so is the pooler if init_pooler is off. ELECTRA's
-  generator can start from a masked-words encoder (see masked_words).
+  The checkpoint must have all encoder variables with their shapes. The scopes bert/ and electra/
+  are interchangeable, because ELECTRA can be pretrained with either configuration. Head variables
+  are new if the checkpoint has none with that name and shape; so is the pooler if init_pooler is
+  off. ELECTRA's generator can start from a masked-words encoder (see masked_words).
 
   Raises:
     UserError: encoder variables are missing or have another shape; names all of them.
@@ -333,14 +336,14 @@ def initialize(model: config.Model) -> None:
       continue
     if is_pooler and not model.init_pooler:
       new.append(name)
-    elif name in shapes and shapes[name] == variable.shape.as_list():
-      mapping[name] = variable
+    elif (stored := _stored_name(name, shapes)) and shapes[stored] == variable.shape.as_list():
+      mapping[stored] = variable
     elif not _ENCODER.match(name) and not is_pooler:
       new.append(name)
-    elif name not in shapes:
+    elif not stored:
       missing.append(name)
     else:
-      different.append(f"{name} is {shapes[name]}, the model needs {variable.shape.as_list()}")
+      different.append(f"{stored} is {shapes[stored]}, the model needs {variable.shape.as_list()}")
   if missing or different:
     parts = []
     if missing:
@@ -374,6 +377,13 @@ def initialize(model: config.Model) -> None:
   if generator:
     v1.train.init_from_checkpoint(source, generator)
     log.info("The generator starts from its %d masked-words variables", len(generator))
+
+
+def _stored_name(name, shapes):
+  """Returns the checkpoint's name of an encoder or head variable; None if it has none."""
+  scope, _, rest = name.partition("/")
+  other = {"bert": "electra", "electra": "bert"}.get(scope, scope)
+  return next((found for found in (name, f"{other}/{rest}") if found in shapes), None)
 
 
 def masked_words(shapes: dict[str, list[int]]) -> dict[str, tf.Variable]:

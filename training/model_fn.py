@@ -41,7 +41,11 @@ def build_optimizer(
     min_lr_ratio=settings.min_lr_ratio,
     warmup_style=settings.warmup_style,
   )
-  multipliers = optimization.layerwise_lr_multipliers(names, settings.lr_layer_decay_rate)
+  # The release of ELECTRA counts two steps between the heads and the top layer.
+  is_electra = any(name.startswith("electra/") for name in names)
+  multipliers = optimization.layerwise_lr_multipliers(
+    names, settings.lr_layer_decay_rate, head_gap=2 if is_electra else 0
+  )
   optimizer = optimization.AdamW(
     learning_rate,
     settings.weight_decay,

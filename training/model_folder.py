@@ -1,7 +1,7 @@
 """Files of a model folder in addition to its checkpoints, and the settings in them.
 
-  bert_config.json or net_config.json   the model's configuration
-  vocab.txt or spiece.model             the vocabulary
+  bert_config.json, electra_config.json or net_config.json   the model's configuration
+  vocab.txt or spiece.model   the vocabulary
   model_settings.json   name -> value of the settings the model was trained with: task_name,
                         columns, label_list, uncased, strip_accents, max_seq_length, ...
   labels.json           task_name and label_list alone, for other programs
@@ -27,7 +27,9 @@ from utils import files
 
 log = logging.getLogger(__name__)
 
-CONFIG_NAMES = (modeling.BertConfig.file_name, modeling.ModelConfig.file_name)
+CONFIG_NAMES = tuple(
+  kind.file_name for kind in (modeling.BertConfig, modeling.ElectraConfig, modeling.ModelConfig)
+)
 VOCAB_NAMES = ("vocab.txt", "vocab.uncased.txt", "vocab.cased.txt")
 SETTINGS_NAME = "model_settings.json"
 LABELS_NAME = "labels.json"

@@ -104,8 +104,8 @@ def choose_loss(settings: Pretraining, family: str) -> str:
   loss_type = settings.loss_type.lower() if settings.loss_type else default
   if family != "bert" and loss_type == "bert":
     raise UserError(
-      "--loss_type=bert needs a BERT configuration: Funnel-Transformers learn no "
-      "next sentence prediction; use --loss_type=mlm or --loss_type=electra"
+      "--loss_type=bert needs a BERT configuration: ELECTRA and Funnel-Transformers learn "
+      "no next sentence prediction; use --loss_type=mlm or --loss_type=electra"
     )
   if settings.pack_sequences and (family != "bert" or loss_type == "electra"):
     raise UserError(
