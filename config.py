@@ -63,8 +63,17 @@ class Model:
   )
   init_checkpoint: str = option(
     "",
-    "checkpoint (prefix, or folder for its newest) that training starts from; counts only "
+    "checkpoint (prefix, or folder for its newest) that training starts from, TF1's or that of a "
+    "BERT encoder of Model Garden; counts only "
     "while model_dir has no checkpoint; 'none' for random weights",
+  )
+  hub_module_url: str = option(
+    "",
+    "TF-Hub module of a BERT encoder that training starts from, instead of init_checkpoint: folder "
+    "of the SavedModel, its name in tfhub_cache_dir, or URL; sizes of the model are the module's",
+  )
+  tfhub_cache_dir: str = option(
+    "", "folder of TF-Hub modules, for downloads too; default: the variable TFHUB_CACHE_DIR"
   )
   init_global_vars: bool = option(
     False, "take the optimizer's moments and the global step from init_checkpoint too"

@@ -1,9 +1,11 @@
-"""Converts checkpoints between Hugging Face and TensorFlow, and strips training checkpoints.
+"""Converts checkpoints of Hugging Face and Model Garden, and strips training checkpoints.
 
   python convert_checkpoint.py --direction=hf_to_tf --input_dir=bert-base-hf --output_dir=pretrained
   python convert_checkpoint.py --direction=tf_to_hf --input_dir=pretrained --output_dir=bert-base-hf
   python convert_checkpoint.py --direction=tf_to_hf --input_dir=pretrained
       --checkpoint=runs/cola/best --output_dir=cola-hf
+  python convert_checkpoint.py --direction=garden_to_tf --input_dir=garden --output_dir=pretrained
+  python convert_checkpoint.py --direction=tf_to_garden --input_dir=pretrained --output_dir=garden
   python convert_checkpoint.py --direction=strip --input_dir=runs/cola --output_dir=cola-slim
   python convert_checkpoint.py --direction=core_only --input_dir=runs/electra --output_dir=core
 
@@ -31,6 +33,12 @@ The Hugging Face library (transformers 5.23) computes the same outputs, except f
 it pools the attention mask, so tokens that share a pooling window with padding are no longer
 attended to. Further differences of a model are printed.
 
+garden_to_tf reads an object-based checkpoint of Model Garden's BERT encoder or of its pretraining,
+or the folder of a SavedModel (TF-Hub module). It writes bert_config.json, bert_model.ckpt, and
+vocab.txt if the folder has a vocabulary. tf_to_garden writes BERT's encoder as such a checkpoint,
+for tf.train.Checkpoint(encoder=BertEncoder(...)) or (model=...). A conversion there and back gives
+the same bits.
+
 strip copies the checkpoint of any model without the moments of Adam and the global step, which only
 training needs: this saves two thirds of its size. tf_to_hf leaves them out as well.
 
@@ -51,7 +59,7 @@ from conversion import commands
 from errors import UserError
 from training import app
 
-DIRECTIONS = ("hf_to_tf", "tf_to_hf", "strip", "core_only")
+DIRECTIONS = ("hf_to_tf", "tf_to_hf", "garden_to_tf", "tf_to_garden", "strip", "core_only")
 
 
 def define_flags() -> None:
@@ -60,7 +68,7 @@ def define_flags() -> None:
     "direction",
     None,
     DIRECTIONS,
-    "what to do: convert Hugging Face to TensorFlow or TensorFlow to Hugging Face; copy a "
+    "what to do: convert Hugging Face or Model Garden to TensorFlow, or back; copy a "
     "TensorFlow checkpoint without the variables that only training needs, or only its encoder "
     "(and decoder)",
   )
@@ -74,8 +82,8 @@ def define_flags() -> None:
     "input_dir",
     "",
     "folder to convert. Hugging Face: model.safetensors, config.json, "
-    "vocab.txt or tokenizer.json. TensorFlow: bert_config.json, electra_config.json or "
-    "net_config.json, vocabulary, checkpoint",
+    "vocab.txt or tokenizer.json. Model Garden: checkpoint or SavedModel. TensorFlow: "
+    "bert_config.json, electra_config.json or net_config.json, vocabulary, checkpoint",
   )
   flags.DEFINE_string("output_dir", "", "folder to write to; made if missing")
   flags.DEFINE_string(
@@ -132,6 +140,9 @@ def main() -> None:
       values.cls_scope,
       values.truncate_seq,
     )
+  elif direction in ("garden_to_tf", "tf_to_garden"):
+    command = getattr(commands, direction)
+    command(values.input_dir, values.output_dir, values.overwrite, values.checkpoint)
   else:
     commands.strip(
       values.input_dir,

@@ -35,7 +35,6 @@ class Driver:
     "", "settings: KEY=VALUE,..., YAML or JSON text, or a file of it"
   )
   tpu: str = config.option("", "name or grpc:// address of the TPU, or local")
-  tfhub_cache_dir: str = config.option("", "folder of downloaded TF-Hub modules")
   import_module: str = config.option(
     "", "file or module of your own that registers experiments or tasks"
   )

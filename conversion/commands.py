@@ -1,4 +1,4 @@
-"""Commands of convert_checkpoint.py: hf_to_tf, tf_to_hf and strip."""
+"""Commands of convert_checkpoint.py: hf_to_tf, tf_to_hf, garden_to_tf, tf_to_garden and strip."""
 
 import contextlib
 import dataclasses
@@ -14,11 +14,11 @@ import tensorflow as tf
 
 import modeling
 import tokenization
-from conversion import families, huggingface, matching, tensors
+from conversion import families, garden, huggingface, matching, tensors
 from conversion.families import Family
 from errors import UserError
 from models.bert import read_json
-from training import checkpoints, hf_tokenizer, model_folder
+from training import checkpoints, garden_checkpoint, hf_tokenizer, model_folder
 from utils import files, paths
 
 # ---- Output -------------------------------------------------------------------------------------
@@ -273,6 +273,102 @@ def _settings_from_tf(
   is_cased = tokenization.vocab_casing(tokenization.load_vocab(vocab)) == "cased"
   settings.setdefault("uncased", not is_cased if uncased is None else uncased)
   return settings
+
+
+# ---- Model Garden -------------------------------------------------------------------------------
+
+
+def garden_to_tf(
+  input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = ""
+) -> None:
+  """Converts an object-based checkpoint of Model Garden, or a SavedModel's, to a TF1 checkpoint.
+
+  Args:
+    input_dir: folder with the checkpoint, or of the SavedModel; bert_config.json and vocabulary
+      are optional. Without bert_config.json the sizes are the checkpoint's, and other keys those of
+      BERT.
+    output_dir: folder for bert_config.json, bert_model.ckpt, and vocab.txt if there is one.
+    overwrite: whether files of these names may be replaced.
+    checkpoint: prefix or folder of the checkpoint; if empty, input_dir's newest.
+
+  Raises:
+    UserError: a file is missing or damaged, or the checkpoint has no BERT encoder.
+  """
+  source = checkpoints.resolve(checkpoint or input_dir)
+  reader = checkpoints.open_reader(source)
+  if not isinstance(reader, garden_checkpoint.Reader):
+    raise UserError(f"{source}: not an object-based checkpoint of Model Garden")
+  folders = (input_dir, os.path.dirname(source))
+  config_file, vocab = (
+    next(filter(None, (model_folder.find_in(folder, names) for folder in folders)), None)
+    for names in ([modeling.BertConfig.file_name], model_folder.VOCAB_NAMES)
+  )
+  if config_file:
+    config = modeling.load_config(config_file)
+    reader.check_config(config, config_file)
+    shapes = reader.get_variable_to_shape_map()
+    config = checkpoints.fit_config(config, shapes, source, config_file)
+  else:
+    config = modeling.BertConfig.from_dict(reader.sizes, source=source)
+  name = families.BERT.checkpoint_name
+  names = [config.file_name, *(["vocab.txt"] if vocab else []), *tensors.checkpoint_files(name)]
+  check_new(folders, output_dir, names, overwrite)
+  check_settings(output_dir, names)
+  arrays = {
+    variable: reader.get_tensor(variable) for variable in reader.get_variable_to_shape_map()
+  }
+  with staged(output_dir, names) as folder:
+    files.write_json(os.path.join(folder, config.file_name), config.to_dict())
+    if vocab:
+      tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
+    _write_tf_model(folder, name, {}, arrays)
+  print(f"{os.path.join(output_dir, name)}: {len(arrays)} variables of {source}")
+  if not config_file:
+    print(f"{config.file_name}: the checkpoint's sizes, and BERT's activation and dropout")
+  if not vocab:
+    print("There is no vocabulary in the folder; copy the model's vocab.txt next to the checkpoint")
+
+
+def tf_to_garden(
+  input_dir: str, output_dir: str, overwrite: bool = False, checkpoint: str = ""
+) -> None:
+  """Converts BERT's encoder to an object-based checkpoint of Model Garden.
+
+  tf.train.Checkpoint(encoder=...) and (model=...) of BertEncoder and BertEncoderV2 read it. The
+  masked-words head is written too, if there is one; other heads are left out.
+
+  Args:
+    input_dir: folder with bert_config.json, vocabulary and a checkpoint.
+    output_dir: folder for bert_config.json, vocab.txt and bert_model.ckpt.
+    overwrite: whether files of these names may be replaced.
+    checkpoint: prefix or folder of the checkpoint; if empty, input_dir's best, else its newest.
+
+  Raises:
+    UserError: a file is missing or damaged, or the model is not BERT.
+  """
+  config_file = _find_file(input_dir, model_folder.CONFIG_NAMES)
+  family, config = _load_config(config_file, input_dir, None)
+  if family is not families.BERT:
+    raise UserError(f"{config_file}: only BERT can be converted, not {family.model_type}")
+  name = family.checkpoint_name
+  names = [config.file_name, "vocab.txt", *tensors.checkpoint_files(name)]
+  check_new([input_dir], output_dir, names, overwrite)
+  check_settings(output_dir, names)
+  vocab = _find_file(input_dir, model_folder.VOCAB_NAMES)
+  stored = tensors.TFTensors(tensors.find_checkpoint(input_dir, checkpoint))
+  config = checkpoints.fit_config(config, stored.shapes, stored.source, config_file)
+  matching.match(
+    family, families.expand(family, config), stored.shapes, "tf", stored.source, config_file
+  )
+  arrays = {variable: stored.read(variable) for variable in stored.shapes}
+  with staged(output_dir, names) as folder:
+    files.write_json(os.path.join(folder, config.file_name), config.to_dict())
+    tf.io.gfile.copy(vocab, os.path.join(folder, "vocab.txt"))
+    written = garden.write_checkpoint(os.path.join(folder, name), arrays, config)
+    checkpoints.write_state(folder, [name])
+  print(f"{os.path.join(output_dir, name)}: {written} variables of {stored.source}")
+  if written < len(arrays):
+    print(f"Left out: {len(arrays) - written} variables of heads")
 
 
 # ---- Stripped copies ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from errors import UserError
-from training import checkpoints, hf_tokenizer, model_folder
+from training import checkpoints, garden_checkpoint, hf_tokenizer, model_folder
 
 v1 = tf.compat.v1
 
@@ -63,10 +63,10 @@ class TFTensors:
       shapes = self._reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
       raise UserError(f"{self.source}: cannot read this checkpoint ({error})") from None
-    if "_CHECKPOINTABLE_OBJECT_GRAPH" in shapes:
+    if isinstance(self._reader, garden_checkpoint.Reader):
       raise UserError(
-        f"{self.source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint), "
-        f"which has no variable names; only name-based ones can be converted"
+        f"{self.source}: a checkpoint of Model Garden; first convert it with "
+        f"--direction=garden_to_tf"
       )
     self.dropped = sorted(filter(_OPTIMIZER.search, shapes))
     self._stored = {}  # name -> name in the file

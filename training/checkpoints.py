@@ -22,6 +22,7 @@ import modeling
 import optimization
 import tokenization
 from errors import UserError
+from training import garden_checkpoint
 from utils import console, files, paths
 
 v1 = tf.compat.v1
@@ -222,7 +223,9 @@ def files_of(prefix: str) -> list[str]:
 
 
 def resolve(path: str) -> str:
-  """Prefix of the checkpoint at a path: a prefix, one of its files, or a folder (its newest).
+  """Prefix of the checkpoint at a path: a prefix, one of its files, or a folder.
+
+  Of a folder with checkpoints it is the newest; of a SavedModel's folder it is the variables.
 
   Raises:
     UserError: there is no checkpoint, files of it are missing, or the folder has several without a
@@ -237,6 +240,8 @@ def resolve(path: str) -> str:
   if name == "latest":  # as in the original Funnel scripts
     path = folder
   if tf.io.gfile.isdir(path):
+    if tf.io.gfile.exists(os.path.join(path, "saved_model.pb")):
+      return resolve(os.path.join(path, "variables", "variables"))
     if found := latest(path):
       return found
     names = [name for name, is_complete in _list(path).items() if is_complete]
@@ -252,13 +257,25 @@ def resolve(path: str) -> str:
 
 
 def open_reader(prefix: str) -> Any:
-  """Reader of a checkpoint's variables, from tf.train.load_checkpoint."""
-  return tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
+  """Reader of a checkpoint's variables: from tf.train.load_checkpoint, or of Model Garden's.
+
+  Raises:
+    UserError: an object-based checkpoint of another model than Model Garden's BERT encoder.
+  """
+  reader = tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
+  if reader.has_tensor(garden_checkpoint.GRAPH_KEY):
+    return garden_checkpoint.Reader(reader, prefix)
+  return reader
 
 
 def check(prefix: str) -> None:
   """Raises UserError if a weight of the graph is not in the checkpoint with its shape."""
-  shapes = open_reader(prefix).get_variable_to_shape_map()
+  reader = open_reader(prefix)
+  if isinstance(reader, garden_checkpoint.Reader):
+    raise UserError(
+      f"{prefix}: a checkpoint of Model Garden, from which only training can start (--do_train)"
+    )
+  shapes = reader.get_variable_to_shape_map()
   wrong = []
   for variable in v1.trainable_variables():
     name, shape = optimization.variable_name(variable), variable.shape.as_list()
@@ -326,7 +343,8 @@ def initialize(model: config.Model) -> None:
   if model.init_checkpoint == "none":
     return
   prefix = resolve(model.init_checkpoint)
-  shapes = open_reader(prefix).get_variable_to_shape_map()
+  reader = open_reader(prefix)
+  shapes = reader.get_variable_to_shape_map()
   missing, different, new = [], [], []
   mapping, generator = {}, masked_words(shapes)
   for variable in v1.trainable_variables():
@@ -371,11 +389,14 @@ def initialize(model: config.Model) -> None:
       )
     mapping.update(own)
   source = paths.checkpoint_without_wildcards(prefix)
-  v1.train.init_from_checkpoint(source, mapping)
+  start_from = v1.train.init_from_checkpoint
+  if isinstance(reader, garden_checkpoint.Reader):
+    start_from = reader.init_from_checkpoint
+  start_from(source, mapping)
   log = logging.getLogger(__name__)
   log.info("Start from %s: %d variables; new: %s", prefix, len(mapping), ", ".join(new) or "none")
   if generator:
-    v1.train.init_from_checkpoint(source, generator)
+    start_from(source, generator)
     log.info("The generator starts from its %d masked-words variables", len(generator))
 
 

@@ -1,7 +1,6 @@
 """The common driver: from an experiment's name and layers of settings to a run."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +72,6 @@ def run(
   config_file: Sequence[str] = (),
   params_override: str = "",
   tpu: str = "",
-  tfhub_cache_dir: str = "",
   import_module: str = "",
   gin_file: Sequence[str] = (),
   gin_params: Sequence[str] = (),
@@ -89,8 +87,6 @@ def run(
       raise UserError(f"--{name} is missing")
   if import_module:
     experiment_registry.import_module(import_module)
-  if tfhub_cache_dir:
-    os.environ["TFHUB_CACHE_DIR"] = tfhub_cache_dir
   resolved = resolve(experiment, config_file, tpu, params_override, model_dir, setting_flags)
   set_mode(resolved, mode)
   console.spell_settings(params.spelling(resolved))

@@ -7,7 +7,7 @@ import os
 import config
 import modeling
 from errors import UserError
-from training import checkpoints, model_folder
+from training import checkpoints, hub, model_folder
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def take_model_settings(experiment: config.Experiment, task_name: str) -> None:
   ):
     trainer.do_train = trainer.do_eval = True
   _fill_folders(experiment, task_name)
+  hub.set_init_checkpoint(model)
   best = os.path.join(model.init_checkpoint, "best")
   if not trainer.do_train and model_folder.start_folder(model) and checkpoints.latest(best):
     model.init_checkpoint = best
@@ -72,6 +73,7 @@ def complete(experiment: config.Experiment, task_name: str) -> None:
   """
   model, tokenizer, trainer = experiment.model, experiment.tokenizer, experiment.trainer
   _fill_folders(experiment, task_name)
+  model_folder.take_stored_sizes(experiment)
   model_dir = trainer.model_dir
   if trainer.num_trials > 1 and not trainer.do_train:  # all trials have the files of the first
     model_dir = os.path.join(model_dir, "trial_0")

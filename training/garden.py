@@ -124,6 +124,7 @@ def _next_sentence(experiment, value, source):
 
 _COMMON: dict[str, str | Setter] = {
   "task.init_checkpoint": "init_checkpoint",
+  "task.hub_module_url": "hub_module_url",
   "task.init_cls_pooler": "init_pooler",
   "task.train_data.global_batch_size": "train_batch_size",
   "task.train_data.seq_length": "max_seq_length",

@@ -22,7 +22,7 @@ from errors import UserError
 GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 WORD_TABLE = "bert/embeddings/word_embeddings"
 # Kind of layer -> (suffix of our name, edge from the layer to the variable).
-_KINDS = {
+KINDS = {
   "table": (("", "embeddings"),),
   "vector": (("", "bias"),),
   "norm": (("/gamma", "gamma"), ("/beta", "beta")),
@@ -30,7 +30,7 @@ _KINDS = {
   "logits": (("output_weights", "kernel"), ("output_bias", "bias")),  # kernel transposed
 }
 # (our name, path from the encoder, kind).
-_EMBEDDINGS = (
+EMBEDDINGS = (
   (WORD_TABLE, "_embedding_layer", "table"),
   ("bert/embeddings/position_embeddings", "_position_embedding_layer", "table"),
   ("bert/embeddings/token_type_embeddings", "_type_embedding_layer", "table"),
@@ -38,7 +38,7 @@ _EMBEDDINGS = (
   ("bert/embeddings_project", "_embedding_projection", "dense"),
 )
 # (our name in bert/encoder/layer_I, path from the encoder's layer I, kind).
-_LAYER = (
+LAYER = (
   ("attention/self/query", "_attention_layer/_query_dense", "dense"),
   ("attention/self/key", "_attention_layer/_key_dense", "dense"),
   ("attention/self/value", "_attention_layer/_value_dense", "dense"),
@@ -49,20 +49,16 @@ _LAYER = (
   ("output/LayerNorm", "_output_layer_norm", "norm"),
 )
 # (our name, path from the masked-words head, kind).
-_MASKED_LM = (
+MASKED_LM = (
   ("cls/predictions/transform/dense", "dense", "dense"),
   ("cls/predictions/transform/LayerNorm", "layer_norm", "norm"),
   ("cls/predictions/output_bias", "", "vector"),
 )
-_POOLER = "bert/pooler/dense"
+POOLER = "bert/pooler/dense"
 _NEXT_SENTENCE = "cls/seq_relationship/"
-# Poolers of heads that read the tokens' states: the encoder's own pooler is not trained with them.
-_HEAD_POOLERS = ("sentence_prediction.pooler_dense", "next_sentence.pooler_dense")
-# (our name, path from the root, kind) of fine-tuned heads.
-_FINE_TUNED = (
-  ("", "model/classifier/out_proj", "logits"),
-  ("cls/squad/", "model/span_labeling/layer_with_weights-0", "logits"),
-)
+# Edge from the root to the pooler of the next-sentence head. With that head, the encoder's own
+# pooler is not trained.
+HEAD_POOLER = "next_sentence.pooler_dense"
 
 
 class _Graph:
@@ -98,7 +94,7 @@ class _Graph:
 
 @dataclasses.dataclass(frozen=True)
 class _Encoder:
-  """Objects of an encoder: path in _EMBEDDINGS -> object, the layers, the pooler if it has one."""
+  """Objects of an encoder: path in EMBEDDINGS -> object, the layers, the pooler if it has one."""
 
   embeddings: dict[str, int | None]
   layers: list[int]
@@ -109,7 +105,7 @@ def _encoder_at(graph: _Graph, node: int) -> _Encoder | None:
   """Returns the encoder whose root is `node`; None if it is another object."""
   edges = graph.edges(node)
   if graph.key(graph.walk(edges.get("_embedding_layer"), "embeddings")):
-    embeddings = {path: edges.get(path) for _, path, _ in _EMBEDDINGS}
+    embeddings = {path: edges.get(path) for _, path, _ in EMBEDDINGS}
     found = graph.edges(edges["_transformer_layers"]) if "_transformer_layers" in edges else {}
     layers = [found[str(i)] for i in range(len(found)) if str(i) in found]
     return _Encoder(embeddings, layers, edges.get("_pooler_layer"))
@@ -120,7 +116,7 @@ def _encoder_at(graph: _Graph, node: int) -> _Encoder | None:
     return None
   layers = [other for other in numbered if "_attention_layer" in graph.edges(other)]
   others = [other for other in numbered if other not in layers]
-  order = [path for _, path, _ in _EMBEDDINGS]  # the order of the layers in the functional model
+  order = [path for _, path, _ in EMBEDDINGS]  # the order of the layers in the functional model
   has_projection = len(layers) > 0 and numbered.index(layers[0]) == len(order)
   count = len(order) if has_projection else len(order) - 1
   embeddings = dict.fromkeys(order) | dict(zip(order, others[:count], strict=False))
@@ -136,7 +132,6 @@ class Reader:
   Attributes:
     source: the checkpoint's prefix.
     sizes: keys of bert_config.json that the shapes determine.
-    do_lower_case: casing that a TF-Hub module stores; None if it is not stored.
   """
 
   def __init__(self, reader: Any, source: str):
@@ -157,13 +152,11 @@ class Reader:
     if encoder is None:
       raise UserError(
         f"{source}: a checkpoint of TensorFlow 2 objects (tf.train.Checkpoint) without a BERT "
-        f"encoder of Model Garden (no object with the edges _embedding_layer or "
-        f"layer_with_weights-0). Only that one is supported; others need variable names"
+        f"encoder of Model Garden (no layer of word embeddings). Of other models only checkpoints "
+        f"with variable names, from tf.compat.v1.train.Saver, can be read"
       )
     self._keys = dict(_keys(graph, encoder))  # our name -> key in the file
     self.sizes = self._sizes()
-    key = graph.key(graph.walk(0, "do_lower_case"))
-    self.do_lower_case = None if key is None else bool(reader.get_tensor(key))
 
   def get_variable_to_shape_map(self) -> dict[str, list[int]]:
     """Returns our name -> our shape of every variable."""
@@ -176,14 +169,14 @@ class Reader:
     array = np.asarray(self._reader.get_tensor(self._keys[name]))
     return array.T if _is_transposed(name) else array.reshape(self._shape(name))
 
-  def initialize(self, variables: Mapping[str, tf.Variable], prefix: str) -> None:
+  def init_from_checkpoint(self, prefix: str, variables: Mapping[str, tf.Variable]) -> None:
     """Lets variables of the graph start from the checkpoint when the session initializes them.
 
     v1.train.init_from_checkpoint does the same, but cannot change a tensor's shape.
 
     Args:
-      variables: our name -> variable of the same shape.
       prefix: the checkpoint, as TensorFlow reads it.
+      variables: our name -> variable of the same shape.
     """
 
     def assign(strategy):
@@ -209,10 +202,11 @@ class Reader:
 
     vocab_size is not compared, as one of the two tables may be padded.
     """
+    own = {key: getattr(config, key, "missing") for key in self.sizes}
     wrong = [
-      f"{key} is {size} in the checkpoint and {getattr(config, key, None)} in the configuration"
+      f"{key} is {size} in the checkpoint and {own[key]} in the configuration"
       for key, size in self.sizes.items()
-      if key != "vocab_size" and getattr(config, key, None) != size
+      if key != "vocab_size" and own[key] != size
     ]
     if wrong:
       raise UserError(
@@ -234,7 +228,9 @@ class Reader:
     layer = "bert/encoder/layer_0/"
     for name in (f"{layer}attention/self/query/kernel", f"{layer}intermediate/dense/kernel"):
       if name not in self._keys:
-        raise UserError(f"{self.source}: the encoder of this checkpoint has no {name}")
+        raise UserError(
+          f"{self.source}: not the encoder of BERT, but another of Model Garden: there is no {name}"
+        )
     tables = ("bert/embeddings/position_embeddings", "bert/embeddings/token_type_embeddings")
     rows = {name: self._shape(name)[0] if name in self._keys else 0 for name in tables}
     vocab_size, embedding_size = self._shape(WORD_TABLE)
@@ -257,24 +253,22 @@ def _is_transposed(name):
 
 def _keys(graph: _Graph, encoder: _Encoder) -> Iterator[tuple[str, str]]:
   """Yields (our name, key in the file) of every variable of the encoder and its heads."""
-  rows = [(name, encoder.embeddings[path], "", kind) for name, path, kind in _EMBEDDINGS]
+  rows = [(name, encoder.embeddings[path], "", kind) for name, path, kind in EMBEDDINGS]
   for i, layer in enumerate(encoder.layers):
-    rows += [(f"bert/encoder/layer_{i}/{name}", layer, path, kind) for name, path, kind in _LAYER]
+    rows += [(f"bert/encoder/layer_{i}/{name}", layer, path, kind) for name, path, kind in LAYER]
   root = graph.edges(0)
-  poolers = [root[name] for name in _HEAD_POOLERS if name in root]
-  rows.append((_POOLER, poolers[0] if poolers else encoder.pooler, "", "dense"))
+  rows.append((POOLER, root.get(HEAD_POOLER, encoder.pooler), "", "dense"))
   is_head = lambda node: (
     {"embedding_table", "dense", "layer_norm", "bias"} <= graph.edges(node).keys()
   )
   masked_lm = next(filter(is_head, graph.breadth_first()), None)
-  rows += [(name, masked_lm, path, kind) for name, path, kind in _MASKED_LM]
+  rows += [(name, masked_lm, path, kind) for name, path, kind in MASKED_LM]
   heads = graph.walk(0, "model/classification_heads")
   for head in graph.edges(heads).values() if heads is not None else ():
-    if graph.walk(head, "dense") in [root.get("next_sentence.pooler_dense")]:
+    if HEAD_POOLER in root and graph.walk(head, "dense") == root[HEAD_POOLER]:
       rows.append((_NEXT_SENTENCE, head, "out_proj", "logits"))
-  rows += [(name, 0, path, kind) for name, path, kind in _FINE_TUNED]
   for name, node, path, kind in rows:
-    for suffix, edge in _KINDS[kind]:
+    for suffix, edge in KINDS[kind]:
       key = graph.key(graph.walk(graph.walk(node, path), edge))
       if key is not None:
         yield name + suffix, key

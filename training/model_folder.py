@@ -22,7 +22,7 @@ import config
 import modeling
 import tokenization
 from errors import UserError
-from training import checkpoints, hf_tokenizer
+from training import checkpoints, garden_checkpoint, hf_tokenizer
 from utils import files
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,15 @@ ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
 
 
 def find_in(folder: str, names: Iterable[str]) -> str | None:
-  """Path of the first of `names` in a folder, or for a folder `best` in its parent."""
-  folders, above = [folder], folder.rstrip("/")
-  if os.path.basename(above) == "best":
-    folders.append(os.path.dirname(above))
+  """Path of the first of `names` in a folder or those that belong to it; None if there is none.
+
+  These are the parent of a folder `best`; for `variables` of a SavedModel its parent and `assets`.
+  """
+  folders, folder = [folder], folder.rstrip("/")
+  if os.path.basename(folder) in ("best", "variables"):
+    folders.append(os.path.dirname(folder))
+  if os.path.basename(folder) == "variables":
+    folders.append(os.path.join(os.path.dirname(folder), "assets"))
   paths = (os.path.join(place, name) for place in folders for name in names)
   return next((path for path in paths if tf.io.gfile.exists(path)), None)
 
@@ -325,6 +330,33 @@ def find_pretrained(
     tokenizer.tokenizer_path = find(vocab_names, "tokenizer_path", "vocabulary", needs_vocab)
   if do_train and not is_trained and not model.init_checkpoint:
     model.init_checkpoint = checkpoints.resolve(model.pretrained)
+
+
+def take_stored_sizes(experiment: config.Experiment) -> None:
+  """Fills the model's configuration from the sizes in a checkpoint of Model Garden.
+
+  Those of a TF-Hub module win over the settings, as in Model Garden. Those of another checkpoint
+  are used if there are neither settings of the model nor a configuration next to the checkpoint.
+  """
+  model, start = experiment.model, experiment.model.start_checkpoint
+  is_trained = checkpoints.latest_or_best(experiment.trainer.model_dir) is not None
+  if start is None or (is_trained and not model.hub_module_url):
+    return
+  reader = checkpoints.open_reader(checkpoints.resolve(start))
+  if not isinstance(reader, garden_checkpoint.Reader):
+    return
+  folder = start_folder(model)
+  has_config = model.model_config or find_in(folder, CONFIG_NAMES) or has_inline_config(experiment)
+  if has_config and not model.hub_module_url:
+    return
+  experiment.model_keys.update(reader.sizes)
+  if "pretrained" not in experiment.sources:
+    model.pretrained = folder  # its files are of another model
+  log.info(
+    "Sizes of the model, from %s: %s. Activation and dropout are not stored there",
+    start,
+    ", ".join(f"{name}={value}" for name, value in reader.sizes.items()),
+  )
 
 
 def find_checkpoint(model_dir: str, model: config.Model, purpose: str) -> str:

@@ -25,6 +25,8 @@ def complete(experiment: config.Experiment) -> None:
   for name in ("do_predict", "do_submit"):
     if getattr(trainer, name):
       raise UserError(f"--{name}: pretraining has nothing to predict; use --do_train or --do_eval")
+  if experiment.model.hub_module_url:
+    raise UserError("hub_module_url is for fine-tuning; name its folder with init_checkpoint")
   if not (trainer.do_train or trainer.do_eval):
     trainer.do_train = True
   trainer.model_dir = (

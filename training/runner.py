@@ -22,6 +22,7 @@ from training import (
   dry_run,
   estimator,
   evaluator,
+  garden_checkpoint,
   hooks,
   inputs,
   model_folder,
@@ -101,16 +102,12 @@ class Runner:
     prefix = checkpoints.latest_or_best(self.experiment.trainer.model_dir)
     if prefix is None and model.start_checkpoint:
       prefix = checkpoints.resolve(model.start_checkpoint)
-    return (
-      model_config
-      if prefix is None
-      else checkpoints.fit_config(
-        model_config,
-        checkpoints.open_reader(prefix).get_variable_to_shape_map(),
-        prefix,
-        model.model_config,
-      )
-    )
+    if prefix is None:
+      return model_config
+    reader, source = checkpoints.open_reader(prefix), model.model_config or "model.keys"
+    if isinstance(reader, garden_checkpoint.Reader):
+      reader.check_config(model_config, source)
+    return checkpoints.fit_config(model_config, reader.get_variable_to_shape_map(), prefix, source)
 
   def _own_vocab_path(self):
     """Path in model_dir of the vocabulary that its model was trained with."""
