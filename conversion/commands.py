@@ -21,6 +21,8 @@ from models.bert import read_json
 from training import checkpoints, garden_checkpoint, hf_tokenizer, model_folder
 from utils import files, paths
 
+_PROJECTION = "bert/embeddings_project/"  # not in Hugging Face's BERT
+
 # ---- Output -------------------------------------------------------------------------------------
 
 
@@ -357,9 +359,9 @@ def tf_to_garden(
   vocab = _find_file(input_dir, model_folder.VOCAB_NAMES)
   stored = tensors.TFTensors(tensors.find_checkpoint(input_dir, checkpoint))
   config = checkpoints.fit_config(config, stored.shapes, stored.source, config_file)
-  matching.match(
-    family, families.expand(family, config), stored.shapes, "tf", stored.source, config_file
-  )
+  entries = families.expand(family, config)
+  known = {name: shape for name, shape in stored.shapes.items() if _PROJECTION not in name}
+  matching.match(family, entries, known, "tf", stored.source, config_file)
   arrays = {variable: stored.read(variable) for variable in stored.shapes}
   with staged(output_dir, names) as folder:
     files.write_json(os.path.join(folder, config.file_name), config.to_dict())
