@@ -273,7 +273,8 @@ def check(prefix: str) -> None:
   reader = open_reader(prefix)
   if isinstance(reader, garden_checkpoint.Reader):
     raise UserError(
-      f"{prefix}: a checkpoint of Model Garden, from which only training can start (--do_train)"
+      f"{prefix}: a checkpoint of Model Garden, from which only training can start; to evaluate it, "
+      f"convert it with convert_checkpoint.py --direction=garden_to_tf"
     )
   shapes = reader.get_variable_to_shape_map()
   wrong = []

@@ -169,14 +169,14 @@ class Reader:
     array = np.asarray(self._reader.get_tensor(self._keys[name]))
     return array.T if _is_transposed(name) else array.reshape(self._shape(name))
 
-  def init_from_checkpoint(self, prefix: str, variables: Mapping[str, tf.Variable]) -> None:
+  def init_from_checkpoint(self, prefix: str, variables: Mapping[str, Any]) -> None:
     """Lets variables of the graph start from the checkpoint when the session initializes them.
 
     v1.train.init_from_checkpoint does the same, but cannot change a tensor's shape.
 
     Args:
       prefix: the checkpoint, as TensorFlow reads it.
-      variables: our name -> variable of the same shape.
+      variables: our name -> tf.Variable of the same shape.
     """
 
     def assign(strategy):

@@ -342,15 +342,16 @@ def take_stored_sizes(experiment: config.Experiment) -> None:
   is_trained = checkpoints.latest_or_best(experiment.trainer.model_dir) is not None
   if start is None or (is_trained and not model.hub_module_url):
     return
-  reader = checkpoints.open_reader(checkpoints.resolve(start))
+  prefix = checkpoints.resolve(start)
+  reader = checkpoints.open_reader(prefix)
   if not isinstance(reader, garden_checkpoint.Reader):
     return
-  folder = start_folder(model)
-  has_config = model.model_config or find_in(folder, CONFIG_NAMES) or has_inline_config(experiment)
-  if has_config and not model.hub_module_url:
+  folder, is_given = os.path.dirname(prefix) or ".", "pretrained" in experiment.sources
+  has_config = is_given or model.model_config or find_in(folder, CONFIG_NAMES)
+  if (has_config or has_inline_config(experiment)) and not model.hub_module_url:
     return
   experiment.model_keys.update(reader.sizes)
-  if "pretrained" not in experiment.sources:
+  if not is_given:
     model.pretrained = folder  # its files are of another model
   log.info(
     "Sizes of the model, from %s: %s. Activation and dropout are not stored there",
