@@ -27,9 +27,10 @@ from tasks.classification_data import (
   dataset_of,
   share_models,
 )
-from tasks.labels import check_cell, parse_number, parse_weight, sort_labels
+from tasks.labels import check_cell, check_label_list, parse_number, parse_weight, sort_labels
 from tasks.readers import list_texts, read_columns, read_text
 from utils import files
+from utils.options import Range
 
 
 class ClassificationTask(base.RawDataTask):
@@ -163,6 +164,10 @@ class ClassificationTask(base.RawDataTask):
       base.FeatureSpec("example_id", default=-1),
     ]
 
+  def ranges(self, *args):
+    labels = Range(float) if self.is_regression else Range(int, lower=0, upper=len(self.labels) - 1)
+    return {**super().ranges(*args), "label_ids": labels}
+
   def take_model_settings(self, stored, folder, meta):
     """Sets the labels in the order of the ids that the model was trained with.
 
@@ -173,6 +178,7 @@ class ClassificationTask(base.RawDataTask):
     if is_own and meta.get("label_list"):
       self.labels = meta["label_list"]
     names = stored.get("label_list")
+    check_label_list(names or [], folder or "the model's settings")
     if not folder:  # a new model, of this task
       if names and not self.is_regression and set(names) == set(self.labels):
         self.labels = names

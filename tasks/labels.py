@@ -3,8 +3,10 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from errors import UserError
+from utils.options import brief
 
 
 def parse_weight(text: str, name: str) -> float:
@@ -22,6 +24,21 @@ def check_cell(place: str, name: str, text: str) -> None:
       f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
       f"of predictions cannot hold"
     )
+
+
+def check_label_list(names: Any, source: str) -> None:
+  """Raises UserError if a list of labels from a file holds no different texts of one line.
+
+  Args:
+    names: the value of "label_list".
+    source: the file or folder, for messages.
+  """
+  if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    raise UserError(f"{source}: label_list is {brief(names)}, but must be a list of texts")
+  for name in names:
+    check_cell(source, "label", name)
+  if len(set(names)) < len(names):
+    raise UserError(f"{source}: label_list is {brief(names)}; its names must differ")
 
 
 def label_value(name: str) -> int | float | str:
@@ -43,7 +60,7 @@ def parse_number(text: str) -> float:
 
 def is_int(text: str) -> bool:
   """Returns whether a text is a decimal integer."""
-  return text.removeprefix("-").isdecimal()
+  return text.removeprefix("-").isdecimal() and len(text) < 100  # Python limits the digits
 
 
 def sort_labels(names: Iterable[str], path: str) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Questions of multiple choice, and their files: RACE, SWAG, JSON lines."""
 
 import dataclasses
-import json
 import numbers
 import os
 import re
@@ -9,15 +8,8 @@ import string
 from collections.abc import Iterator
 
 from errors import UserError
-from tasks.readers import (
-  check_characters,
-  find_columns,
-  read_jsonl,
-  read_rows,
-  read_text,
-  scalar_text,
-  whole_rows,
-)
+from tasks.readers import find_columns, read_jsonl, read_rows, read_text, scalar_text, whole_rows
+from utils import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +84,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
   Raises:
     UserError: names the file and the number of the question, from 1.
   """
-  try:
-    values = json.loads(read_text(path))
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: not valid JSON: {error}") from None
+  values = files.parse_json(read_text(path), path)
   if not isinstance(values, dict):
     raise UserError(
       f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
@@ -117,7 +106,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
         f"{path}: {len(questions)} questions but {len(column)} {name}; question "
         f"{min(len(column), len(questions)) + 1} has none or is none"
       )
-  passage = check_characters(values["article"], path, "article")
+  passage = values["article"]
   folder, name = os.path.split(path)
   level = os.path.basename(folder)
   for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
@@ -125,7 +114,6 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
     question, texts, answer = row
     if not isinstance(question, str):
       raise UserError(f"{place}: the question is missing (it is {question!r})")
-    check_characters(question, place, "questions")
     texts = _option_texts(place, texts)
     yield Question(
       f"{level}/{name}#{number}",
@@ -158,7 +146,6 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
     for name, text in (("question", row["question"]), ("article", passage)):
       if not isinstance(text, str):
         raise UserError(f"{place}: the {name} must be a text, not {text!r}")
-      check_characters(text, place, name)
     question_id = scalar_text(row.get("id"), place, "id") or str(count)
     if re.search(r"[\t\r\n]", question_id):
       raise UserError(

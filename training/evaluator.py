@@ -12,7 +12,7 @@ import modeling
 from errors import UserError
 from tasks.base import Task
 from tasks.metrics import format_metrics
-from training import checkpoints, estimator, hooks, inputs, losses, model_folder
+from training import checkpoints, estimator, hooks, inputs, losses, model_folder, record_faults
 from training.devices import Devices
 from training.model_fn import ModelFn
 from training.record_sources import RecordSources
@@ -131,13 +131,14 @@ class Evaluator:
       self.experiment, self.devices, model_fn, predict_batch_size=batch_size
     )
     input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
-    batches = list(
-      predictor.predict(
-        input_fn,
-        checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
-        yield_single_examples=False,
+    with record_faults.explained(source):
+      batches = list(
+        predictor.predict(
+          input_fn,
+          checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
+          yield_single_examples=False,
+        )
       )
-    )
     padding = self.task.padding
     joined = {
       name: _join([batch[name] for batch in batches], padding.get(name)) for name in batches[0]

@@ -10,7 +10,6 @@ from typing import Any
 
 import config
 from errors import UserError
-from training import values
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def _set(name: str, value: Any = None) -> Setter:
   """Returns a function that sets a setting; to `value` instead of the given one, if not None."""
 
   def setter(experiment, given, source):
-    values.set_value(experiment, name, given if value is None else value, source)
+    experiment.set(name, given if value is None else value, source)
 
   return setter
 
@@ -249,7 +248,7 @@ def apply(experiment: config.Experiment, key: str, value: Any, source: str) -> b
   meaning = _table(experiment).get(key)
   if meaning is not None:
     if isinstance(meaning, str):
-      values.set_value(experiment, meaning, value, source, key)
+      experiment.set(meaning, value, source, key)
     else:
       meaning(experiment, value, source)
     return True

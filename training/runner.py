@@ -26,6 +26,7 @@ from training import (
   inputs,
   model_folder,
   params,
+  record_faults,
   record_sources,
 )
 from training.model_fn import ModelFn
@@ -391,7 +392,8 @@ class Runner:
           self.devices.num_replicas,
           self.devices.is_tpu,
         )
-        trained.train(input_fn, hooks=[start, hook], max_steps=target)
+        with record_faults.explained(source):
+          trained.train(input_fn, hooks=[start, hook], max_steps=target)
         step = target
         if trainer.eval_every_steps:
           self.evaluator.evaluate(checkpoints.latest(trainer.model_dir), is_training=True)
