@@ -10,7 +10,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
 from errors import UserError
@@ -149,8 +149,8 @@ def check_values(config: Any) -> None:
         raise UserError(f"{field.name} is {brief(value)}, which {error}") from None
 
 
-def build(kind: type[_Config], values: dict[str, Any], source: str) -> _Config:
-  """Returns a configuration of these values.
+def build(kind: Callable[..., _Config], values: dict[str, Any], source: str) -> _Config:
+  """Returns a configuration of these values; `kind` is its class, or a function.
 
   Raises:
     UserError: a value is wrong; the message begins with `source`, which is the file.

@@ -30,7 +30,7 @@ from tasks.classification_data import (
 from tasks.labels import check_cell, check_label_list, parse_number, parse_weight, sort_labels
 from tasks.readers import list_texts, read_columns, read_text
 from utils import files
-from utils.options import Range
+from utils.options import Range, brief
 
 
 class ClassificationTask(base.RawDataTask):
@@ -328,10 +328,10 @@ class ClassificationTask(base.RawDataTask):
       label, colon, weight = entry.strip().rpartition(":")
       if not colon or label not in self.labels or label in weights:
         raise UserError(
-          f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
-          f"{', '.join(map(repr, self.labels))}, each at most once"
+          f"--class_weights: {brief(entry)} is no LABEL:WEIGHT with one of the labels "
+          f"{', '.join(map(brief, self.labels))}, each at most once"
         )
-      weights[label] = parse_weight(weight, f"--class_weights: the weight of {label!r}")
+      weights[label] = parse_weight(weight, f"--class_weights: the weight of {brief(label)}")
     return weights
 
   def _parse_label(self, label, place):
@@ -340,11 +340,12 @@ class ClassificationTask(base.RawDataTask):
     if self.is_regression:
       value = parse_number(label)
       if not math.isfinite(value):
-        raise UserError(f"{place}: the label {label!r} is not a number")
+        raise UserError(f"{place}: the label {brief(label)} is not a number")
       return value
     if label not in self.labels:
       raise UserError(
-        f"{place}: unknown label {label!r}; the labels are {', '.join(map(repr, self.labels))}"
+        f"{place}: unknown label {brief(label)}; the labels are "
+        f"{', '.join(map(brief, self.labels))}"
       )
     return label
 

@@ -266,7 +266,7 @@ def _absolute(path):
 
 
 def _column(text):
-  return int(text) if text.isdecimal() else text or None
+  return int(text) if text.isdecimal() and len(text) < 10 else text or None
 
 
 def canonical_name(task_name: str) -> str:

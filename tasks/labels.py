@@ -13,7 +13,7 @@ def parse_weight(text: str, name: str) -> float:
   """A weight as a number; `name` begins the message if it is none."""
   weight = parse_number(text)
   if not (math.isfinite(weight) and weight >= 0):
-    raise UserError(f"{name} is {text!r}; it must be a number from 0 on")
+    raise UserError(f"{name} is {brief(text)}; it must be a number from 0 on")
   return weight
 
 
@@ -21,7 +21,7 @@ def check_cell(place: str, name: str, text: str) -> None:
   """Raises UserError if a text cannot be a cell of the predictions, which have no quotes."""
   if re.search(r"[\t\r\n]", text):
     raise UserError(
-      f"{place}: the {name} {text!r} has a tab or a line break in it, which the file "
+      f"{place}: the {name} {brief(text)} has a tab or a line break in it, which the file "
       f"of predictions cannot hold"
     )
 
@@ -70,7 +70,7 @@ def sort_labels(names: Iterable[str], path: str) -> tuple[str, ...]:
     other = spellings.setdefault(label_value(name), name)
     if other != name:
       raise UserError(
-        f"{path}: the labels {other!r} and {name!r} are "
+        f"{path}: the labels {brief(other)} and {brief(name)} are "
         f"the same {'text' if other.strip() == name.strip() else 'number'}; "
         f"write all of them in one form"
       )

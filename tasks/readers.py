@@ -20,6 +20,7 @@ import tensorflow as tf
 from errors import UserError
 from tasks import corpus
 from utils import files
+from utils.options import brief
 
 log = logging.getLogger(__name__)
 
@@ -269,13 +270,14 @@ def find_columns(
       continue
     if name not in header:
       raise UserError(
-        f"{path}: no column {name!r} in the header, which has "
-        f"{', '.join(map(repr, header)) or 'nothing'}"
+        f"{path}: no column {brief(name)} in the header, which has "
+        f"{', '.join(map(brief, header)) or 'nothing'}"
         f"{_quotes_hint(header, name) or _separator_hint(header, file_format)}"
       )
     if header.count(name) > 1:
       raise UserError(
-        f"{path}: the header has the column {name!r} {header.count(name)} times; rename all but one"
+        f"{path}: the header has the column {brief(name)} {header.count(name)} times; rename all "
+        f"but one"
       )
   return [name if isinstance(name, int) else header.index(name) for name in names]
 
@@ -387,14 +389,16 @@ def scalar_text(value: Any, place: str, key: str) -> str:
   """
   if isinstance(value, list | dict):
     kind = "a list" if isinstance(value, list) else "an object"
-    raise UserError(f"{place}: the value of {key!r} is {kind}; a text or a number is expected")
+    raise UserError(f"{place}: the value of {brief(key)} is {kind}; a text or a number is expected")
   if value is None:
     return ""
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, float):
     if not math.isfinite(value):  # 1e400
-      raise UserError(f"{place}: the value of {key!r} is too large a number; write it as a text")
+      raise UserError(
+        f"{place}: the value of {brief(key)} is too large a number; write it as a text"
+      )
     return str(int(value) if value.is_integer() else value)
   return str(value)
 
@@ -427,7 +431,9 @@ def _read_json_columns(path, columns, *_):
     place = f"{path}: line {number}"
     missing = [name for name in parts.values() if name not in row]
     if missing:
-      raise UserError(f"{place}: no key {missing[0]!r}; the keys are {', '.join(map(repr, row))}")
+      raise UserError(
+        f"{place}: no key {brief(missing[0])}; the keys are {', '.join(map(brief, row))}"
+      )
     yield number, {part: scalar_text(row[name], place, name) for part, name in parts.items()}
 
 

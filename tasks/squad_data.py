@@ -22,6 +22,7 @@ import tensorflow as tf
 from errors import UserError
 from tasks.readers import read_text
 from utils import files
+from utils.options import brief
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ def _check_ids(places, needs_unique_ids):
   if not repeated:
     return
   key, (first, second, *_) = next(iter(repeated.items()))
-  message = f"{second}: the id {key!r} is also the id of {first}"
+  message = f"{second}: the id {brief(key)} is also the id of {first}"
   if needs_unique_ids:
     raise UserError(f"{message}; ids are the keys of the predictions and must differ")
   log.warning(
@@ -152,15 +153,16 @@ def _get(values, key, kind, place):
   """Returns values[key]; UserError if it is missing or not of the type `kind`."""
   if not isinstance(values, dict):
     raise UserError(
-      f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, not "
+      f"{place}: not SQuAD: a JSON object with the key {brief(key)} is expected, not "
       f"a {type(values).__name__}"
     )
   if key not in values:
     raise UserError(
-      f"{place}: not SQuAD: no key {key!r}; the keys are {', '.join(map(repr, values)) or 'none'}"
+      f"{place}: not SQuAD: no key {brief(key)}; the keys are "
+      f"{', '.join(map(brief, values)) or 'none'}"
     )
   if not isinstance(values[key], kind) or (isinstance(values[key], bool) and kind is not bool):
-    raise UserError(f"{place}: not SQuAD: {key!r} is a {type(values[key]).__name__}")
+    raise UserError(f"{place}: not SQuAD: {brief(key)} is a {type(values[key]).__name__}")
   return values[key]
 
 
@@ -206,8 +208,8 @@ def describe_misplaced(question: Question, context: str) -> str:
   answer, start = question.answers[0], question.answer_start
   return (
     f"{question.place}: answer_start {start} points at "
-    f"{context[max(start, 0) :][: max(len(answer), 1)]!r}, the answer is {answer!r}; fix the "
-    f"file, or pass --skip_bad_rows to leave such questions out of training"
+    f"{brief(context[max(start, 0) :][: max(len(answer), 1)])}, the answer is {brief(answer)}; fix "
+    f"the file, or pass --skip_bad_rows to leave such questions out of training"
   )
 
 

@@ -21,7 +21,7 @@ from tasks.labels import check_label_list
 from tasks.readers import read_text
 from tasks.settings import Tagging
 from utils import files
-from utils.options import Range
+from utils.options import Range, brief
 
 IGNORED = -1  # label id of [CLS], [SEP], further tokens of a word, and padding
 
@@ -216,7 +216,7 @@ class TaggingTask(base.RawDataTask):
     unknown = set(example.labels) - set(self.labels)
     if unknown:
       raise UserError(
-        f"{example.place}: unknown label {min(unknown)!r} in the sentence; the labels are "
+        f"{example.place}: unknown label {brief(min(unknown))} in the sentence; the labels are "
         f"{', '.join(self.labels)}"
       )
     return [self.labels.index(label) for label in example.labels]

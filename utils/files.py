@@ -131,7 +131,7 @@ def parse_json(text: str, source: str, **options: Any) -> Any:
     value = json.loads(text, **options)
   except (ValueError, RecursionError) as error:
     raise UserError(f"{source}: not valid JSON: {str(error).partition(';')[0]}") from None
-  if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+  if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
     raise UserError(f"{source}: not valid JSON: nested more than {MAX_DEPTH} deep")
   bad = _surrogate(value) if _SURROGATE_ESCAPE.search(text) else None
   if bad is not None:
@@ -141,14 +141,15 @@ def parse_json(text: str, source: str, **options: Any) -> Any:
   return value
 
 
-def _depth(value):
-  """Number of nested lists and objects; stops to count above MAX_DEPTH."""
-  depth, level = 0, [value]
-  while level and depth <= MAX_DEPTH:
+def _is_deep(value):
+  """Returns whether lists and objects are nested more than MAX_DEPTH deep."""
+  level = [value]
+  for _ in range(MAX_DEPTH + 1):
     level = [item for item in level if isinstance(item, list | dict)]
+    if not level:
+      return False
     level = [child for item in level for child in (item.values() if type(item) is dict else item)]
-    depth += 1
-  return depth - 1
+  return True
 
 
 def _surrogate(value):
