@@ -74,7 +74,7 @@ def _word_pieces(folder: str) -> dict[int, str]:
   prefix = model.get("continuing_subword_prefix", "##")
   if kind != "WordPiece" or prefix != "##":
     raise UserError(
-      f"{path}: a model of type {brief(kind)}, prefix {brief(prefix)}; only WordPiece "
+      f"{path}: a model of type {str(kind)[:60]}, prefix {brief(prefix)}; only WordPiece "
       f"vocabularies with the prefix '##' can be converted"
     )
   vocab = model.get("vocab") or {}
