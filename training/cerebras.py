@@ -16,6 +16,7 @@ from typing import Any
 import config
 from errors import UserError
 from training import params, values
+from utils import files
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,14 @@ def _task(experiment, value, source):
   if value not in _TASKS:
     raise UserError(f"{source}: data_processor {value!r} is not one of {', '.join(_TASKS)}")
   _fill(experiment, "task_name", _TASKS[value], source)
+
+
+def _take_tfds(experiment):
+  """Takes the data of TensorFlow Datasets if they are in the folder, as in Cerebras' system."""
+  settings, folder = experiment.task, experiment.raw_data.data_dir
+  name = {"sst-2": "glue/sst2", "mnli": "glue/mnli"}.get(settings.task_name)
+  if name and folder and files.exists(os.path.join(folder, name)):
+    _fill(experiment, "tfds_params", f"dataset={name}", f"the data in {folder}")
 
 
 def _learning_rate(experiment, value, source):
@@ -192,6 +201,7 @@ def apply(experiment: config.Experiment, form: Form) -> None:
       raise UserError(
         f"{source}: there is no setting {key}{params.nearest(key, [*_KEYS, *_NO_EFFECT])}"
       )
+  _take_tfds(experiment)
   if form.eval_steps > 0:
     limit = form.eval_steps * experiment.trainer.eval_batch_size
     experiment.set("max_eval_examples", limit, "--eval_steps")

@@ -170,8 +170,9 @@ class Runner:
   def check_outputs(self, outputs: Iterable[str]) -> None:
     """UserError if `outputs`, or what every run writes to model_dir, are files that it reads."""
     model, files = self.experiment.model, self.experiment.record_files
+    reads_raw_data = isinstance(self.task, RawDataTask) and not self.experiment.data.synthetic_data
     inputs = [
-      *(record_files.raw_files(self.task) if isinstance(self.task, RawDataTask) else ()),
+      *(record_files.raw_files(self.task) if reads_raw_data else ()),
       model.model_config,
       files.input_meta_data_path,
       self.experiment.tokenizer.tokenizer_path,
