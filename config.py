@@ -329,7 +329,19 @@ class Runtime:
     aliases=("num_tpu_cores",),
   )
   iterations: int = option(1000, "updates per call of the TPU", aliases=("iterations_per_loop",))
-  use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
+  precision: str = option(
+    None,
+    "dtype of the activations; variables, layer norms, softmax and losses are always float32; "
+    "default: fp32, or bf16 with --use_bfloat16",
+    ("fp32", "bf16", "fp16"),
+    kind=str,
+  )
+  use_bfloat16: bool = option(False, "the same as --precision=bf16")
+  loss_scale: str = option(
+    "dynamic",
+    "precision fp16: fixed factor of the loss, or dynamic (2^15 at first, doubled after 2000 "
+    "finite updates, halved by one that is not, which is skipped)",
+  )
   validate_only: bool = option(
     False, "check settings, files, checkpoint and graphs, and end; exits 0 or 1"
   )

@@ -256,9 +256,19 @@ def open_reader(prefix: str) -> Any:
   return tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
 
 
-def check(prefix: str) -> None:
-  """Raises UserError if a weight of the graph is not in the checkpoint with its shape."""
+def check(prefix: str, state: Sequence[tf.Variable] = ()) -> None:
+  """Raises UserError if a weight of the graph is not in the checkpoint with its shape.
+
+  `state` are variables of the loss scale, which only checkpoints of --precision=fp16 have.
+  """
   shapes = open_reader(prefix).get_variable_to_shape_map()
+  for variable in state:
+    if optimization.variable_name(variable) not in shapes:
+      raise UserError(
+        f"{prefix}: has no loss scale, because it was trained without --precision=fp16; go on with "
+        f"the precision it was trained with, or give it as --init_checkpoint with another "
+        f"--model_dir"
+      )
   wrong = []
   for variable in v1.trainable_variables():
     name, shape = optimization.variable_name(variable), variable.shape.as_list()

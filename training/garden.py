@@ -195,7 +195,11 @@ _COMMON: dict[str, str | Setter] = {
   ),
   "runtime.num_gpus": "num_core_per_host",
   "runtime.mixed_precision_dtype": _one_of(
-    {"float32": _set("use_bfloat16", False), "bfloat16": _set("use_bfloat16", True)}
+    {
+      "float32": _set("precision", "fp32"),
+      "bfloat16": _set("precision", "bf16"),
+      "float16": _set("precision", "fp16"),
+    }
   ),
 }
 
@@ -275,7 +279,6 @@ _NO_EFFECT = {
   "trainer.loss_upper_bound": "a loss that is not a number stops the run",
   "trainer.recovery_max_trials": "a loss that is not a number stops the run",
   "runtime.all_reduce_alg": "TensorFlow chooses it",
-  "runtime.loss_scale": "bfloat16 needs no loss scale",
 }
 
 

@@ -1,6 +1,7 @@
 """Output of a run: progress line, metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -184,6 +185,8 @@ class ProgressHook(v1.train.SessionRunHook):
     )
     self._bar.update(self._step - self._bar.n)
     if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
+      # The gradient norm of a skipped update is not finite, which JSON does not have.
+      values = {name: value for name, value in values.items() if math.isfinite(value)}
       self._log.write("train", self._step, values)
       self._log.write_summaries("", self._step, values)
       self._seconds = self._timed_steps = 0

@@ -26,6 +26,7 @@ from training import (
   inputs,
   model_folder,
   params,
+  precision,
   record_sources,
 )
 from training.model_fn import ModelFn
@@ -73,6 +74,7 @@ class Runner:
         f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
         f"position table ({limit} positions in {experiment.model.model_config})"
       )
+    chosen = precision.of(experiment.runtime)
     self.sources = record_sources.RecordSources(
       experiment, self.model_config, task, self.tokenizer, record_sets or {}
     )
@@ -85,7 +87,7 @@ class Runner:
       experiment.trainer.train_batch_size,
       experiment.trainer.gradient_accumulation_steps,
     )
-    log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
+    log.info("Devices: %s, %s (TensorFlow %s)", self.devices.description, chosen, tf.__version__)
     self.evaluator = evaluator.Evaluator(
       experiment,
       self.model_config,
@@ -406,7 +408,7 @@ class Runner:
 
   def _utilization(self):
     """Function for hooks.ProgressHook; None if the device's peak is not known."""
-    peak = devices.peak_flops(self.devices, self.experiment.runtime.use_bfloat16)
+    peak = devices.peak_flops(self.devices, precision.of(self.experiment.runtime))
     if peak is None:
       return None
     log.info("Peak of the device: %.0f GFLOP/s", peak / 1e9)
