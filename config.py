@@ -279,6 +279,18 @@ class Trainer:
     aliases=("save_checkpoints_steps",),
     lower=0,
   )
+  nan_policy: str = option(
+    "stop",
+    "after an update whose loss or gradient is not finite: stop; skip (not apply) the update; or "
+    "reload the last checkpoint and continue with the examples in another order",
+    ("stop", "skip", "reload"),
+  )
+  loss_upper_bound: float = option(
+    0.0, "a loss above this is treated as not finite (stop or reload); 0 for no bound"
+  )
+  recovery_max_trials: int = option(
+    3, "with nan_policy=reload: reload at most this many times, then stop", lower=0
+  )
   max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
   eval_every_steps: int = option(
     0, "updates between evaluations during training; 0 for none", lower=0

@@ -1,6 +1,7 @@
 """Output of a run: progress line, metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -124,6 +125,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log_freq = log_freq
     self._utilization = utilization
     self._seconds = self._timed_steps = 0
+    self._step = start_step
     self._bar = console.progress_bar(
       total=num_train_steps,
       initial=start_step,
@@ -131,6 +133,10 @@ class ProgressHook(v1.train.SessionRunHook):
       bar_format="{desc}: {percentage:3"
       ".0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed} elapsed, {remaining} left{postfix}]",
     )
+
+  def step(self) -> int:
+    """Returns the global step after the last update."""
+    return self._step
 
   def begin(self):
     """Reads the monitors of the graph."""
@@ -184,6 +190,8 @@ class ProgressHook(v1.train.SessionRunHook):
     )
     self._bar.update(self._step - self._bar.n)
     if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
+      # The gradient norm of a skipped update is not finite, which JSON does not have.
+      values = {name: value for name, value in values.items() if math.isfinite(value)}
       self._log.write("train", self._step, values)
       self._log.write_summaries("", self._step, values)
       self._seconds = self._timed_steps = 0

@@ -19,7 +19,11 @@ SUM = "sum/"  # prefix of the names of TaskOutput.sums among a batch's scalars
 
 
 def build_optimizer(
-  settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int, names: list[str]
+  settings: config.Optimizer,
+  num_train_steps: int,
+  num_warmup_steps: int,
+  names: list[str],
+  skip_nonfinite: bool = False,
 ) -> tuple[optimization.AdamW, tf.Tensor]:
   """Builds AdamW.
 
@@ -28,6 +32,7 @@ def build_optimizer(
     num_train_steps: updates of the whole training.
     num_warmup_steps: updates with a rising learning rate.
     names: names of the variables, for layer-wise learning rates.
+    skip_nonfinite: do not apply an update whose gradient is not finite.
 
   Returns:
     The optimizer and its learning rate, a float32 scalar.
@@ -57,6 +62,7 @@ def build_optimizer(
     optimization.NO_WEIGHT_DECAY if settings.use_wd_exclusion else (),
     optimization.FUNNEL_WEIGHT_DECAY,
     multipliers.get,
+    skip_nonfinite=skip_nonfinite,
   )
   return optimizer, learning_rate
 
@@ -100,6 +106,7 @@ class ModelFn:
     self._num_train_steps = num_train_steps
     self._num_warmup_steps = num_warmup_steps
     self._checkpoint = checkpoint
+    self._skips = experiment.trainer.nan_policy == "skip"
     self._library = tf_compat.load()
 
   def __call__(self, features, labels, mode, params):
@@ -146,11 +153,13 @@ class ModelFn:
     scalars, gradients = accumulation.accumulate(
       compute, features, self._experiment.trainer.gradient_accumulation_steps
     )
-    loss = scalars.pop("loss")
+    loss = scalars["loss"] if self._skips else scalars.pop("loss")
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not self._devices.is_tpu:
-      _add_monitors(self._task, scalars, optimizer.gradient_norm, learning_rate)
+      _add_monitors(self._task, scalars, optimizer, learning_rate)
+    if self._skips:  # Estimator ends at a loss that is NaN; the monitors have the loss itself
+      loss = tf.where(tf.math.is_nan(loss), 0.0, loss)
     return self._library.TPUEstimatorSpec(
       self._library.ModeKeys.TRAIN,
       loss=loss,
@@ -170,6 +179,7 @@ class ModelFn:
       self._num_train_steps,
       self._num_warmup_steps,
       [optimization.variable_name(variable) for variable in v1.trainable_variables()],
+      self._skips,
     )
     wrapped = v1.tpu.CrossShardOptimizer(optimizer) if self._devices.is_tpu else optimizer
     return optimizer, wrapped, learning_rate
@@ -210,23 +220,22 @@ def _replica_means(strategy, scalars):
 
 
 def _add_monitors(
-  task: Task,
-  scalars: dict[str, tf.Tensor],
-  gradient_norm: tf.Tensor | None,
-  learning_rate: tf.Tensor,
+  task: Task, scalars: dict[str, tf.Tensor], optimizer: optimization.AdamW, learning_rate: tf.Tensor
 ) -> None:
   """Adds the scalars of the whole batch, over all replicas, to the monitors of the graph."""
   scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
-  if gradient_norm is None:  # all replicas except the first
+  if optimizer.gradient_norm is None:  # all replicas except the first
     return
   sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
   others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
   values = {
     "learning_rate": learning_rate,
-    "gradient_norm": gradient_norm,
+    "gradient_norm": optimizer.gradient_norm,
     **others,
     **task.monitors(sums),
   }
+  if optimizer.skipped_updates is not None:
+    values["skipped_updates"] = optimizer.skipped_updates
   for name, value in values.items():
     v1.add_to_collection(MONITORS, (name, value))
 
