@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+import tensorflow as tf
+
 import config
 import modeling
 from errors import UserError
@@ -80,6 +82,7 @@ class TrainLoop:
     self._log_plan(step)
     if step == 0:
       self._check_settings()
+    checkpoints.remove_unfinished(trainer.model_dir)
     checkpoints.update_state(trainer.model_dir)
     progress = hooks.ProgressHook(
       self.evaluator.metrics_log,
@@ -91,6 +94,9 @@ class TrainLoop:
     )
     try:
       self._train_from(step, progress)
+    except (tf.errors.OpError, OSError, ValueError) as error:
+      self._explain(error)
+      raise
     finally:
       progress.close()
 
@@ -127,8 +133,19 @@ class TrainLoop:
       finally:
         console.defer_signals(False)
       step = target
-      if trainer.eval_every_steps:
-        self.evaluator.evaluate(checkpoints.latest(trainer.model_dir), is_training=True)
+      if trainer.eval_every_steps and (newest := checkpoints.latest(trainer.model_dir)):
+        self.evaluator.evaluate(newest, is_training=True)
+
+  def _explain(self, error):
+    """Raises UserError if model_dir or its newest checkpoint is the cause of an error."""
+    model_dir = self.experiment.trainer.model_dir
+    if not tf.io.gfile.isdir(model_dir):
+      raise UserError(
+        f"{model_dir}: this folder was deleted or moved during training; the weights since its "
+        f"last checkpoint are lost. The same command starts again"
+      ) from error
+    if newest := checkpoints.latest(model_dir):
+      checkpoints.check_data(newest)
 
   def _input_fn(self, seed, step):
     return inputs.train_input_fn(
