@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 import tiny
 
+import config
 from conversion import commands
 from errors import UserError
 from training import app, saving
@@ -20,8 +21,9 @@ from utils import console, disk, files, lock
 v1 = tf.compat.v1
 
 
-def train(folder, steps, **settings):
+def train(folder, steps, save_steps=10, asked=0, **settings):
   """Trains a variable from the newest checkpoint up to a step, as Estimator does."""
+  os.makedirs(folder, exist_ok=True)
   with tf.Graph().as_default():
     step = v1.train.get_or_create_global_step()
     weight = v1.get_variable("weight", initializer=0.0)
@@ -29,7 +31,8 @@ def train(folder, steps, **settings):
     v1.add_to_collection(
       v1.GraphKeys.SAVERS, v1.train.Saver(max_to_keep=None, sharded=True, defer_build=True)
     )
-    hook = saving.SaveHook(str(folder), **{"save_steps": 10, "last_step": steps, **settings})
+    trainer = config.Trainer(model_dir=str(folder), save_steps=asked, **settings)
+    hook = saving.SaveHook(str(folder), trainer, save_steps, steps)
     stop = v1.train.StopAtStepHook(last_step=steps)
     with v1.train.MonitoredTrainingSession(
       checkpoint_dir=str(folder),
@@ -66,10 +69,34 @@ def test_checkpoints_are_at_multiples_and_at_the_end(tmp_path):
 
 
 def test_no_checkpoint_is_a_step_before_the_last(tmp_path):
-  train(tmp_path, 41, save_steps=20, last_step=41)
+  train(tmp_path, 41, save_steps=20)
   assert steps_in(tmp_path) == [20, 41]
-  train(tmp_path, 82, save_steps=20, last_step=0)
-  assert steps_in(tmp_path) == [20, 41, 60, 80, 82], "unless each is asked for"
+  train(tmp_path / "asked", 41, save_steps=20, asked=20)
+  assert steps_in(tmp_path / "asked") == [20, 40, 41], "unless each is asked for"
+
+
+def test_step_0_is_saved_for_its_evaluation(tmp_path):
+  train(tmp_path, 10, eval_all_ckpt=True, eval_start_step=-1)
+  assert steps_in(tmp_path) == [0, 10]
+
+
+def test_the_space_of_checkpoints_is_logged_before_the_first_step(tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(saving, "_size", lambda: 500.0)
+  monkeypatch.setattr(disk, "free_bytes", lambda folder: 2_100_000_000)
+  with caplog.at_level("INFO", "training.saving"):
+    train(tmp_path / "few", 35, do_eval=True)
+    train(tmp_path / "many", 200, max_save=2)
+    train(tmp_path / "all", 200, max_save=0)
+  messages = [record.getMessage() for record in caplog.records]
+  plans = [message for message in messages if message.startswith("Checkpoints:")]
+  each = "Checkpoints: 500.0 MB each, at most"
+  assert plans == [
+    f"{each} 4 new ones at a time and the best: 2500.0 MB; free: 2100.0 MB",
+    f"{each} 3 new ones at a time: 1500.0 MB; free: 2100.0 MB",
+    f"{each} 20 new ones at a time: 10000.0 MB; free: 2100.0 MB",
+  ]
+  warned = [message for message in messages if "the disk has no space for the" in message]
+  assert [message.split(":")[0] for message in warned] == [f"{tmp_path}/few", f"{tmp_path}/all"]
 
 
 def test_a_signal_ends_training_after_the_step_and_its_checkpoint(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def find(prefix: str, file_paths: Sequence[str]) -> str | None:
 def _find(prefix, stats):
   """`find`; `stats` are (path, bytes, time) of the files."""
   try:
-    reader = tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))
+    reader = _open(prefix)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
   except (tf.errors.OpError, ValueError, RuntimeError) as error:
     return f"{prefix}.index is damaged ({_reason(error)})"
@@ -57,14 +57,21 @@ def check_data(prefix: str, file_paths: Sequence[str]) -> None:
     prefix: the checkpoint.
     file_paths: its files.
   """
-  message = find(prefix, file_paths)
-  try:
-    reader = None if message else tf.train.load_checkpoint(prefix)
-    for name in reader.get_variable_to_shape_map() if reader else ():
-      reader.get_tensor(name)
-  except (tf.errors.OpError, ValueError, RuntimeError) as error:
-    message = f"{prefix}.data-* are damaged ({_reason(error)})"
-  if message:
+  if message := find(prefix, file_paths) or _find_in_data(prefix):
     raise DamagedError(
       f"{message}. Copy the files again, or remove {prefix}.* to use the checkpoint before it"
     )
+
+
+def _find_in_data(prefix):
+  reader = _open(prefix)
+  try:
+    for name in reader.get_variable_to_shape_map():
+      reader.get_tensor(name)
+  except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    return f"{prefix}.data-* are damaged ({_reason(error)})"
+  return None
+
+
+def _open(prefix):
+  return tf.train.load_checkpoint(paths.checkpoint_without_wildcards(prefix))

@@ -113,13 +113,13 @@ class TrainLoop:
     )
     trained = estimator.build_estimator(self.experiment, self.devices, model_fn, self.save_steps)
     recoveries = recovery.Recoveries(trainer, self.evaluator.metrics_log)
-    # A user who names --save_steps gets all of them.
-    last_step = 0 if trainer.save_steps else self.num_train_steps
     run_hooks = [
       hooks.StartHook(self._write_model_files),
       progress,
       recovery.FiniteHook(trainer, progress.step),
-      saving.SaveHook(trained.model_dir, self.save_steps, last_step, trained.config.is_chief),
+      saving.SaveHook(
+        trained.model_dir, trainer, self.save_steps, self.num_train_steps, trained.config.is_chief
+      ),
     ]
     every = trainer.eval_every_steps or self.num_train_steps
     while step < self.num_train_steps and not self.evaluator.stops_early():
