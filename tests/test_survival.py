@@ -250,3 +250,38 @@ def test_only_temporary_files_of_dead_processes_are_removed(tmp_path):
   files.remove_abandoned(str(tmp_path), "x.tfrecord")
   assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
   files.remove_abandoned(str(tmp_path / "none"))
+
+
+# ---- Runs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_keeps_its_last_checkpoint_and_continues(tmp_path):
+  flags = [
+    "--do_train",
+    "--task_name=cola",
+    f"--pretrained={tiny.write_encoder(tmp_path / 'encoder')}",
+    f"--data_dir={tiny.write_cola(tmp_path / 'CoLA')}",
+    "--max_seq_length=24",
+    "--train_batch_size=8",
+    "--train_steps=12",
+    "--save_steps=4",
+    "--max_save=1",
+  ]
+  model_dir, records = tmp_path / "disk" / "run", f"--output_dir={tmp_path / 'records'}"
+  with small_disk(tmp_path / "disk", "8k"):
+    _, err = tiny.run("run_classifier.py", *flags, f"--output_dir={model_dir}", status=1)
+    assert "no space left on the disk: " in err and ".tfrecord" in err
+  os.rmdir(tmp_path / "disk")
+  with small_disk(tmp_path / "disk", "150k"):
+    _, err = tiny.run("run_classifier.py", *flags, records, f"--model_dir={model_dir}", status=1)
+    assert "the disk has no space for the checkpoints of this run" in err
+    assert f"of step 8, which needs 0.1 MB; {model_dir}/model.ckpt-4 is the last one" in err
+    assert "Traceback" not in err and "memory" not in err
+    subprocess.run(["mount", "-o", "remount,size=400k", tmp_path / "disk"], check=True)
+    run = [*flags, records, f"--model_dir={model_dir}"]
+    _, err = tiny.run("run_classifier.py", *run, "--seed=1", status=1)
+    assert f"{model_dir}: the run in this folder has --seed=42; continue" in err
+    _, err = tiny.run("run_classifier.py", *run)
+    assert f"Continue from {model_dir}/model.ckpt-4" in err
+    assert steps_in(model_dir) == [12]

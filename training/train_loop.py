@@ -1,6 +1,8 @@
 """Training of a runner: from the newest checkpoint to the last step, with evaluations."""
 
+import contextlib
 import logging
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -10,7 +12,7 @@ import modeling
 from errors import UserError
 from models import flops
 from tasks.base import Task
-from training import checkpoints, devices, estimator, hooks, inputs, recovery, saving
+from training import checkpoints, devices, estimator, hooks, inputs, params, recovery, saving
 from training.evaluator import Evaluator
 from training.model_fn import ModelFn
 from utils import console
@@ -82,6 +84,7 @@ class TrainLoop:
     self._log_plan(step)
     if step == 0:
       self._check_settings()
+    self._check_seed()
     checkpoints.remove_unfinished(trainer.model_dir)
     checkpoints.update_state(trainer.model_dir)
     progress = hooks.ProgressHook(
@@ -99,6 +102,21 @@ class TrainLoop:
       raise
     finally:
       progress.close()
+
+  def _check_seed(self):
+    """Raises UserError if the weights of model_dir were trained with another seed."""
+    trainer = self.experiment.trainer
+    path = os.path.join(trainer.model_dir, "params.yaml")
+    if not (checkpoints.latest(trainer.model_dir) and tf.io.gfile.exists(path)):
+      return
+    stored = {}
+    with contextlib.suppress(UserError):  # a damaged file is replaced
+      stored = {key: value for key, value, _ in params.read_file(path)}
+    if stored.get("trainer.seed", trainer.seed) != trainer.seed:
+      raise UserError(
+        f"{trainer.model_dir}: the run in this folder has --seed={stored['trainer.seed']}; "
+        f"continue it with that seed, or choose another --model_dir for --seed={trainer.seed}"
+      )
 
   def _train_from(self, step, progress):
     """Calls the estimator up to each evaluation, and again after each reload."""
