@@ -279,13 +279,29 @@ class Trainer:
     aliases=("save_checkpoints_steps",),
     lower=0,
   )
-  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
+  nan_policy: str = option(
+    "stop",
+    "after an update whose loss or gradient is not finite: stop; skip (not apply) the update; or "
+    "reload the last checkpoint and continue with the examples in another order",
+    ("stop", "skip", "reload"),
+  )
+  loss_upper_bound: float = option(
+    0.0, "a loss above this is treated as not finite (stop or reload); 0 for no bound"
+  )
+  recovery_max_trials: int = option(
+    3, "with nan_policy=reload: reload at most this many times, then stop", lower=0
+  )
+  max_save: int = option(
+    5, "newest checkpoints kept, in addition to the best one; 0 keeps all", lower=0
+  )
   eval_every_steps: int = option(
     0, "updates between evaluations during training; 0 for none", lower=0
   )
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
   eval_start_step: int = option(
-    0, "with eval_all_ckpt: those after this step; -1 adds step 0, before training"
+    0,
+    "with eval_all_ckpt: those after this step; -1 adds step 0, before training, which training "
+    "saves if both are set",
   )
   eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step")
   continuous_eval_timeout: int = option(

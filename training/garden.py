@@ -91,6 +91,13 @@ def _best_metric(experiment, value, source):
   _set("best_metric", _METRICS.get(str(value), str(value)))(experiment, value, source)
 
 
+def _recovery_max_trials(experiment, value, source):
+  """Reloads of the last checkpoint after a bad loss; without any, training stops."""
+  _set("recovery_max_trials")(experiment, value, source)
+  trials = experiment.trainer.recovery_max_trials
+  _set("nan_policy", "reload" if trials else "stop")(experiment, value, source)
+
+
 def _validation_steps(experiment, value, source):
   """A limit for pretraining; fine-tuning evaluates every example, whatever the batch size."""
   if experiment.job == "pretraining":
@@ -168,6 +175,8 @@ _COMMON: dict[str, str | Setter] = {
   "trainer.validation_steps": _validation_steps,
   "trainer.best_checkpoint_eval_metric": _best_metric,
   "trainer.continuous_eval_timeout": "continuous_eval_timeout",
+  "trainer.loss_upper_bound": "loss_upper_bound",
+  "trainer.recovery_max_trials": _recovery_max_trials,
   _OPTIMIZER + "optimizer.type": _one_of({"adamw": None, "adamw_experimental": None}),
   _ADAMW + "weight_decay_rate": "weight_decay",
   _ADAMW + "beta_1": "adam_beta1",
@@ -276,8 +285,6 @@ _NO_EFFECT = {
   "trainer.optimizer_config.learning_rate.polynomial.decay_steps": "the decay ends with training",
   "trainer.optimizer_config.learning_rate.polynomial.cycle": "the decay has no cycles",
   "trainer.optimizer_config.optimizer.adamw.include_in_weight_decay": "see use_wd_exclusion",
-  "trainer.loss_upper_bound": "a loss that is not a number stops the run",
-  "trainer.recovery_max_trials": "a loss that is not a number stops the run",
   "runtime.all_reduce_alg": "TensorFlow chooses it",
 }
 

@@ -24,6 +24,7 @@ def build_optimizer(
   num_warmup_steps: int,
   names: list[str],
   loss_scale: optimization.LossScale | None = None,
+  skip_nonfinite: bool = False,
 ) -> tuple[optimization.AdamW, tf.Tensor]:
   """Builds AdamW.
 
@@ -33,6 +34,7 @@ def build_optimizer(
     num_warmup_steps: updates with a rising learning rate.
     names: names of the variables, for layer-wise learning rates.
     loss_scale: factor of the loss in float16, or None. Updates that are not finite are skipped.
+    skip_nonfinite: do not apply an update whose gradient is not finite.
 
   Returns:
     The optimizer and its learning rate, a float32 scalar.
@@ -63,6 +65,7 @@ def build_optimizer(
     optimization.FUNNEL_WEIGHT_DECAY,
     multipliers.get,
     loss_scale=loss_scale,
+    skip_nonfinite=skip_nonfinite,
   )
   return optimizer, learning_rate
 
@@ -106,6 +109,9 @@ class ModelFn:
     self._num_train_steps = num_train_steps
     self._num_warmup_steps = num_warmup_steps
     self._checkpoint = checkpoint
+    self._skips = (
+      experiment.trainer.nan_policy == "skip" or precision.of(experiment.runtime) == "fp16"
+    )
     self._library = tf_compat.load()
 
   def __call__(self, features, labels, mode, params):
@@ -157,11 +163,13 @@ class ModelFn:
     scalars, gradients = accumulation.accumulate(
       compute, features, self._experiment.trainer.gradient_accumulation_steps
     )
-    loss = scalars.pop("loss")
+    loss = scalars["loss"] if self._skips else scalars.pop("loss")
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not self._devices.is_tpu:
       _add_monitors(self._task, scalars, optimizer, loss_scale, learning_rate)
+    if self._skips:  # Estimator ends at a NaN loss; the monitors have the loss itself
+      loss = tf.where(tf.math.is_nan(loss), 0.0, loss)
     return self._library.TPUEstimatorSpec(
       self._library.ModeKeys.TRAIN,
       loss=loss,
@@ -182,6 +190,7 @@ class ModelFn:
       self._num_warmup_steps,
       [optimization.variable_name(variable) for variable in v1.trainable_variables()],
       loss_scale,
+      self._skips,
     )
     wrapped = v1.tpu.CrossShardOptimizer(optimizer) if self._devices.is_tpu else optimizer
     return optimizer, wrapped, learning_rate
