@@ -265,13 +265,30 @@ class Trainer:
     aliases=("save_checkpoints_steps",),
     lower=0,
   )
-  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
+  nan_policy: str = option(
+    "stop",
+    "after an update whose loss or gradient is not finite: stop; skip (not apply) the update; or "
+    "reload the last checkpoint and continue with the examples in another order",
+    ("stop", "skip", "reload"),
+  )
+  loss_upper_bound: float = option(
+    0.0, "a loss above this is treated as not finite (stop or reload); 0 for no bound"
+  )
+  recovery_max_trials: int = option(
+    3, "with nan_policy=reload: reload at most this many times, then stop", lower=0
+  )
+  max_save: int = option(
+    5, "newest checkpoints kept, in addition to the best one; 0 keeps all", lower=0
+  )
   eval_every_steps: int = option(
     0, "updates between evaluations during training; 0 for none", lower=0
   )
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
   eval_start_step: int = option(
-    0, "with eval_all_ckpt: those after this step; -1 adds step 0, before training", lower=-1
+    0,
+    "with eval_all_ckpt: those after this step; -1 adds step 0, before training, which training "
+    "saves if both are set",
+    lower=-1,
   )
   eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step", lower=0)
   continuous_eval_timeout: int = option(
@@ -318,7 +335,19 @@ class Runtime:
   iterations: int = option(
     1000, "updates per call of the TPU", aliases=("iterations_per_loop",), lower=1
   )
-  use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
+  precision: str = option(
+    None,
+    "dtype of the activations; variables, layer norms, softmax and losses are always float32; "
+    "default: fp32, or bf16 with --use_bfloat16",
+    ("fp32", "bf16", "fp16"),
+    kind=str,
+  )
+  use_bfloat16: bool = option(False, "the same as --precision=bf16")
+  loss_scale: str = option(
+    "dynamic",
+    "precision fp16: fixed factor of the loss, or dynamic (2^15 at first, doubled after 2000 "
+    "finite updates, halved by one that is not, which is skipped)",
+  )
   validate_only: bool = option(
     False, "check settings, files, checkpoint and graphs, and end; exits 0 or 1"
   )

@@ -77,7 +77,7 @@ def main() -> None:
   for name, value in (
     ("squad_data_file", settings.squad_data_file)
     if is_squad
-    else ("task_name", experiment.task.task_name),
+    else ("task_name", experiment.task.task_name or experiment.task.tfds_params),
     ("tokenizer_path", experiment.tokenizer.tokenizer_path),
     ("meta_data_file_path", settings.meta_data_file_path),
     ("train_data_output_path", outputs),

@@ -190,7 +190,8 @@ class BertModel:
       use_one_hot_embeddings: look tokens up by a matrix product (for TPU) instead of a gather.
       scope: variable scope, config.family ("bert") when None. Build a second model in the same
         scope under a variable scope with reuse.
-      compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
+      compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables
+        are float32.
       sequence_ids: int32 [B, T], for rows with several sequences: 1 on the tokens of the first, 2
         on those of the second, ... Tokens attend within their own sequence, and positions start at
         0 in each. None for one sequence per row.

@@ -23,9 +23,10 @@ from tasks.classification_data import (
   NLI_LABELS,
   Dataset,
   Example,
-  canonical_name,
   dataset_of,
+  how_to_get,
   share_models,
+  task_name_of,
 )
 from tasks.labels import check_cell, check_label_list, parse_number, parse_weight, sort_labels
 from tasks.readers import list_texts, read_columns, read_text
@@ -45,7 +46,7 @@ class ClassificationTask(base.RawDataTask):
 
   @classmethod
   def canonical_name(cls, settings):
-    return canonical_name(settings.task_name) if settings.task_name else ""
+    return task_name_of(settings)
 
   @classmethod
   def name_of_records(cls, meta):
@@ -72,8 +73,8 @@ class ClassificationTask(base.RawDataTask):
         "--id_col: the records of --test_data_path hold no ids; predict the file "
         "itself, with --predict_file"
       )
-    name = canonical_name(settings.task_name)
-    dataset = dataset_of(name, settings)
+    name = task_name_of(settings)
+    dataset = dataset_of(name, settings, experiment.raw_data.data_dir)
     if settings.class_weights and dataset.labels is None:
       raise UserError(
         f"--class_weights: task {name} is a regression, which has no classes; "
@@ -207,6 +208,8 @@ class ClassificationTask(base.RawDataTask):
       raise UserError(
         f"task {self.name} has no {split} data; it has {', '.join(self.dataset.files)}"
       )
+    if self.dataset.tfds:
+      return self.dataset.tfds.files(self.dataset.files[split][0])
     candidates = [
       name if "://" in name else os.path.join(self.data_dir, name)
       for name in self.dataset.files[split]
@@ -220,27 +223,17 @@ class ClassificationTask(base.RawDataTask):
       if found and tf.io.gfile.exists(found[0]):
         return found
     raise UserError(
-      f"{candidates[0]}: no such file, the {split} data of task {self.name}. " + self._how_to_get()
+      f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
+      + how_to_get(self.name, self.dataset)
     )
 
   def predictions_name(self, split):
     return base.stem(self.dataset.files[split][0]) if self.name in FILE_TASKS else split
 
-  def _how_to_get(self):
-    if self.name in FILE_TASKS:
-      return (
-        "Name your files with --train_file, --eval_file, --predict_file, or put "
-        f"train.{self.name}, dev.{self.name}, test.{self.name} into --data_dir"
-      )
-    if self.dataset.folder.startswith("glue/"):
-      return (
-        f"Get it with: bash scripts/download_glue.sh {self.dataset.folder[5:]} "
-        "or point --data_dir at the folder that holds it"
-      )
-    return "Point --data_dir at the folder that holds it"
-
   def source_key(self, split):
     weights = [self.class_weights] if self.class_weights and split == "train" else []
+    if self.dataset.tfds:
+      weights += [self.dataset.tfds.description, *self.dataset.files[split]]
     return [
       dataclasses.astuple(self._columns(split)),
       self.skip_bad_rows,
@@ -259,6 +252,9 @@ class ClassificationTask(base.RawDataTask):
     The role "line" is the row's line number; texts in files of their own do not have it.
     """
     paths = self.input_files(split)
+    if self.dataset.tfds:
+      yield from self.dataset.tfds.rows(self.dataset.files[split][0], self._columns(split))
+      return
     if self.dataset.files[split][0].endswith("/"):
       for path in paths:
         label = {} if split == "test" else {"label": os.path.basename(os.path.dirname(path))}

@@ -19,7 +19,7 @@ class Classification:
     "",
     "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
     "snli, xnli, paws-x, imdb, ag, dbpedia, yelp2, yelp5, amazon2, amazon5, "
-    "or tsv, csv, jsonl for your own files",
+    "or tsv, csv, jsonl for your own files, tfds for --tfds_params",
     aliases=("classification_task_name",),
     stored=True,
   )
@@ -28,6 +28,13 @@ class Classification:
     "language of the data of xnli or paws-x; the default is that of BERT's XNLI script",
     aliases=("xnli_language", "pawsx_language"),
     stored=True,
+  )
+  tfds_params: str = option(
+    "",
+    "data of TensorFlow Datasets: dataset=NAME and further KEY=VALUE, separated by commas: "
+    "data_dir (or --data_dir), train_split, dev_split, test_split, text_key, text_b_key, "
+    "label_key, test_text_key, test_text_b_key, weight_key, is_regression, skip_label, "
+    "module_import; glue/NAME needs only dataset",
   )
   train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
   eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")

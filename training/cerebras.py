@@ -16,7 +16,7 @@ from typing import Any
 import config
 from errors import UserError
 from training import params
-from utils import options
+from utils import files, options
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,14 @@ def _task(experiment, value, source):
       f"{source}: data_processor {options.brief(value)} is not one of {', '.join(_TASKS)}"
     )
   experiment.fill("task_name", _TASKS[str(value)], source)
+
+
+def _take_tfds(experiment):
+  """Takes the data of TensorFlow Datasets if they are in the folder, as in Cerebras' system."""
+  settings, folder = experiment.task, experiment.raw_data.data_dir
+  name = {"sst-2": "glue/sst2", "mnli": "glue/mnli"}.get(settings.task_name)
+  if name and folder and files.exists(os.path.join(folder, name)):
+    experiment.fill("tfds_params", f"dataset={name}", f"the data in {folder}")
 
 
 def _learning_rate(experiment, value, source):
@@ -189,6 +197,7 @@ def apply(experiment: config.Experiment, form: Form) -> None:
       raise UserError(
         f"{source}: there is no setting {key}{params.nearest(key, [*_KEYS, *_NO_EFFECT])}"
       )
+  _take_tfds(experiment)
   if form.eval_steps > 0:
     limit = form.eval_steps * experiment.trainer.eval_batch_size
     experiment.set("max_eval_examples", limit, "--eval_steps")

@@ -66,6 +66,31 @@ def temporary_name(path: str) -> str:
   return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
 
 
+def remove_abandoned(folder: str, start: str = "") -> None:
+  """Removes temporary files of killed processes of this machine from a folder.
+
+  Args:
+    folder: the folder; need not exist.
+    start: first characters of the names that the files were temporary for.
+  """
+  pattern = rf"\.{re.escape(start)}.*~{re.escape(socket.gethostname())}-(\d+)"
+  if _gfile().isdir(folder or "."):
+    for name in _gfile().listdir(folder or "."):
+      match = re.fullmatch(pattern, name)
+      if match and not _is_running(int(match[1])):
+        remove(os.path.join(folder, name))
+
+
+def _is_running(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # another user's
+    pass
+  return True
+
+
 def rename(source: str, target: str) -> None:
   """Renames a file; replaces an existing target."""
   if is_remote(target):
@@ -91,6 +116,9 @@ def replacing(path: str):
   try:
     yield temporary
     rename(temporary, path)
+  except OSError as error:
+    error.filename = error.filename or path  # an error of a write names no file
+    raise
   finally:
     remove(temporary)
 
