@@ -13,40 +13,9 @@ import yaml
 
 import tokenization
 from errors import UserError
+from utils.options import checked, option
 
-
-def option(
-  default: Any,
-  help_text: str,
-  choices: tuple[str, ...] | None = None,
-  aliases: tuple[str, ...] = (),
-  kind: type | None = None,
-  lower: int | None = None,
-  stored: bool = False,
-) -> Any:
-  """Dataclass field that is also a flag.
-
-  Args:
-    default: default value; None leaves it to the recipe.
-    help_text: one line, with the unit.
-    choices: allowed values of a string.
-    aliases: further names of the flag.
-    kind: bool, int, float or str; the type of the default unless that is None.
-    lower: smallest allowed number.
-    stored: the model folder stores the value of training (training/model_folder.py), and
-      evaluation, prediction and conversion use it.
-  """
-  return dataclasses.field(
-    default=default,
-    metadata={
-      "help": help_text,
-      "choices": choices,
-      "aliases": aliases,
-      "kind": kind or type(default),
-      "lower": lower,
-      "stored": stored,
-    },
-  )
+MAX_BATCH = 1_000_000  # examples
 
 
 @dataclasses.dataclass
@@ -192,7 +161,7 @@ class Preprocessing:
   prepro_split: str = option(
     "", "make the records of this split and stop", ("", "train", "eval", "test")
   )
-  num_proc: int = option(1, "processes that make the records", lower=1)
+  num_proc: int = option(1, "processes that make the records", lower=1, upper=10_000)
   proc_id: int = option(
     -1,
     "make only this part of num_proc (from 0) if the same command makes the others elsewhere; "
@@ -214,6 +183,7 @@ class Data:
     kind=int,
     aliases=("seq_len",),
     lower=3,
+    upper=1_000_000,
     stored=True,
   )
   overwrite_data: bool = option(False, "make the records again even if they exist")
@@ -230,17 +200,26 @@ class Data:
 class Optimizer:
   """The update rule. Rates and step counts are per update of the global batch."""
 
-  learning_rate: float = option(None, "peak learning rate", kind=float)
+  learning_rate: float = option(None, "peak learning rate", kind=float, lower=0)
   train_steps: int = option(
     0, "number of updates; 0 to count num_train_epochs", lower=0, aliases=("num_train_steps",)
   )
   num_train_epochs: float = option(
-    None, "passes over the training data, where train_steps is 0", kind=float
+    None,
+    "passes over the training data, where train_steps is 0",
+    kind=float,
+    lower=0,
+    upper=1_000_000,
   )
   warmup_steps: int = option(
-    -1, "updates of linear warm-up; -1 to use warmup_proportion", aliases=("num_warmup_steps",)
+    -1,
+    "updates of linear warm-up; -1 to use warmup_proportion",
+    aliases=("num_warmup_steps",),
+    lower=-1,
   )
-  warmup_proportion: float = option(None, "warm-up as a fraction of train_steps", kind=float)
+  warmup_proportion: float = option(
+    None, "warm-up as a fraction of train_steps", kind=float, lower=0, upper=1
+  )
   decay_method: str = option(
     None, "how the rate falls after the warm-up", ("poly", "cos", "constant"), kind=str
   )
@@ -250,16 +229,22 @@ class Optimizer:
     ("then_decay", "replaces_decay", "scales_decay"),
     kind=str,
   )
-  min_lr_ratio: float = option(0.0, "floor of the decay as a fraction of learning_rate")
-  weight_decay: float = option(None, "decoupled weight decay", kind=float)
-  use_wd_exclusion: bool = option(None, "no weight decay of biases and layer norms", kind=bool)
-  clip: float = option(1.0, "largest global norm of the averaged gradient; 0 for no clipping")
-  lr_layer_decay_rate: float = option(
-    1.0, "factor of the learning rate from a layer to the next lower one"
+  min_lr_ratio: float = option(
+    0.0, "floor of the decay as a fraction of learning_rate", lower=0, upper=1
   )
-  adam_beta1: float = option(0.9, "Adam's decay of the first moment")
-  adam_beta2: float = option(None, "Adam's decay of the second moment", kind=float)
-  adam_epsilon: float = option(1e-6, "Adam's epsilon")
+  weight_decay: float = option(None, "decoupled weight decay", kind=float, lower=0)
+  use_wd_exclusion: bool = option(None, "no weight decay of biases and layer norms", kind=bool)
+  clip: float = option(
+    1.0, "largest global norm of the averaged gradient; 0 for no clipping", lower=0
+  )
+  lr_layer_decay_rate: float = option(
+    1.0, "factor of the learning rate from a layer to the next lower one", above=0, upper=1
+  )
+  adam_beta1: float = option(0.9, "Adam's decay of the first moment", lower=0, below=1)
+  adam_beta2: float = option(
+    None, "Adam's decay of the second moment", kind=float, lower=0, below=1
+  )
+  adam_epsilon: float = option(1e-6, "Adam's epsilon", above=0)
   adam_correction: bool = option(None, "Adam's bias correction", kind=bool)
 
 
@@ -272,15 +257,16 @@ class Trainer:
   do_predict: bool = option(False, "predict the test data")
   do_submit: bool = option(False, "predict the test data and write GLUE's submission files")
   model_dir: str = option("", "folder of checkpoints, logs and results; default: output_dir")
-  train_batch_size: int = option(None, "examples per update", kind=int, lower=1)
+  train_batch_size: int = option(None, "examples per update", kind=int, lower=1, upper=MAX_BATCH)
   gradient_accumulation_steps: int = option(
     1,
     "compute each batch in this many parts, one after the other: the same update in the "
     "memory of a batch of train_batch_size / gradient_accumulation_steps",
     lower=1,
+    upper=MAX_BATCH,
   )
-  eval_batch_size: int = option(32, "examples per step of evaluation", lower=1)
-  predict_batch_size: int = option(32, "examples per step of prediction", lower=1)
+  eval_batch_size: int = option(32, "examples per step of evaluation", lower=1, upper=MAX_BATCH)
+  predict_batch_size: int = option(32, "examples per step of prediction", lower=1, upper=MAX_BATCH)
   predict_dir: str = option("", "folder of the predictions; default: model_dir")
   save_steps: int = option(
     0,
@@ -288,15 +274,32 @@ class Trainer:
     aliases=("save_checkpoints_steps",),
     lower=0,
   )
-  max_save: int = option(0, "checkpoints kept, the oldest are deleted; 0 keeps all", lower=0)
+  nan_policy: str = option(
+    "stop",
+    "after an update whose loss or gradient is not finite: stop; skip (not apply) the update; or "
+    "reload the last checkpoint and continue with the examples in another order",
+    ("stop", "skip", "reload"),
+  )
+  loss_upper_bound: float = option(
+    0.0, "a loss above this is treated as not finite (stop or reload); 0 for no bound"
+  )
+  recovery_max_trials: int = option(
+    3, "with nan_policy=reload: reload at most this many times, then stop", lower=0
+  )
+  max_save: int = option(
+    5, "newest checkpoints kept, in addition to the best one; 0 keeps all", lower=0
+  )
   eval_every_steps: int = option(
     0, "updates between evaluations during training; 0 for none", lower=0
   )
   eval_all_ckpt: bool = option(False, "evaluate every checkpoint of model_dir, not the last only")
   eval_start_step: int = option(
-    0, "with eval_all_ckpt: those after this step; -1 adds step 0, before training"
+    0,
+    "with eval_all_ckpt: those after this step; -1 adds step 0, before training, which training "
+    "saves if both are set",
+    lower=-1,
   )
-  eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step")
+  eval_end_step: int = option(10_000_000, "with eval_all_ckpt: those up to this step", lower=0)
   continuous_eval_timeout: int = option(
     3600, "seconds that continuous_eval waits for the next checkpoint before it ends", lower=0
   )
@@ -313,7 +316,7 @@ class Trainer:
   )
   seed: int = option(42, "seed of all randomness: order, dropout, new weights")
   num_trials: int = option(
-    1, "repeat with seed, seed + 1, ... and give mean and deviation", lower=1
+    1, "repeat with seed, seed + 1, ... and give mean and deviation", lower=1, upper=10_000
   )
 
   @property
@@ -330,15 +333,30 @@ class Runtime:
   tpu: str = option("", "name or grpc:// address of the TPU", aliases=("tpu_name", "master"))
   tpu_zone: str = option("", "zone of the TPU; empty to find it")
   gcp_project: str = option("", "project of the TPU; empty to find it")
-  num_hosts: int = option(1, "hosts of the TPU")
+  num_hosts: int = option(1, "hosts of the TPU", lower=1)
   num_core_per_host: int = option(
     0,
     "TPU cores or GPUs to use on each host; 0 for all (without a GPU: that many virtual CPU "
     "devices, for tests)",
     aliases=("num_tpu_cores",),
+    lower=0,
   )
-  iterations: int = option(1000, "updates per call of the TPU", aliases=("iterations_per_loop",))
-  use_bfloat16: bool = option(False, "compute in bfloat16; variables stay float32")
+  iterations: int = option(
+    1000, "updates per call of the TPU", aliases=("iterations_per_loop",), lower=1
+  )
+  precision: str = option(
+    None,
+    "dtype of the activations; variables, layer norms, softmax and losses are always float32; "
+    "default: fp32, or bf16 with --use_bfloat16",
+    ("fp32", "bf16", "fp16"),
+    kind=str,
+  )
+  use_bfloat16: bool = option(False, "the same as --precision=bf16")
+  loss_scale: str = option(
+    "dynamic",
+    "precision fp16: fixed factor of the loss, or dynamic (2^15 at first, doubled after 2000 "
+    "finite updates, halved by one that is not, which is skipped)",
+  )
   validate_only: bool = option(
     False, "check settings, files, checkpoint and graphs, and end; exits 0 or 1"
   )
@@ -401,17 +419,37 @@ class Experiment:
       for field in dataclasses.fields(section)
     }
 
-  def set(self, name: str, value: Any, source: str) -> None:
-    """Sets a setting, whatever its value was; KeyError if there is none of that name."""
-    setattr(self.owners()[name], name, value)
+  def set(self, name: str, value: Any, source: str, key: str = "") -> None:
+    """Sets a setting, whatever its value was.
+
+    Args:
+      name: name of the setting.
+      value: of the setting's type, or text of it.
+      source: layer of the value, for messages and params.yaml.
+      key: the key that the user wrote, for messages.
+
+    Raises:
+      UserError: the value has another type, or is out of range.
+      KeyError: there is no setting of that name.
+    """
+    setattr(self.owners()[name], name, self._checked(name, value, source, key))
     self.sources[name] = source
 
-  def fill(self, name: str, value: Any, source: str) -> bool:
-    """Sets a setting unless it was set before; returns whether it did."""
+  def fill(self, name: str, value: Any, source: str, key: str = "") -> bool:
+    """Sets a setting unless it was set before; checks the value in any case, see `set`.
+
+    Returns:
+      Whether the setting was set.
+    """
+    checked = self._checked(name, value, source, key)
     if name in self.sources:
       return False
-    self.set(name, value, source)
+    setattr(self.owners()[name], name, checked)
+    self.sources[name] = source
     return True
+
+  def _checked(self, name, value, source, key):
+    return checked(self.owners()[name], name, value, source, key)
 
   def to_dict(self) -> dict[str, dict[str, Any]]:
     """Returns section -> setting -> value."""

@@ -38,10 +38,12 @@ class Finetuning:
   test_data_output_path: str = config.option("", "test records to write; empty for none")
   meta_data_file_path: str = config.option("", "metadata JSON to write")
   max_seq_length: int = config.option(
-    128, "longest sequence, in tokens, specials included", lower=3
+    128, "longest sequence, in tokens, specials included", lower=3, upper=1_000_000
   )
-  num_proc: int = config.option(1, "processes that make the records", lower=1)
-  cls_segment_id: int = config.option(0, "segment id of the first token: 0 for BERT, 2 for Funnel")
+  num_proc: int = config.option(1, "processes that make the records", lower=1, upper=10_000)
+  cls_segment_id: int = config.option(
+    0, "segment id of the first token: 0 for BERT, 2 for Funnel", lower=0
+  )
 
 
 SECTIONS = (Classification, config.Tokenizer, config.RawData)
@@ -75,7 +77,7 @@ def main() -> None:
   for name, value in (
     ("squad_data_file", settings.squad_data_file)
     if is_squad
-    else ("task_name", experiment.task.task_name),
+    else ("task_name", experiment.task.task_name or experiment.task.tfds_params),
     ("tokenizer_path", experiment.tokenizer.tokenizer_path),
     ("meta_data_file_path", settings.meta_data_file_path),
     ("train_data_output_path", outputs),

@@ -141,6 +141,66 @@ def create_optimizer(
   return optimizer.minimize(loss, global_step=step)
 
 
+class LossScale:
+  """Factor of the loss in float16, without which small gradients would be rounded to 0.
+
+  A dynamic factor starts at 2^15. It doubles after 2000 finite updates in a row, and is halved (to
+  at least 1) by an update whose gradient is not finite. Source: Micikevicius et al. 2018,
+  arXiv:1710.03740. Checkpoints have its variables, loss_scale and loss_scale_good_updates.
+  """
+
+  def __init__(self, fixed: float = 0.0, initial: float = 2.0**15, growth_updates: int = 2000):
+    """Creates the variables.
+
+    Args:
+      fixed: a constant factor instead; 0 for a dynamic one.
+      initial: first dynamic factor.
+      growth_updates: finite updates in a row before the factor doubles.
+    """
+    self._growth_updates = growth_updates
+    self.variables = ()
+    if fixed:
+      self.value = tf.constant(fixed, tf.float32)
+    else:
+      scale = _counter("loss_scale", initial, tf.float32)
+      self.variables = scale, _counter("loss_scale_good_updates", 0, tf.int32)
+      self.value = tf.identity(scale)  # read before the update
+
+  def update(self, is_finite: tf.Tensor) -> list[tf.Operation]:
+    """Operations that adapt a dynamic factor after an update; `is_finite` is a bool scalar."""
+    if not self.variables:
+      return []
+    scale, good_updates = self.variables
+    count = tf.where(is_finite, tf.identity(good_updates) + 1, 0)
+    grows = count >= self._growth_updates
+    grown = tf.where(grows, 2.0 * self.value, self.value)
+    return [
+      _assign(scale, tf.where(is_finite, grown, tf.maximum(0.5 * self.value, 1.0))),
+      _assign(good_updates, tf.where(grows, 0, count)),
+    ]
+
+
+def _counter(name, value, dtype, collections=None):
+  """Scalar variable, not trained, that an update changes; the same on all replicas."""
+  return v1.get_variable(
+    name,
+    [],
+    dtype,
+    v1.constant_initializer(value),
+    trainable=False,
+    collections=collections,
+    aggregation=v1.VariableAggregation.ONLY_FIRST_REPLICA,
+  )
+
+
+def _assign(variable, value):
+  """Operation that assigns `value`, on all replicas if it is built for all of them together."""
+  if tf.distribute.has_strategy() and tf.distribute.in_cross_replica_context():
+    extended = tf.distribute.get_strategy().extended
+    return extended.update(variable, lambda var, new: var.assign(new), args=(value,))
+  return variable.assign(value).op
+
+
 class AdamW(v1.train.Optimizer):
   """Adam with decoupled weight decay (Loshchilov & Hutter 2019) and global-norm clipping.
 
@@ -156,6 +216,9 @@ class AdamW(v1.train.Optimizer):
 
   lr_multiplier scales the rate. (Funnel and XLNet scale the gradient instead, which Adam's
   normalization cancels.)
+
+  With skip_nonfinite, an update whose gradient has an infinite or NaN element changes neither
+  variables nor moments; only global_step is incremented, because the batch is used.
   """
 
   def __init__(
@@ -171,6 +234,8 @@ class AdamW(v1.train.Optimizer):
     include_in_weight_decay: Sequence[str] = (),
     lr_multiplier: Callable[[str], float] = lambda name: 1.0,
     name: str = "AdamW",
+    skip_nonfinite: bool = False,
+    loss_scale: LossScale | None = None,
   ):
     """Stores the settings.
 
@@ -186,6 +251,9 @@ class AdamW(v1.train.Optimizer):
       include_in_weight_decay: the same; takes precedence over the exclusion.
       lr_multiplier: variable name -> factor of its learning rate.
       name: scope of the update operations.
+      skip_nonfinite: skip updates whose gradient is not finite; `skipped_updates` counts them.
+      loss_scale: factor of the loss that the gradients are of; apply_gradients divides by it and
+        adapts it. Implies skip_nonfinite.
     """
     super().__init__(use_locking=False, name=name)
     self._learning_rate = learning_rate
@@ -198,7 +266,13 @@ class AdamW(v1.train.Optimizer):
     self._exclude = tuple(exclude_from_weight_decay)
     self._include = tuple(include_in_weight_decay)
     self._lr_multiplier = lr_multiplier
+    self._loss_scale = loss_scale
     self.gradient_norm = None  # global norm before clipping, set by apply_gradients
+    self.skipped_updates = None  # int32, number since the start of the session, set likewise
+    self._skipped = None
+    if skip_nonfinite or loss_scale is not None:
+      local = [v1.GraphKeys.LOCAL_VARIABLES]
+      self._skipped = _counter("skipped_updates", 0, tf.int32, local)
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None):
     """Clips and applies the gradients; see tf.compat.v1.train.Optimizer.apply_gradients.
@@ -224,7 +298,8 @@ class AdamW(v1.train.Optimizer):
       )
     self._prepare_update([grad for grad, _ in grads_and_vars], global_step)
     # The base class increments the step after the updates.
-    return super().apply_gradients(grads_and_vars, global_step, name)
+    update = super().apply_gradients(grads_and_vars, global_step, name)
+    return tf.group(update, *self._count()) if self._is_finite is not None else update
 
   def _distributed_apply(self, distribution, grads_and_vars, global_step=None, name=None):
     """Sums the replicas' gradients, clips, updates; the estimator scaled losses by 1 / replicas.
@@ -245,6 +320,7 @@ class AdamW(v1.train.Optimizer):
         updates += distribution.extended.update(
           variable, lambda var, g: self._update(var, g), args=(grad,), group=False
         )
+      updates += self._count()
       if global_step is None:
         return tf.group(*updates)
       with tf.control_dependencies(updates):
@@ -252,18 +328,40 @@ class AdamW(v1.train.Optimizer):
 
   def _prepare_update(self, gradients, global_step):
     """Computes the clipping factor and the learning rate, which all variables share."""
-    self.gradient_norm = tf.linalg.global_norm(gradients)
-    self._clip_scale = None
+    norm = tf.linalg.global_norm(gradients)
+    is_finite = None if self._skipped is None else tf.math.is_finite(norm)
+    self._is_finite = is_finite
+    self._grad_factor = None
+    if self._loss_scale is not None:
+      self._grad_factor = 1.0 / self._loss_scale.value
+      norm *= self._grad_factor
+    self.gradient_norm = norm
     if self._clip_norm:
       # min(1, clip / norm) without a division by zero. A NaN norm makes the update NaN.
-      self._clip_scale = self._clip_norm / tf.maximum(self.gradient_norm, self._clip_norm)
+      clip = self._clip_norm / tf.maximum(norm, self._clip_norm)
+      self._grad_factor = clip if self._grad_factor is None else clip * self._grad_factor
     self._rate = tf.cast(self._learning_rate, tf.float32)
+    self._betas = self._beta_1, self._beta_2
     if self._bias_correction:
       t = (
         tf.cast(v1.train.get_global_step() if global_step is None else global_step, tf.float32)
         + 1.0
       )
       self._rate *= tf.sqrt(1.0 - tf.pow(self._beta_2, t)) / (1.0 - tf.pow(self._beta_1, t))
+    if is_finite is not None:
+      # Gradient and rate 0, and moments that do not decay: the update changes nothing.
+      chosen = lambda value, skipped: tf.where(is_finite, value, skipped)
+      self._rate = chosen(self._rate, 0.0)
+      self._betas = tuple(chosen(beta, 1.0) for beta in self._betas)
+      self._grad_factor = chosen(1.0 if self._grad_factor is None else self._grad_factor, 0.0)
+      self.skipped_updates = tf.identity(self._skipped) + tf.cast(~is_finite, tf.int32)
+
+  def _count(self):
+    """Operations that count a skipped update and adapt the loss scale."""
+    if self._is_finite is None:
+      return []
+    count = _assign(self._skipped, self.skipped_updates)
+    return [count, *(self._loss_scale.update(self._is_finite) if self._loss_scale else ())]
 
   def _create_slots(self, var_list):
     for variable in var_list:
@@ -281,8 +379,9 @@ class AdamW(v1.train.Optimizer):
     name = variable_name(variable)
     m, v = self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")
     grad = tf.cast(grad, tf.float32)
-    if self._clip_scale is not None:
-      grad = grad * self._clip_scale
+    if self._grad_factor is not None:
+      multiply = tf.multiply if self._is_finite is None else tf.math.multiply_no_nan  # NaN * 0 = 0
+      grad = multiply(grad, self._grad_factor)
     rate = self._rate * self._lr_multiplier(name)
     # TensorFlow's fused kernel reads and writes each array once. Powers of 0 turn off its own bias
     # correction of the rate.
@@ -290,8 +389,8 @@ class AdamW(v1.train.Optimizer):
       beta1_power=0.0,
       beta2_power=0.0,
       lr=rate,
-      beta1=self._beta_1,
-      beta2=self._beta_2,
+      beta1=self._betas[0],
+      beta2=self._betas[1],
       epsilon=self._epsilon,
       grad=grad,
     )

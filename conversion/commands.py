@@ -19,7 +19,7 @@ from conversion.families import Family
 from errors import UserError
 from models.bert import read_json
 from training import checkpoints, garden_checkpoint, hf_tokenizer, model_folder
-from utils import files, paths
+from utils import disk, files, paths
 
 _PROJECTION = "bert/embeddings_project/"  # not in Hugging Face's BERT
 
@@ -89,7 +89,8 @@ def _write_tf_model(
 
 def _write_safetensors(path: str, arrays: dict[str, np.ndarray], mode_of: str) -> None:
   """Writes a safetensors file with the permissions of the file `mode_of`."""
-  safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers require it
+  with disk.naming(path):
+    safetensors.numpy.save_file(arrays, path, metadata={"format": "pt"})  # readers require it
   shutil.copymode(mode_of, path)  # a file from save_file is readable by its owner only
 
 

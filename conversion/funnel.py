@@ -1,11 +1,11 @@
 """Names of Funnel's tensors and configuration keys, here and in Hugging Face."""
 
-import dataclasses
 from typing import Any
 
 import modeling
 from errors import UserError
 from models import config_keys, funnel
+from utils.options import brief
 
 # The rows are as in conversion/bert.py. A tuple of dimensions is a single dimension in Hugging Face
 # (their product), and separate dimensions in TensorFlow.
@@ -142,19 +142,20 @@ def from_hf(values: dict[str, Any], source: str) -> modeling.ModelConfig:
     repeats = [1] * len(sizes)
   if not isinstance(sizes, list) or not isinstance(repeats, list) or len(sizes) != len(repeats):
     raise UserError(
-      f"{source}: block_sizes is {sizes!r}, block_repeats {repeats!r}; they must be "
+      f"{source}: block_sizes is {brief(sizes)}, block_repeats {brief(repeats)}; they must be "
       f"lists of the same length"
     )
   attention = {theirs: ours for ours, theirs in _ATTENTION.items()}
-  if values["attention_type"] not in attention:
+  if str(values["attention_type"]) not in attention:
     raise UserError(
-      f"{source}: attention_type {values['attention_type']!r} cannot be represented "
+      f"{source}: attention_type {brief(values['attention_type'])} cannot be represented "
       f"here; known are {', '.join(attention)}"
     )
   ours = {name: values[theirs] for name, theirs in _KEYS.items()}
   if ours["init_std"] is None:  # Hugging Face: depends on the layer's width; not supported here
     del ours["init_std"]
-  config = modeling.ModelConfig.from_dict(
+  return config_keys.build(
+    modeling.ModelConfig,
     dict(
       ours,
       d_embed=ours["d_model"],
@@ -164,10 +165,10 @@ def from_hf(values: dict[str, Any], source: str) -> modeling.ModelConfig:
         for size, repeat in zip(sizes, repeats, strict=True)
       ),
       decoder_size=str(values["num_decoder_layers"]) if len(sizes) > 1 else "0",
+      truncate_seq=values["truncate_seq"],
     ),
-    source=source,
+    source,
   )
-  return dataclasses.replace(config, truncate_seq=values["truncate_seq"])
 
 
 def to_hf(config: modeling.ModelConfig) -> dict[str, Any]:

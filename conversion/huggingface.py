@@ -12,7 +12,9 @@ from conversion.families import FAMILIES, Entry, Family
 from errors import UserError
 from models import config_keys
 from models.bert import read_json
+from tasks.labels import check_label_list
 from utils import files
+from utils.options import brief
 
 # ---- model.safetensors --------------------------------------------------------------------------
 
@@ -213,7 +215,8 @@ def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str
   """Returns the labels in config.json (id2label) by id; None if there are only LABEL_0, ...
 
   Raises:
-    UserError: id2label does not have one name for each of the classifier's `num_labels`.
+    UserError: id2label does not have one name for each of the classifier's `num_labels`, or a name
+      cannot be written to a file of predictions.
   """
   names = {i: str(name) for i, name in (values.get("id2label") or {}).items()}
   if all(name == f"LABEL_{i}" for i, name in names.items()):
@@ -221,10 +224,12 @@ def label_list(values: dict[str, Any], num_labels: int, source: str) -> list[str
   ids = [str(i) for i in range(num_labels)]
   if names.keys() != set(ids) or len(set(names.values())) < num_labels:
     raise UserError(
-      f"{source}: id2label is {names}, but the classifier has {num_labels} labels; "
+      f"{source}: id2label is {brief(names)}, but the classifier has {num_labels} labels; "
       f"give each of 0 to {num_labels - 1} a different name, or remove id2label"
     )
-  return [names[i] for i in ids]
+  labels = [names[i] for i in ids]
+  check_label_list(labels, f"{source}: id2label")
+  return labels
 
 
 def id2label(names: list[str] | None, num_labels: int, source: str) -> dict[str, dict]:

@@ -55,45 +55,26 @@ class BertConfig:
   reserved_positions: ClassVar[int] = 0  # padding positions needed at the end of a sequence
   has_pooler: ClassVar[bool] = True
 
-  vocab_size: int
-  hidden_size: int = 768
-  num_hidden_layers: int = 12
-  num_attention_heads: int = 12
-  intermediate_size: int = 3072
-  hidden_act: str = "gelu"
-  hidden_dropout_prob: float = 0.1
-  attention_probs_dropout_prob: float = 0.1
-  max_position_embeddings: int = 512
-  type_vocab_size: int = 16
-  initializer_range: float = 0.02
-  embedding_size: int | None = None
+  vocab_size: int = config_keys.size(upper=config_keys.MAX_VOCAB)
+  hidden_size: int = config_keys.size(768)
+  num_hidden_layers: int = config_keys.size(12, upper=config_keys.MAX_LAYERS)
+  num_attention_heads: int = config_keys.size(12)
+  intermediate_size: int = config_keys.size(3072)
+  hidden_act: str = config_keys.choice("gelu", config_keys.ACTIVATIONS)
+  hidden_dropout_prob: float = config_keys.dropout(0.1)
+  attention_probs_dropout_prob: float = config_keys.dropout(0.1)
+  max_position_embeddings: int = config_keys.size(512)
+  type_vocab_size: int = config_keys.size(16)
+  initializer_range: float = config_keys.number(float, 0.02, lower=0)
+  embedding_size: int | None = config_keys.size(None)
 
   def __post_init__(self):
-    """Checks sizes and activation; UserError names the key that is wrong."""
-    for key in (
-      "vocab_size",
-      "hidden_size",
-      "embedding_size",
-      "num_hidden_layers",
-      "num_attention_heads",
-      "intermediate_size",
-      "max_position_embeddings",
-      "type_vocab_size",
-    ):
-      value = getattr(self, key)
-      if key == "embedding_size" and value is None:
-        continue
-      if not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} is {value!r}, but must be a positive integer")
+    """Checks the values; UserError names the key that is wrong."""
+    config_keys.check_values(self)
     if self.hidden_size % self.num_attention_heads:
       raise UserError(
         f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads "
         f"{self.num_attention_heads}; change one of them"
-      )
-    if self.hidden_act not in config_keys.ACTIVATIONS:
-      raise UserError(
-        f"hidden_act {self.hidden_act!r} is unknown; "
-        f"use one of {', '.join(config_keys.ACTIVATIONS)}"
       )
 
   @property
@@ -111,6 +92,11 @@ class BertConfig:
     """Key of Hugging Face's -> supported values, for the contents `values` of a file."""
     dropout = values.get("hidden_dropout_prob", cls.hidden_dropout_prob)
     return config_keys.BERT_FIXED | {"model_type": (cls.family,), "classifier_dropout": (dropout,)}
+
+  @property
+  def num_segments(self) -> int:
+    """Number of segment ids."""
+    return self.type_vocab_size
 
   @classmethod
   def from_dict(cls, values: dict, source: str = "the BERT configuration") -> "BertConfig":
@@ -134,7 +120,7 @@ class BertConfig:
       values = config_keys.own_values(values, known, fixed, source)
     if "vocab_size" not in values:
       raise UserError(f"{source}: the key vocab_size is missing")
-    return cls(**values)
+    return config_keys.build(cls, values, source)
 
   @classmethod
   def from_json_file(cls, json_file: str) -> "BertConfig":
@@ -204,7 +190,8 @@ class BertModel:
       use_one_hot_embeddings: look tokens up by a matrix product (for TPU) instead of a gather.
       scope: variable scope, config.family ("bert") when None. Build a second model in the same
         scope under a variable scope with reuse.
-      compute_dtype: tf.float32 or tf.bfloat16, dtype of the activations; variables are float32.
+      compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables
+        are float32.
       sequence_ids: int32 [B, T], for rows with several sequences: 1 on the tokens of the first, 2
         on those of the second, ... Tokens attend within their own sequence, and positions start at
         0 in each. None for one sequence per row.

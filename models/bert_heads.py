@@ -1,6 +1,6 @@
 """Task heads for BERT: classification, SQuAD spans, masked LM, next sentence, ELECTRA.
 
-Heads and losses compute in float32, also if the encoder computes in bfloat16. Shapes: see bert.py;
+Heads and losses compute in float32, also if the encoder does not. Shapes: see bert.py;
 K is the number of masked positions of a sequence.
 """
 
@@ -228,7 +228,7 @@ def electra(
   is_training: bool,
   width_shrink: float = 0.25,
   use_tpu: bool = False,
-  use_bfloat16: bool = False,
+  compute_dtype: tf.DType = tf.float32,
 ) -> dict[str, tf.Tensor]:
   """Builds ELECTRA with BERT encoders. Label 1 of the discriminator: the token was replaced.
 
@@ -247,7 +247,7 @@ def electra(
       features["input_mask"],
       features["segment_ids"],
       use_one_hot_embeddings=use_tpu,
-      compute_dtype=tf.bfloat16 if use_bfloat16 else tf.float32,
+      compute_dtype=compute_dtype,
       **options,
     )
 

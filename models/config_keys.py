@@ -5,20 +5,30 @@ not change the model is ignored and logged. A key that changes the model is acce
 the supported one, otherwise rejected by name.
 """
 
+import dataclasses
 import functools
 import logging
 import os
 import re
-from collections.abc import Set
-from typing import Any
+from collections.abc import Callable, Set
+from typing import Any, TypeVar
 
 from errors import UserError
 from utils import files
+from utils.options import Range, brief
 
 log = logging.getLogger(__name__)
 
+_Config = TypeVar("_Config")
+
+MAX_VOCAB = 1 << 24
+MAX_LAYERS = 1000
+
 # A file with any of these keys is Hugging Face's; some of its values have other meanings.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
+
+# Shapes of its keys that choose the family and the labels.
+_HUGGING_FACE_SHAPES = {"model_type": str, "architectures": [str], "id2label": dict}
 
 # Names of the functions in models.layers.ACTIVATIONS, for checks that need no TensorFlow.
 ACTIVATIONS = ("gelu", "gelu_erf", "linear", "relu", "tanh")
@@ -92,9 +102,63 @@ def read_json(json_file: str) -> dict[str, Any]:
   if not files.exists(json_file):
     raise UserError(f"{json_file}: no such file (a model configuration is expected there)")
   values = files.read_json(json_file)
-  if not isinstance(values, dict):
-    raise UserError(f"{json_file}: contains a {type(values).__name__}, not a JSON object")
+  files.check_shapes(values, _HUGGING_FACE_SHAPES, json_file)
   return values
+
+
+def number(kind: type, default: Any = dataclasses.MISSING, **ends: float) -> Any:
+  """Dataclass field of a configuration's number; `ends` are those of utils.options.Range."""
+  return dataclasses.field(default=default, metadata={"kind": kind, "range": Range(kind, **ends)})
+
+
+def size(default: Any = dataclasses.MISSING, upper: int = 1 << 20) -> Any:
+  """Dataclass field of a configuration's size: a positive integer."""
+  return number(int, default, lower=1, upper=upper)
+
+
+def dropout(default: float) -> Any:
+  """Dataclass field of a dropout probability."""
+  return number(float, default, lower=0, below=1)
+
+
+def choice(default: str, names: tuple[str, ...]) -> Any:
+  """Dataclass field of a configuration's name that is one of several."""
+  return dataclasses.field(default=default, metadata={"choices": names})
+
+
+def check_values(config: Any) -> None:
+  """Checks the values of a configuration's fields.
+
+  Args:
+    config: object of a dataclass whose fields are made by the functions above.
+
+  Raises:
+    UserError: a value is of another type, or out of range; the message begins with the key.
+  """
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+      raise UserError(f"{field.name} {brief(value)} is unknown; use one of {', '.join(choices)}")
+    if field.type is bool and not isinstance(value, bool):
+      raise UserError(f"{field.name} is {brief(value)}, which is not true or false")
+    if "range" in field.metadata and (value is not None or field.default is not None):
+      try:
+        field.metadata["range"].check(value)
+      except ValueError as error:
+        raise UserError(f"{field.name} is {brief(value)}, which {error}") from None
+
+
+def build(kind: Callable[..., _Config], values: dict[str, Any], source: str) -> _Config:
+  """Returns a configuration of these values; `kind` is its class, or a function.
+
+  Raises:
+    UserError: a value is wrong; the message begins with `source`, which is the file.
+  """
+  try:
+    return kind(**values)
+  except UserError as error:
+    raise UserError(f"{source}: {error}") from None
 
 
 def is_hugging_face(values: dict[str, Any]) -> bool:
@@ -130,7 +194,7 @@ def own_values(
   for key, supported in fixed.items():
     if values.get(key) is not None and values[key] not in supported:
       raise UserError(
-        f"{source}: {key} is {values[key]!r}, but only {' or '.join(map(repr, supported))} is "
+        f"{source}: {key} is {brief(values[key])}, but only {' or '.join(map(repr, supported))} is "
         f"supported"
       )
   others = sorted(values.keys() - own - fixed.keys())
@@ -162,9 +226,9 @@ def hugging_face_values(
   """
   known = {**defaults, **own_values(values, defaults.keys(), fixed, source)}
   hf_name = known["hidden_act"]
-  if hf_name not in HUGGING_FACE_ACTIVATIONS:
+  if str(hf_name) not in HUGGING_FACE_ACTIVATIONS:
     raise UserError(
-      f"{source}: hidden_act {hf_name!r} is not supported; use one of "
+      f"{source}: hidden_act {brief(hf_name)} is not supported; use one of "
       f"{', '.join(HUGGING_FACE_ACTIVATIONS)}"
     )
   known["hidden_act"] = HUGGING_FACE_ACTIVATIONS[hf_name]
@@ -190,7 +254,7 @@ def rename_model_garden_keys(values: dict[str, Any], source: str) -> dict[str, A
     if renamed.setdefault(name, value) != value:
       raise UserError(
         f"{source}: {key} and another key for {name} have different values, "
-        f"{value!r} and {renamed[name]!r}; remove one of them"
+        f"{brief(value)} and {brief(renamed[name])}; remove one of them"
       )
   return renamed
 

@@ -23,13 +23,13 @@ class ElectraConfig(BertConfig):
   file_name: ClassVar[str] = "electra_config.json"
   has_pooler: ClassVar[bool] = False
 
-  vocab_size: int = 30522
-  hidden_size: int = 256
-  num_attention_heads: int = 4
-  intermediate_size: int = 1024
-  hidden_act: str = "gelu_erf"
-  type_vocab_size: int = 2
-  embedding_size: int | None = 128
+  vocab_size: int = config_keys.size(30522, upper=config_keys.MAX_VOCAB)
+  hidden_size: int = config_keys.size(256)
+  num_attention_heads: int = config_keys.size(4)
+  intermediate_size: int = config_keys.size(1024)
+  hidden_act: str = config_keys.choice("gelu_erf", config_keys.ACTIVATIONS)
+  type_vocab_size: int = config_keys.size(2)
+  embedding_size: int | None = config_keys.size(128)
 
   def __post_init__(self):
     """Checks the values, as BertConfig; embedding_size None becomes hidden_size."""

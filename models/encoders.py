@@ -27,12 +27,12 @@ class BertEncoder:
     features: dict[str, tf.Tensor],
     is_training: bool,
     use_tpu: bool,
-    use_bfloat16: bool,
+    compute_dtype: tf.DType,
   ):
     """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
-    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    self._options = dict(is_training=is_training, use_tpu=use_tpu, compute_dtype=compute_dtype)
 
   @functools.cached_property
   def _model(self):
@@ -44,7 +44,7 @@ class BertEncoder:
       features["input_mask"],
       features["segment_ids"],
       use_one_hot_embeddings=options["use_tpu"],
-      compute_dtype=tf.bfloat16 if options["use_bfloat16"] else tf.float32,
+      compute_dtype=options["compute_dtype"],
       sequence_ids=features.get("sequence_ids"),
     )
 
@@ -163,13 +163,14 @@ class FunnelEncoder:
     features: dict[str, tf.Tensor],
     is_training: bool,
     use_tpu: bool,
-    use_bfloat16: bool,
+    compute_dtype: tf.DType,
   ):
     """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
-    self._model = FunnelTFM(config)
-    self._options = dict(is_training=is_training, use_tpu=use_tpu, use_bfloat16=use_bfloat16)
+    self._compute_dtype = compute_dtype
+    self._model = FunnelTFM(config, compute_dtype=compute_dtype)
+    self._options = dict(is_training=is_training, use_tpu=use_tpu)
 
   def _inputs(self, input_mask):
     # Records have 1 at real tokens, Funnel's mask has 1 at padding.
@@ -263,7 +264,11 @@ class FunnelEncoder:
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
     """Builds models.pretraining.electra; label 1 means original, as in released Funnel models."""
     return funnel_heads.electra(
-      self._config, self._features, width_shrink=width_shrink, **self._options
+      self._config,
+      self._features,
+      width_shrink=width_shrink,
+      compute_dtype=self._compute_dtype,
+      **self._options,
     )
 
   def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
@@ -285,6 +290,7 @@ def build_encoder(
   is_training: bool,
   use_tpu: bool = False,
   use_bfloat16: bool = False,
+  compute_dtype: tf.DType = tf.float32,
 ) -> Encoder:
   """Builds the encoder of a configuration on a batch of records.
 
@@ -294,7 +300,9 @@ def build_encoder(
       if an example is N sequences; the encoder's batch is then B * N.
     is_training: dropout is on only when True.
     use_tpu: choose the operations that are fast on TPU.
-    use_bfloat16: compute in bfloat16; variables stay float32.
+    use_bfloat16: the same as compute_dtype=tf.bfloat16.
+    compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables stay
+      float32.
 
   Returns:
     An encoder with a method for the head of each kind of task.
@@ -306,4 +314,5 @@ def build_encoder(
     }
   encoders = {"bert": BertEncoder, "electra": ElectraEncoder, "funnel": FunnelEncoder}
   encoder = encoders[model_config.family]
-  return encoder(model_config, features, is_training, use_tpu, use_bfloat16)
+  dtype = tf.bfloat16 if use_bfloat16 else compute_dtype
+  return encoder(model_config, features, is_training, use_tpu, dtype)

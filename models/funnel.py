@@ -36,7 +36,11 @@ class FunnelTFM:
   """
 
   def __init__(
-    self, net_config: ModelConfig, scope: str = "model", attention_type: str | None = None
+    self,
+    net_config: ModelConfig,
+    scope: str = "model",
+    attention_type: str | None = None,
+    compute_dtype: tf.DType = tf.float32,
   ):
     """Stores the configuration; the methods build the graph.
 
@@ -45,10 +49,13 @@ class FunnelTFM:
       scope: variable scope of encoder and decoder. The embeddings are always in model/input:
         ELECTRA's generator (scope "generator") shares them.
       attention_type: "factorized" or "rel_shift" to force that form; for tests and benchmarks.
+      compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables are
+        float32. A call with use_bfloat16 is in bfloat16.
     """
     self.net_config = net_config
     self.scope = scope
     self._attention_type = attention_type
+    self._compute_dtype = compute_dtype
 
   def extract_hiddens(
     self,
@@ -95,7 +102,7 @@ class FunnelTFM:
 
     with v1.variable_scope("model/input", reuse=v1.AUTO_REUSE):
       embedded = _embed(
-        config, inputs, level.seg_id, use_tpu, tf.bfloat16 if use_bfloat16 else tf.float32
+        config, inputs, level.seg_id, use_tpu, tf.bfloat16 if use_bfloat16 else self._compute_dtype
       )  # [B, L, E]
     with v1.variable_scope(self.scope, reuse=v1.AUTO_REUSE):
       with v1.variable_scope("encoder"):

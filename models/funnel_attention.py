@@ -22,7 +22,7 @@ class AttentionStructure:
   """Relations of F queries and T keys, shared by all layers between two poolings.
 
   Attributes:
-    mask_adder: float [B, 1, T], -1e6 at keys that are padding, else 0.
+    mask_adder: float32 [B, 1, T], -1e6 at keys that are padding, else 0.
     sinusoids: rel_shift: encodings of all distances [R, M]. factorized: sines and cosines of the
       queries' positions, each [F, M / 2], and of the keys', each [T, M / 2]. null: empty.
     query_step: rel_shift: stride of the queries divided by the stride of the keys.
@@ -42,7 +42,7 @@ def relate(
   config: ModelConfig, query: PoolingLevel, key: PoolingLevel, dtype: tf.DType
 ) -> AttentionStructure:
   """Builds the AttentionStructure of the queries of one level and the keys of another."""
-  structure = AttentionStructure(tf.cast(key.mask * -1e6, dtype)[:, None, :])
+  structure = AttentionStructure((key.mask * -1e6)[:, None, :])
   if config.rel_attn_type == "null":
     return structure
   queries, keys = (layers.shape_list(level.seg_id)[1] for level in (query, key))  # F, T
@@ -134,7 +134,7 @@ def attention(
     other, same = tf.split(segment, 2, axis=-1)  # [N, B, F, 1]
     relative += tf.where(structure.same_segment, same, other)
     scores += relative * structure.not_cls
-  probs = layers.softmax(scores + structure.mask_adder)
+  probs = layers.softmax(scores, structure.mask_adder)
   probs = layers.dropout(probs, config.dropatt)
   context = tf.transpose(tf.matmul(probs, v), [1, 2, 0, 3])  # [B, F, N, D]
 

@@ -13,12 +13,14 @@ from errors import UserError
 from models import config_keys
 from models.config_keys import read_json
 from utils import files
+from utils.options import brief
 
 if TYPE_CHECKING:
   import tensorflow as tf
 
 MAX_ABSOLUTE_POSITIONS = 512  # rows of the position table; only rel_attn_type "null" has one
 CLS_SEGMENT_ID = 2  # a token of this segment is in the same segment as every token
+_MAX_POOLING = 1 << 20  # tokens
 NOT_IN_JSON = ("truncate_seq",)  # as in the released net_config.json files
 
 
@@ -62,23 +64,23 @@ class ModelConfig:
   file_name: ClassVar[str] = "net_config.json"
   cls_segment_id: ClassVar[int] = CLS_SEGMENT_ID
 
-  vocab_size: int
+  vocab_size: int = config_keys.size(upper=config_keys.MAX_VOCAB)
   block_size: str = "3_3_3"
-  d_model: int = 512
-  d_embed: int = 512
-  n_head: int = 8
-  d_head: int = 64
-  d_inner: int = 2048
-  dropout: float = 0.1
-  dropatt: float = 0.1
-  dropact: float = 0.0
-  ff_activation: str = "gelu"
-  rel_attn_type: str = "factorized"
-  init: str = "truncated_normal"
-  init_std: float = 0.02
-  init_range: float = 0.1
-  pooling_type: str = "mean"
-  pooling_size: int = 2
+  d_model: int = config_keys.size(512)
+  d_embed: int = config_keys.size(512)
+  n_head: int = config_keys.size(8)
+  d_head: int = config_keys.size(64)
+  d_inner: int = config_keys.size(2048)
+  dropout: float = config_keys.dropout(0.1)
+  dropatt: float = config_keys.dropout(0.1)
+  dropact: float = config_keys.dropout(0.0)
+  ff_activation: str = config_keys.choice("gelu", config_keys.ACTIVATIONS)
+  rel_attn_type: str = config_keys.choice("factorized", ("factorized", "rel_shift", "null"))
+  init: str = config_keys.choice("truncated_normal", ("truncated_normal", "normal", "uniform"))
+  init_std: float = config_keys.number(float, 0.02, lower=0)
+  init_range: float = config_keys.number(float, 0.1, lower=0)
+  pooling_type: str = config_keys.choice("mean", ("mean", "max"))
+  pooling_size: int = config_keys.size(2, upper=1024)
   pool_q_only: bool = True
   separate_cls: bool = True
   decoder_size: str = "2"
@@ -87,19 +89,7 @@ class ModelConfig:
   def __post_init__(self):
     """Checks the values; UserError names the key that is wrong."""
     self.block_size, self.decoder_size = str(self.block_size), str(self.decoder_size)
-    for key in ("vocab_size", "d_model", "d_embed", "n_head", "d_head", "d_inner", "pooling_size"):
-      value = getattr(self, key)
-      if not isinstance(value, int) or value < 1:
-        raise UserError(f"{key} is {value!r}, but must be a positive integer")
-    choices = {
-      "ff_activation": config_keys.ACTIVATIONS,
-      "pooling_type": ["mean", "max"],
-      "rel_attn_type": ["factorized", "rel_shift", "null"],
-      "init": ["truncated_normal", "normal", "uniform"],
-    }
-    for key, known in choices.items():
-      if getattr(self, key) not in known:
-        raise UserError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(known)}")
+    config_keys.check_values(self)
     if self.d_model % 2 and self.rel_attn_type != "null":
       raise UserError(
         f"d_model {self.d_model} is odd, but relative positions are encoded by equal numbers of "
@@ -107,6 +97,11 @@ class ModelConfig:
       )
     if any(count < 1 for count, _ in self.blocks):
       raise UserError(f"block_size {self.block_size!r} has a block without layers")
+    if self.total_pooling > _MAX_POOLING:
+      raise UserError(
+        f"block_size {brief(self.block_size)}: {len(self.blocks)} blocks with pooling_size "
+        f"{self.pooling_size} pool more than {_MAX_POOLING} tokens into one; use fewer blocks"
+      )
     if self.decoder[0] and len(self.blocks) == 1:
       raise UserError(
         f"block_size {self.block_size!r} is a single block, which does not pool, so there is "
@@ -129,6 +124,11 @@ class ModelConfig:
   def num_stored_layers(self) -> int:
     """Number of layers with weights of their own."""
     return sum(count for count, _ in self.blocks) + self.decoder[0]
+
+  @property
+  def num_segments(self) -> int:
+    """Number of segment ids: two, and that of the first token."""
+    return 1 + CLS_SEGMENT_ID
 
   @property
   def total_pooling(self) -> int:
@@ -209,7 +209,7 @@ class ModelConfig:
     missing = [key for key in ("vocab_size", "block_size") if key not in values]
     if missing:
       raise UserError(f"{source}: the key {missing[0]} is missing")
-    return cls(**values)
+    return config_keys.build(cls, values, source)
 
   @classmethod
   def init_from_json(
@@ -263,11 +263,11 @@ class ModelConfig:
 
 def _parse_layers(key, value, part):
   """Parses "3x2" -> (3, 2), "4" -> (4, 1)."""
-  match = re.fullmatch(r"(\d+)(?:x([1-9]\d*))?", part)
+  match = re.fullmatch(r"([0-9]{1,3})(?:x([1-9][0-9]{0,2}))?", part)
   if not match:
     raise UserError(
-      f"{key} {value!r} cannot be read: {part!r} is neither a number of layers (4) "
-      f"nor layers x repetitions (3x2)"
+      f"{key} {brief(value)} cannot be read: {brief(part)} is neither a number of layers (4) "
+      f"nor layers x repetitions (3x2), up to 999"
     )
   return int(match[1]), int(match[2] or 1)
 

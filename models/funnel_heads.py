@@ -1,6 +1,6 @@
 """Task heads for Funnel-Transformer: classification, regression, RACE, MLM, ELECTRA, SQuAD.
 
-Heads and losses compute in float32, also if the model computes in bfloat16. Variable names are
+Heads and losses compute in float32, also if the model does not. Variable names are
 those of the released checkpoints. A head that is built again in a graph shares its variables.
 
 Shape legend, for every comment in this file:
@@ -9,6 +9,7 @@ Shape legend, for every comment in this file:
 """
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -127,7 +128,7 @@ def electra(
   is_training: bool,
   width_shrink: float = 0.25,
   use_tpu: bool = False,
-  use_bfloat16: bool = False,
+  compute_dtype: tf.DType = tf.float32,
   noise: tf.Tensor | None = None,
 ) -> dict:
   """Builds ELECTRA with Funnel-Transformers. Label 1 of the discriminator: an original token.
@@ -138,13 +139,14 @@ def electra(
     is_training: dropout is on only when True.
     width_shrink: the generator's width as a fraction of the discriminator's.
     use_tpu: as for FunnelTFM.
-    use_bfloat16: as for FunnelTFM.
+    compute_dtype: as for FunnelTFM.
     noise: float32 [B, K, V], see models.pretraining.gumbel_sample.
 
   Returns:
     See models.pretraining.electra.
   """
   small_config = generator_config(config, width_shrink)
+  build = functools.partial(FunnelTFM, compute_dtype=compute_dtype)
 
   def hidden_states(model, ids):
     return model.extract_hiddens(
@@ -154,18 +156,17 @@ def electra(
       input_mask=1 - features["input_mask"],
       use_decoder=True,
       use_tpu=use_tpu,
-      use_bfloat16=use_bfloat16,
     )[0]
 
   return pretraining.electra(
     features,
     lambda ids: mlm_logits(
       small_config,
-      hidden_states(FunnelTFM(small_config, scope="generator"), ids),
+      hidden_states(build(small_config, scope="generator"), ids),
       features["masked_lm_positions"],
       "generator",
     ),
-    lambda ids: binary_logits(config, hidden_states(FunnelTFM(config), ids)),
+    lambda ids: binary_logits(config, hidden_states(build(config), ids)),
     is_original_positive=True,
     noise=noise,
   )

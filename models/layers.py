@@ -4,7 +4,8 @@ TensorFlow 2.16 and newer have no tf.layers, and the released checkpoints fix th
 every variable, so this module implements the few layers needed.
 
 Variables are float32. Layers compute in the dtype of their input, so a model whose embeddings are
-cast to bfloat16 computes in bfloat16. Layer normalization and softmax always compute in float32.
+cast to bfloat16 or float16 computes in it. Layer normalization and softmax always compute in
+float32.
 """
 
 import contextlib
@@ -120,7 +121,7 @@ def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
   """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate)."""
   if not rate:
     return x
-  # Draw in float32: bfloat16 has too few bits for P(draw < rate) to be close to `rate`.
+  # Draw in float32: 16 bits have too few for P(draw < rate) to be close to `rate`.
   keep = random_uniform(tf.shape(x), "dropout") >= rate
   return tf.where(keep, x * (1.0 / (1.0 - rate)), tf.zeros_like(x))
 
@@ -166,9 +167,15 @@ def layer_norm(x: tf.Tensor, name: str, epsilon: float) -> tf.Tensor:
   return tf.cast(y * gamma + beta, x.dtype)
 
 
-def softmax(scores: tf.Tensor) -> tf.Tensor:
-  """Softmax over the last axis, computed in float32, returned in the dtype of `scores`."""
-  return tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), scores.dtype)
+def softmax(scores: tf.Tensor, mask_adder: tf.Tensor | float = 0.0) -> tf.Tensor:
+  """Softmax of scores + mask_adder over the last axis, in float32, as the dtype of `scores`.
+
+  Args:
+    scores: float [..., T].
+    mask_adder: float32, large and negative at masked keys; broadcast to scores. Funnel's -1e6 is
+      beyond the range of float16, so the sum is in float32 too.
+  """
+  return tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32) + mask_adder), scores.dtype)
 
 
 def embedding_lookup(

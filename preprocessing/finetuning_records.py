@@ -7,6 +7,7 @@ and used, whatever the number of processes of the next run.
 
 import contextlib
 import itertools
+import os
 
 import tensorflow as tf
 
@@ -53,6 +54,7 @@ def make_records(
   if not num_examples:
     raise UserError(f"{task.input_files(split)[0]}: no examples in it")
   shards = _cut(path, num_examples)
+  files.remove_abandoned(*os.path.split(path))
   arguments = (task, split, tokenizer, max_seq_length)
   with console.progress_bar(total=num_examples, unit="example", desc=f"{split} records") as bar:
     bar.update(_num_made(shards))

@@ -15,7 +15,7 @@ from errors import UserError
 from preprocessing import pretraining_records
 from preprocessing.pretraining_records import BertForm, FunnelForm, Job, Shard
 from tasks import corpus
-from utils import files
+from utils import files, options
 
 log = logging.getLogger(__name__)
 
@@ -101,16 +101,13 @@ def create(
 
 def check_values(form: BertForm | FunnelForm) -> None:
   """Raises UserError if a setting is out of range or contradicts another one."""
+  options.check_section(form)
   if isinstance(form, FunnelForm):
     if form.task >= form.num_task:
       raise UserError(
         f"--task={form.task} is beyond --num_task={form.num_task}; tasks count from 0"
       )
     return
-  for name in ("masked_lm_prob", "short_seq_prob"):
-    value = getattr(form, name)
-    if not (0 <= value <= 1 and (value or name == "short_seq_prob")):
-      raise UserError(f"--{name}={value}: must be a fraction, e.g. 0.15")
   if form.max_predictions_per_seq > form.max_seq_length - 3:
     raise UserError(
       f"--max_predictions_per_seq={form.max_predictions_per_seq} is more than the "

@@ -60,7 +60,7 @@ def _is_complete(shard: Shard, settings: dict[str, Any]) -> bool:
         f"{shard.path}: this file exists, and this command did not make it; {_ADVICE}"
       )
     return False
-  marker = files.read_json(shard.marker)
+  marker = record_files.read_meta(shard.marker)
   _check_settings(shard.marker, marker, settings)
   return tf.io.gfile.exists(shard.path) and tf.io.gfile.stat(shard.path).length == marker.get(
     "num_bytes"
@@ -153,9 +153,9 @@ def prepare(
   outputs = _outputs(planned, meta_path)
   paths.check_outputs(inputs, outputs)
   if meta_path and not overwrite and tf.io.gfile.exists(meta_path):
-    meta = files.read_json(meta_path)
+    meta = record_files.read_meta(meta_path)
     _check_settings(meta_path, meta, {**settings, "filenames": _names(planned, meta_path)})
-    if "num_bytes" not in meta:
+    if not isinstance(meta.get("num_bytes"), list) or len(meta["num_bytes"]) != len(planned):
       raise UserError(f"{meta_path}: the sizes of the record files are missing; {_ADVICE}")
     for shard, num_bytes in zip(planned, meta["num_bytes"], strict=True):
       record_files.check_num_bytes(shard.path, num_bytes)
@@ -191,8 +191,9 @@ def finish(
     UserError: there are no examples.
   """
   if meta_path and tf.io.gfile.exists(meta_path):
-    return files.read_json(meta_path)["train_data_size"]
-  markers = [files.read_json(shard.marker) for shard in planned]
+    return record_files.read_meta(meta_path, ["train_data_size"])["train_data_size"]
+  needs = ("num_example", "num_bytes")
+  markers = [record_files.read_meta(shard.marker, needs) for shard in planned]
   counts = [marker["num_example"] for marker in markers]
   if not any(counts) and not is_part:
     for shard in planned:

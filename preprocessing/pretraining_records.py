@@ -30,16 +30,21 @@ class BertForm:
     1,
     "number of record files per output file, NAME-00000-of-0000N, ...; the unit of parallel work",
     lower=1,
+    upper=99_999,
   )
   meta_data_file_path: str = config.option(
     "", "metadata JSON, written last; default: the first output file's name + .meta.json"
   )
-  max_seq_length: int = config.option(128, "tokens of an example, specials included", lower=5)
+  max_seq_length: int = config.option(
+    128, "tokens of an example, specials included", lower=5, upper=1_000_000
+  )
   max_predictions_per_seq: int = config.option(
     20, "maximum number of masked tokens per example", lower=1
   )
-  masked_lm_prob: float = config.option(0.15, "fraction of the tokens to mask")
-  short_seq_prob: float = config.option(0.1, "fraction of examples with a random shorter length")
+  masked_lm_prob: float = config.option(0.15, "fraction of the tokens to mask", above=0, upper=1)
+  short_seq_prob: float = config.option(
+    0.1, "fraction of examples with a random shorter length", lower=0, upper=1
+  )
   dupe_factor: int = config.option(10, "passes over the text, each masked differently", lower=1)
   do_whole_word_mask: bool = config.option(False, "mask all tokens of a word or none")
   max_ngram_size: int = config.option(
@@ -61,12 +66,16 @@ class FunnelForm:
 
   input_glob: str = config.option("", "text files: comma-separated globs")
   save_dir: str = config.option("", "folder of the record files to write")
-  seq_len: int = config.option(512, "tokens of an example, specials included", lower=5)
+  seq_len: int = config.option(
+    512, "tokens of an example, specials included", lower=5, upper=1_000_000
+  )
   split: str = config.option("train", "part of the files' names", ("train", "dev", "test"))
   pass_id: int = config.option(
     0, "part of the files' names; each pass is shuffled and cut differently", lower=0
   )
-  num_task: int = config.option(1, "number of record files; the unit of parallel work", lower=1)
+  num_task: int = config.option(
+    1, "number of record files; the unit of parallel work", lower=1, upper=99_999
+  )
   task: int = config.option(
     -1, "make only the record file with this number; -1: make all", lower=-1
   )

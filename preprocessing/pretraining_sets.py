@@ -66,7 +66,7 @@ def read_bert_files(flag: str, names: str) -> tuple[record_files.RecordSet, dict
     for name in (path, re.sub(r"-\d{5}-of-\d{5}$", "", path)):
       meta_path = name + ".meta.json"
       if meta_path not in metas and tf.io.gfile.exists(meta_path):
-        metas[meta_path] = files.read_json(meta_path)
+        metas[meta_path] = record_files.read_meta(meta_path)
         described |= describe_files(meta_path, metas[meta_path])
   others = set(described) - set(map(normal, paths))
   if others:
@@ -92,12 +92,13 @@ def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int,
   names, counts = meta.get("filenames"), meta.get("num_example")
   if isinstance(names, list) and isinstance(counts, int):  # Funnel's form: one file each
     counts, meta = [counts], {**meta, "num_bytes": [meta.get("num_bytes")]}
-  if not (isinstance(names, list) and isinstance(counts, list) and len(names) == len(counts)):
+  sizes = meta.get("num_bytes") or [None] * len(names or ())
+  lists = (names, counts, sizes)
+  if not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
     raise UserError(
-      f"{meta_path}: 'filenames' and 'num_example' do not give the number of records "
-      f"of each file; make the records again"
+      f"{meta_path}: 'filenames', 'num_example' and 'num_bytes' do not give the number of records "
+      f"and the size of each file; make the records again"
     )
-  sizes = meta.get("num_bytes", [None] * len(names))
   folder = os.path.dirname(meta_path)
   return {
     normal(os.path.join(folder, name)): values
@@ -107,7 +108,7 @@ def describe_files(meta_path: str, meta: dict[str, Any]) -> dict[str, tuple[int,
 
 def check_file(path: str, count: int | None, num_bytes: int | None) -> int:
   """Number of records of a file; UserError if it differs from the metadata."""
-  if num_bytes is not None:  # large files need not be read
+  if num_bytes is not None and count is not None:  # large files need not be read
     record_files.check_num_bytes(path, num_bytes)
     return count
   found = record_files.count_records(path)
@@ -143,7 +144,7 @@ def read_funnel_files(
               f"{other}: no such file, but its set has {int(match[5])} record files; "
               f"create_pretraining_data.py --task={task} makes the missing one"
             )
-        meta = files.read_json(path)
+        meta = record_files.read_meta(path)
         metas[path] = {**meta, **made_with}
         passes.add(match[1])
         for name, values in describe_files(path, meta).items():
@@ -320,9 +321,15 @@ def find_symbols(corpus: Corpus, settings: config.Tokenizer) -> tuple[dict[str, 
         f"with ({corpus.meta_path}); give that one, or leave --tokenizer_path out"
       )
     return tokenizer.special_ids, tokenizer.vocab_size
-  if "special_ids" not in meta:
+  if meta.get("special_ids") is None:
     raise UserError(
       "--tokenizer_path (--vocab_file) is missing: the records have no metadata with "
       "their special symbols"
+    )
+  missing = [role for role in ("cls", "sep", "pad", "mask") if role not in meta["special_ids"]]
+  if missing or meta.get("vocab_size") is None:
+    raise UserError(
+      f"{corpus.meta_path}: {f'special_ids lacks {missing[0]!r}' if missing else 'no vocab_size'}; "
+      f"give the vocabulary with --tokenizer_path (--vocab_file)"
     )
   return meta["special_ids"], meta["vocab_size"]

@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks.base import FeatureSpec, RawDataTask
+from tasks.labels import check_label_list
 from utils import files
+from utils.options import Range, brief
 
 
 def to_example(
@@ -164,7 +166,7 @@ def find_or_make_split(
   meta_path = path + ".meta.json"
   if not overwrite and tf.io.gfile.exists(meta_path):
     with contextlib.suppress(UserError):  # the cached file is damaged: make it again
-      count = files.read_json(meta_path)["num_examples"]
+      count = read_meta(meta_path, ["num_examples"])["num_examples"]
       check_size(path, count)
       return path, count
   if tf.io.gfile.exists(meta_path):
@@ -174,15 +176,70 @@ def find_or_make_split(
   return path, count
 
 
-def read_meta(path: str) -> dict[str, Any]:
-  """Metadata of record files; UserError when it is missing or malformed."""
+_COUNT, _SIZE = Range(int, lower=0), Range(int, lower=1)
+# Key of the metadata -> type of its value, or range of a number; null is as good as no key.
+_META_VALUES: dict[str, Range | Any] = {
+  **dict.fromkeys(("num_examples", "cls_segment_id", "num_documents_without_others"), _COUNT),
+  **dict.fromkeys(("train_data_size", "eval_data_size", "test_data_size"), _COUNT),
+  **dict.fromkeys(("max_seq_length", "seq_len", "max_predictions_per_seq"), _SIZE),
+  **dict.fromkeys(("vocab_size", "num_options", "doc_stride", "max_query_length"), _SIZE),
+  **dict.fromkeys(("do_lower_case", "uncased", "keep_accents", "strip_accents"), bool),
+  **dict.fromkeys(("tokenize_chinese_chars", "use_v2_feature_names", "pack_sequences"), bool),
+  **dict.fromkeys(("gzip_compress", "version_2_with_negative"), bool),
+  **dict.fromkeys(("sent_piece_form", "processor_type", "task_type", "vocab_sha256"), str),
+  "filenames": [str],
+  "special_ids": dict,
+}
+
+
+def read_meta(path: str, needs: Iterable[str] = ()) -> dict[str, Any]:
+  """Metadata of record files.
+
+  Args:
+    path: the file.
+    needs: keys that must be there.
+
+  Raises:
+    UserError: the file is missing or malformed, a value is of another type or out of range, or one
+      of `needs` is missing.
+  """
   if not tf.io.gfile.exists(path):
     raise UserError(
       f"{path}: no such file. It is written last, when the records are complete: "
       f"without it they are not to be trusted. Make them with "
       f"create_finetuning_data.py, or name the file with --input_meta_data_path"
     )
-  return files.read_json(path)
+  meta = files.read_json(path)
+  for key in needs:
+    if meta.get(key) is None:
+      raise UserError(f"{path}: the key {key} is missing; make the records again")
+  for key, wanted in _META_VALUES.items():
+    _check_value(path, key, meta.get(key), wanted)
+  for key in ("num_example", "num_bytes"):  # of one file, or of each
+    values = meta.get(key)
+    for value in values if isinstance(values, list) else [values]:
+      _check_value(path, key, value, _COUNT)
+  largest = (meta.get("vocab_size") or 1 << 31) - 1
+  for role, number in (meta.get("special_ids") or {}).items():
+    _check_value(path, f"special_ids.{role}", number, Range(int, lower=0, upper=largest))
+  if meta.get("label_list") is not None:
+    check_label_list(meta["label_list"], path)
+  return meta
+
+
+def _check_value(path, key, value, wanted):
+  """UserError if a value of the metadata is not None and not as wanted."""
+  if value is None:
+    return
+  try:
+    if isinstance(wanted, Range):
+      wanted.check(value)
+    elif not files.fits(value, wanted):
+      raise ValueError("is of another type than the key's")
+  except ValueError as error:
+    raise UserError(
+      f"{path}: {key} is {brief(value)}, which {error}; make the records and this file again"
+    ) from None
 
 
 def complete_meta(meta: dict[str, Any]) -> dict[str, Any]:
@@ -313,29 +370,57 @@ def check_num_bytes(path: str, expected: int) -> None:
 
 def check_lengths(path: str, specs: list[FeatureSpec], max_seq_length: int) -> None:
   """UserError if the features of the first record are not those that will be parsed."""
-  serialized = next(iter(tf.data.TFRecordDataset(path, compression(path))), None)
+  try:
+    serialized = next(iter(tf.data.TFRecordDataset(path, compression(path))), None)
+  except tf.errors.DataLossError as error:
+    raise UserError(f"{path}: record 0 is damaged ({error.message}); make the file again") from None
   if serialized is None:
     raise UserError(f"{path}: no records in it")
+  fault = record_fault(serialized.numpy(), specs, max_seq_length)
+  if fault:
+    raise UserError(f"{path}: {fault}")
+
+
+def record_fault(
+  serialized: bytes,
+  specs: list[FeatureSpec],
+  max_seq_length: int,
+  ranges: dict[str, Range] | None = None,
+) -> str:
+  """Returns why a record cannot be parsed, "" if it can.
+
+  Args:
+    serialized: the record.
+    specs: the features to parse.
+    max_seq_length: number of values of a sequence.
+    ranges: feature -> allowed values.
+  """
   try:
-    features = tf.train.Example.FromString(serialized.numpy()).features.feature
+    features = tf.train.Example.FromString(serialized).features.feature
   except Exception:  # the protobuf library has several exceptions for the same thing
-    raise UserError(f"{path}: the records are not tf.train.Example") from None
+    return "the records are not tf.train.Example"
   for spec in specs:
     if spec.name not in features:
       if spec.default is None:
-        raise UserError(
-          f"{path}: the records have no feature {spec.name!r}; "
-          f"they have {', '.join(sorted(features))}"
-        )
+        return f"the records have no feature {spec.name!r}; they have {', '.join(sorted(features))}"
       continue
     kind = "float_list" if spec.dtype == "float32" else "int64_list"
-    length = len(getattr(features[spec.name], kind).value)
+    values = getattr(features[spec.name], kind).value
     expected = max_seq_length if spec.is_sequence else 1 if spec.length is None else spec.length
-    if expected and length != expected:
+    if expected and len(values) != expected:
       flag = (
         "--max_predictions_per_seq (or --pack_sequences)" if spec.length else "--max_seq_length"
       )
-      raise UserError(
-        f"{path}: feature {spec.name!r} has {length} {spec.dtype} values where "
+      return (
+        f"feature {spec.name!r} has {len(values)} {spec.dtype} values where "
         f"{expected} are expected; is {flag} the records' own?"
       )
+    for value in set(values) if ranges and spec.name in ranges else ():
+      try:
+        ranges[spec.name].check(value)
+      except ValueError as error:
+        return (
+          f"feature {spec.name!r} has the value {value}, which {error}; do the records belong to "
+          f"this model and task?"
+        )
+  return ""

@@ -48,7 +48,7 @@ class Vocabulary:
   )
   min_frequency: int = config.option(2, "word_piece: how often a token must occur", lower=1)
   character_coverage: float = config.option(
-    0.9995, "sent_piece: fraction of the text's characters that the tokens cover"
+    0.9995, "sent_piece: fraction of the text's characters that the tokens cover", above=0, upper=1
   )
   errors: str = config.option(
     "strict", "bytes that are not UTF-8: stop, or read them as U+FFFD", ("strict", "replace")
@@ -217,8 +217,6 @@ def build(
       raise UserError(f"--{name} is missing")
   if os.path.exists(path) and not settings.overwrite_data:
     raise UserError(f"{path} exists; pass --overwrite_data to replace it, or choose another name")
-  if not 0 < settings.character_coverage <= 1:
-    raise UserError(f"--character_coverage={settings.character_coverage}: must be a fraction")
   texts = corpus.list_files(settings.input_file, "input_file")
   paths.check_outputs([*(file.path for file in texts), *settings_files], [path])
   files.make_dirs(os.path.dirname(path), "--vocab_file")

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import config
 from errors import UserError
+from utils.options import Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,30 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def feature_specs(self) -> list[FeatureSpec]:
     """Features of a record, in the order in which they are written."""
+
+  def ranges(self, vocab_size: int, num_segments: int, max_seq_length: int) -> dict[str, Range]:
+    """Feature of the records -> allowed values; they are checked while records are read.
+
+    On a GPU, an id beyond its table would be read as zeros, without an error.
+
+    Args:
+      vocab_size: rows of the word embedding table.
+      num_segments: number of segment ids.
+      max_seq_length: length of the sequences.
+    """
+    from_zero = lambda upper: Range(int, lower=0, upper=upper)
+    ids, position = from_zero(vocab_size - 1), from_zero(max_seq_length - 1)
+    segments, bit = from_zero(num_segments - 1), from_zero(1)
+    known = {
+      **dict.fromkeys(("input_ids", "input_word_ids", "input", "masked_lm_ids"), ids),
+      **dict.fromkeys(("segment_ids", "input_type_ids", "seg_id"), segments),
+      **dict.fromkeys(("masked_lm_positions", "next_sentence_positions"), position),
+      **dict.fromkeys(("start_positions", "end_positions", "cls_index"), position),
+      **dict.fromkeys(("input_mask", "is_real_example", "is_impossible", "label"), bit),
+      **dict.fromkeys(("weight", "masked_lm_weights", "p_mask"), Range(float, lower=0)),
+      "boundary": Range(int, lower=-1, upper=max_seq_length),
+    }
+    return {spec.name: known[spec.name] for spec in self.feature_specs if spec.name in known}
 
   def splits(self, kind: str) -> list[str]:
     """Names of the splits of a `kind`: "train", "dev" or "test" (MNLI has two dev splits)."""

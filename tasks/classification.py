@@ -23,13 +23,15 @@ from tasks.classification_data import (
   NLI_LABELS,
   Dataset,
   Example,
-  canonical_name,
   dataset_of,
+  how_to_get,
   share_models,
+  task_name_of,
 )
-from tasks.labels import check_cell, parse_number, parse_weight, sort_labels
+from tasks.labels import check_cell, check_label_list, parse_number, parse_weight, sort_labels
 from tasks.readers import list_texts, read_columns, read_text
 from utils import files
+from utils.options import Range, brief
 
 
 class ClassificationTask(base.RawDataTask):
@@ -44,7 +46,7 @@ class ClassificationTask(base.RawDataTask):
 
   @classmethod
   def canonical_name(cls, settings):
-    return canonical_name(settings.task_name) if settings.task_name else ""
+    return task_name_of(settings)
 
   @classmethod
   def name_of_records(cls, meta):
@@ -71,8 +73,8 @@ class ClassificationTask(base.RawDataTask):
         "--id_col: the records of --test_data_path hold no ids; predict the file "
         "itself, with --predict_file"
       )
-    name = canonical_name(settings.task_name)
-    dataset = dataset_of(name, settings)
+    name = task_name_of(settings)
+    dataset = dataset_of(name, settings, experiment.raw_data.data_dir)
     if settings.class_weights and dataset.labels is None:
       raise UserError(
         f"--class_weights: task {name} is a regression, which has no classes; "
@@ -163,6 +165,10 @@ class ClassificationTask(base.RawDataTask):
       base.FeatureSpec("example_id", default=-1),
     ]
 
+  def ranges(self, *args):
+    labels = Range(float) if self.is_regression else Range(int, lower=0, upper=len(self.labels) - 1)
+    return {**super().ranges(*args), "label_ids": labels}
+
   def take_model_settings(self, stored, folder, meta):
     """Sets the labels in the order of the ids that the model was trained with.
 
@@ -173,6 +179,7 @@ class ClassificationTask(base.RawDataTask):
     if is_own and meta.get("label_list"):
       self.labels = meta["label_list"]
     names = stored.get("label_list")
+    check_label_list(names or [], folder or "the model's settings")
     if not folder:  # a new model, of this task
       if names and not self.is_regression and set(names) == set(self.labels):
         self.labels = names
@@ -201,6 +208,8 @@ class ClassificationTask(base.RawDataTask):
       raise UserError(
         f"task {self.name} has no {split} data; it has {', '.join(self.dataset.files)}"
       )
+    if self.dataset.tfds:
+      return self.dataset.tfds.files(self.dataset.files[split][0])
     candidates = [
       name if "://" in name else os.path.join(self.data_dir, name)
       for name in self.dataset.files[split]
@@ -214,27 +223,17 @@ class ClassificationTask(base.RawDataTask):
       if found and tf.io.gfile.exists(found[0]):
         return found
     raise UserError(
-      f"{candidates[0]}: no such file, the {split} data of task {self.name}. " + self._how_to_get()
+      f"{candidates[0]}: no such file, the {split} data of task {self.name}. "
+      + how_to_get(self.name, self.dataset)
     )
 
   def predictions_name(self, split):
     return base.stem(self.dataset.files[split][0]) if self.name in FILE_TASKS else split
 
-  def _how_to_get(self):
-    if self.name in FILE_TASKS:
-      return (
-        "Name your files with --train_file, --eval_file, --predict_file, or put "
-        f"train.{self.name}, dev.{self.name}, test.{self.name} into --data_dir"
-      )
-    if self.dataset.folder.startswith("glue/"):
-      return (
-        f"Get it with: bash scripts/download_glue.sh {self.dataset.folder[5:]} "
-        "or point --data_dir at the folder that holds it"
-      )
-    return "Point --data_dir at the folder that holds it"
-
   def source_key(self, split):
     weights = [self.class_weights] if self.class_weights and split == "train" else []
+    if self.dataset.tfds:
+      weights += [self.dataset.tfds.description, *self.dataset.files[split]]
     return [
       dataclasses.astuple(self._columns(split)),
       self.skip_bad_rows,
@@ -253,6 +252,9 @@ class ClassificationTask(base.RawDataTask):
     The role "line" is the row's line number; texts in files of their own do not have it.
     """
     paths = self.input_files(split)
+    if self.dataset.tfds:
+      yield from self.dataset.tfds.rows(self.dataset.files[split][0], self._columns(split))
+      return
     if self.dataset.files[split][0].endswith("/"):
       for path in paths:
         label = {} if split == "test" else {"label": os.path.basename(os.path.dirname(path))}
@@ -322,10 +324,10 @@ class ClassificationTask(base.RawDataTask):
       label, colon, weight = entry.strip().rpartition(":")
       if not colon or label not in self.labels or label in weights:
         raise UserError(
-          f"--class_weights: {entry!r} is no LABEL:WEIGHT with one of the labels "
-          f"{', '.join(map(repr, self.labels))}, each at most once"
+          f"--class_weights: {brief(entry)} is no LABEL:WEIGHT with one of the labels "
+          f"{', '.join(map(brief, self.labels))}, each at most once"
         )
-      weights[label] = parse_weight(weight, f"--class_weights: the weight of {label!r}")
+      weights[label] = parse_weight(weight, f"--class_weights: the weight of {brief(label)}")
     return weights
 
   def _parse_label(self, label, place):
@@ -334,11 +336,12 @@ class ClassificationTask(base.RawDataTask):
     if self.is_regression:
       value = parse_number(label)
       if not math.isfinite(value):
-        raise UserError(f"{place}: the label {label!r} is not a number")
+        raise UserError(f"{place}: the label {brief(label)} is not a number")
       return value
     if label not in self.labels:
       raise UserError(
-        f"{place}: unknown label {label!r}; the labels are {', '.join(map(repr, self.labels))}"
+        f"{place}: unknown label {brief(label)}; the labels are "
+        f"{', '.join(map(brief, self.labels))}"
       )
     return label
 

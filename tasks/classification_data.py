@@ -8,8 +8,10 @@ import dataclasses
 import os
 
 from errors import UserError
+from tasks import tfds_source
 from tasks.readers import Columns
 from tasks.settings import Classification
+from tasks.tfds_source import TfdsSource
 
 NLI_LABELS = ("contradiction", "entailment", "neutral")  # BERT's order, so that its heads load
 ENTAILMENT_LABELS = ("entailment", "not_entailment")
@@ -32,6 +34,7 @@ class Dataset:
       test files are never read.
     submission: split -> file name of the GLUE submission.
     file_format: "jsonl" or a format of readers.read_rows, whatever the names of the files.
+    tfds: source of the rows if they are not in text files; `files` are then names of its splits.
     languages: choices of --language; file names hold {language}. () for a single language.
     language: the chosen language.
     label_aliases: other spelling of a label in the files -> label.
@@ -50,6 +53,7 @@ class Dataset:
   label_aliases: dict[str, str] = dataclasses.field(default_factory=dict)
   literal_breaks: bool = False
   file_format: str = "unquoted"
+  tfds: TfdsSource | None = None
 
 
 def _glue(folder, text_a, text_b, label, labels, metric_names=("accuracy",)):
@@ -189,16 +193,40 @@ DATASETS["mnli_mismatched"] = dataclasses.replace(
 )
 
 ALIASES = {"sst2": "sst-2", "sts": "sts-b", "stsb": "sts-b", "diagnostic": "ax", "pawsx": "paws-x"}
-FILE_TASKS = ("tsv", "csv", "jsonl")  # a user's own files
+FILE_TASKS = ("tsv", "csv", "jsonl", "tfds")  # a user's own data
+
+# Name in TensorFlow Datasets -> task of DATASETS, its columns there. Labels have other names there,
+# in the order of DATASETS; those of NLI have the same names in another order.
+TFDS_TASKS = {
+  "glue/cola": ("cola", Columns("sentence", None, "label")),
+  "glue/sst2": ("sst-2", Columns("sentence", None, "label")),
+  "glue/mrpc": ("mrpc", Columns("sentence1", "sentence2", "label")),
+  "glue/stsb": ("sts-b", Columns("sentence1", "sentence2", "label")),
+  "glue/qqp": ("qqp", Columns("question1", "question2", "label")),
+  "glue/mnli": ("mnli", Columns("premise", "hypothesis", "label")),
+  "glue/qnli": ("qnli", Columns("question", "sentence", "label")),
+  "glue/rte": ("rte", Columns("sentence1", "sentence2", "label")),
+  "glue/wnli": ("wnli", Columns("sentence1", "sentence2", "label")),
+  "glue/ax": ("ax", Columns("premise", "hypothesis")),
+  "snli": ("snli", Columns("premise", "hypothesis", "label")),
+  "imdb_reviews": ("imdb", Columns("text", None, "label")),
+  "ag_news_subset": ("ag", Columns(("title", "description"), None, "label")),
+  "yelp_polarity_reviews": ("yelp2", Columns("text", None, "label")),
+}
 
 
-def dataset_of(name: str, settings: Classification) -> Dataset:
-  """Returns the data set of a canonical task name; `settings` describe a user's own files.
+def dataset_of(name: str, settings: Classification, data_dir: str = "") -> Dataset:
+  """Returns the data set of a canonical task name; `settings` describe a user's own data.
 
   Args:
     name: key of DATASETS, or one of FILE_TASKS.
-    settings: own files, their columns, and the language.
+    settings: own files, their columns, and the language; or tfds_params.
+    data_dir: folder of TensorFlow Datasets; empty for its default.
   """
+  if settings.tfds_params:
+    return _tfds_set(name, tfds_source.parse(settings.tfds_params), data_dir)
+  if name == "tfds":
+    raise UserError("--task_name=tfds needs --tfds_params=dataset=NAME")
   if name in DATASETS:
     given = [
       f"--{key}"
@@ -247,6 +275,76 @@ def dataset_of(name: str, settings: Classification) -> Dataset:
   )
 
 
+def _tfds_set(name, params, data_dir):
+  """A data set of TensorFlow Datasets; it has labels and metrics of the task if that is known."""
+  source = TfdsSource(params, data_dir)
+  _, columns = TFDS_TASKS.get(_base_name(params), ("", Columns("text", None, "label")))
+  columns = dataclasses.replace(
+    columns,
+    text_a=params.text_key or columns.text_a,
+    text_b=params.text_b_key or (None if params.text_key else columns.text_b),
+    label=params.label_key or columns.label,
+  )
+  split_columns = {
+    "train": dataclasses.replace(columns, weight=params.weight_key or None),
+    "test": dataclasses.replace(
+      columns,
+      text_a=params.test_text_key or columns.text_a,
+      text_b=params.test_text_b_key or columns.text_b,
+    ),
+  }
+  common = dict(
+    columns=columns, split_columns=split_columns, file_format="", literal_breaks=False, tfds=source
+  )
+  if name in DATASETS:
+    known = DATASETS[name]
+    names = source.label_names(columns.label) if known.labels and columns.label else ()
+    if names and len(names) != len(known.labels):
+      raise UserError(
+        f"--tfds_params: {source.description} has {len(names)} labels, task {name} has "
+        f"{len(known.labels)}; leave --task_name out"
+      )
+    is_renamed = set(names) != set(known.labels or ())
+    return dataclasses.replace(
+      known,
+      folder="",
+      files=_tfds_splits(params, source, list(known.files)),
+      label_aliases=dict(zip(names, known.labels or (), strict=False)) if is_renamed else {},
+      **common,
+    )
+  is_regression = params.is_regression.lower() == "true" or params.label_type == "float"
+  return Dataset(
+    folder="",
+    files=_tfds_splits(params, source, ["train", "dev", "test"]),
+    labels=None if is_regression else source.label_names(columns.label),
+    metrics=("pearson", "spearman") if is_regression else ("accuracy", "macro_f1"),
+    **common,
+  )
+
+
+def _tfds_splits(params, source, names):
+  """Split here -> (split there,). "dev_matched" is validation_matched, without that validation.
+
+  --tfds_params may name another split, which replaces all of that kind.
+  """
+  found = {}
+  for name in names:
+    kind, _, part = name.partition("_")
+    if getattr(params, f"{kind}_split"):
+      continue
+    usual = "validation" if kind == "dev" else kind
+    for candidate in (f"{usual}_{part}", usual) if part else (usual,):
+      if source.may_have(candidate):
+        found[name] = (candidate,)
+        break
+  for kind in ("train", "dev", "test"):
+    if given := getattr(params, f"{kind}_split"):
+      parts = (name.partition("_") for name in names)
+      part = [part for same, _, part in parts if same == kind and given.endswith(f"_{part}")]
+      found[f"{kind}_{part[0]}" if part else kind] = (given,)
+  return found
+
+
 def _in_language(name, dataset, language):
   """The data set with the file names of a language, if it has several."""
   if not dataset.languages:
@@ -266,7 +364,34 @@ def _absolute(path):
 
 
 def _column(text):
-  return int(text) if text.isdecimal() else text or None
+  return int(text) if text.isdecimal() and len(text) < 10 else text or None
+
+
+def task_name_of(settings: Classification) -> str:
+  """Canonical name of the task that is set, or of the data of --tfds_params; "" without both."""
+  if settings.tfds_params and not settings.task_name:
+    return TFDS_TASKS.get(_base_name(tfds_source.parse(settings.tfds_params)), ("tfds",))[0]
+  return canonical_name(settings.task_name) if settings.task_name else ""
+
+
+def _base_name(params):
+  """Name in TensorFlow Datasets without version: "glue/mnli:2.0.0" -> "glue/mnli"."""
+  return params.dataset.split(":")[0]
+
+
+def how_to_get(name: str, dataset: Dataset) -> str:
+  """Advice for a user whose data are missing."""
+  if name in FILE_TASKS:
+    return (
+      "Name your files with --train_file, --eval_file, --predict_file, or put "
+      f"train.{name}, dev.{name}, test.{name} into --data_dir"
+    )
+  if dataset.folder.startswith("glue/"):
+    return (
+      f"Get it with: bash scripts/download_glue.sh {dataset.folder[5:]} "
+      "or point --data_dir at the folder that holds it"
+    )
+  return "Point --data_dir at the folder that holds it"
 
 
 def canonical_name(task_name: str) -> str:

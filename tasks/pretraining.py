@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+import modeling
 from errors import UserError
 from models import pretraining
 from tasks import base, masking, pretraining_data
@@ -255,6 +256,12 @@ class PretrainingTask(base.Task):
     }[loss_type]
 
   feature_specs = ()  # set for each form of records
+
+  def ranges(self, vocab_size, num_segments, max_seq_length):
+    # Records of the other family have its segment of [CLS], see Sequences.cut.
+    num_segments = max(num_segments, 1 + max(modeling.CLS_SEGMENT_IDS.values()))
+    return super().ranges(vocab_size, num_segments, max_seq_length)
+
   sequence_features = {
     "input_ids",
     "origin_ids",

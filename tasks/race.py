@@ -20,6 +20,7 @@ from tasks import base, metrics
 from tasks.race_data import Question, option_name, read_choices_jsonl, read_race, read_swag
 from tasks.readers import list_texts
 from utils import files
+from utils.options import Range
 
 LEVELS = ("middle", "high")  # RACE's schools, in the order of is_high_example
 
@@ -197,6 +198,10 @@ class RaceTask(base.RawDataTask):
       base.FeatureSpec("weight", dtype="float32", default=1.0),
       base.FeatureSpec("example_id", default=-1),
     ]
+
+  def ranges(self, *args):
+    labels = Range(int, lower=0, upper=self.sequences_per_example - 1)
+    return {**super().ranges(*args), "label_ids": labels}
 
   def _path(self, split):
     return os.path.join(self.data_dir, self.dataset.files[split])

@@ -1,7 +1,6 @@
 """Questions of multiple choice, and their files: RACE, SWAG, JSON lines."""
 
 import dataclasses
-import json
 import numbers
 import os
 import re
@@ -9,15 +8,10 @@ import string
 from collections.abc import Iterator
 
 from errors import UserError
-from tasks.readers import (
-  check_characters,
-  find_columns,
-  read_jsonl,
-  read_rows,
-  read_text,
-  scalar_text,
-  whole_rows,
-)
+from tasks.labels import is_int
+from tasks.readers import find_columns, read_jsonl, read_rows, read_text, scalar_text, whole_rows
+from utils import files
+from utils.options import brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +52,7 @@ def _option_texts(place, options):
     raise UserError(f"{place}: the options must be a list of at least two texts, not {what}")
   for index, option in enumerate(options):
     if not isinstance(option, str | numbers.Real) or isinstance(option, bool):
-      raise UserError(f"{place}: option {option_name(index)} is missing (it is {option!r})")
+      raise UserError(f"{place}: option {option_name(index)} is missing (it is {brief(option)})")
   return tuple(scalar_text(option, place, "options") for option in options)
 
 
@@ -71,7 +65,7 @@ def _answer_index(place, answer, num_options, required):
   index = None
   if isinstance(answer, str):
     text = answer.strip()
-    if text.isdecimal():
+    if is_int(text):
       index = int(text)
     elif len(text) == 1:
       index = string.ascii_uppercase.find(text.upper())
@@ -79,7 +73,7 @@ def _answer_index(place, answer, num_options, required):
     index = answer
   if index is None or not 0 <= index < num_options:
     raise UserError(
-      f"{place}: the answer {answer!r} is none of the {num_options} options: "
+      f"{place}: the answer {brief(answer)} is none of the {num_options} options: "
       f"{option_name(0)} to {option_name(num_options - 1)}, or 0 to "
       f"{num_options - 1}"
     )
@@ -92,10 +86,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
   Raises:
     UserError: names the file and the number of the question, from 1.
   """
-  try:
-    values = json.loads(read_text(path))
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: not valid JSON: {error}") from None
+  values = files.parse_json(read_text(path), path)
   if not isinstance(values, dict):
     raise UserError(
       f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
@@ -106,7 +97,7 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
   for name, kind in wanted.items():
     if not isinstance(values.get(name), kind):
       raise UserError(
-        f"{path}: not a RACE passage: the key {name!r} is missing or holds no "
+        f"{path}: not a RACE passage: the key {brief(name)} is missing or holds no "
         f"{'text' if kind is str else 'list'}"
       )
   questions, options = values["questions"], values["options"]
@@ -117,15 +108,14 @@ def read_race(path: str, has_answers: bool) -> Iterator[Question]:
         f"{path}: {len(questions)} questions but {len(column)} {name}; question "
         f"{min(len(column), len(questions)) + 1} has none or is none"
       )
-  passage = check_characters(values["article"], path, "article")
+  passage = values["article"]
   folder, name = os.path.split(path)
   level = os.path.basename(folder)
   for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
     place = f"{path}: question {number}"
     question, texts, answer = row
     if not isinstance(question, str):
-      raise UserError(f"{place}: the question is missing (it is {question!r})")
-    check_characters(question, place, "questions")
+      raise UserError(f"{place}: the question is missing (it is {brief(question)})")
     texts = _option_texts(place, texts)
     yield Question(
       f"{level}/{name}#{number}",
@@ -151,18 +141,19 @@ def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
     place = f"{path}: line {number}"
     if "question" not in row or "options" not in row:
       missing = "question" if "question" not in row else "options"
-      raise UserError(f"{place}: no key {missing!r}; the keys are {', '.join(map(repr, row))}")
+      raise UserError(
+        f"{place}: no key {brief(missing)}; the keys are {', '.join(map(brief, row))}"
+      )
     options = _option_texts(place, row["options"])
     passage = row.get("article", row.get("context"))
     passage = "" if passage is None else passage
     for name, text in (("question", row["question"]), ("article", passage)):
       if not isinstance(text, str):
-        raise UserError(f"{place}: the {name} must be a text, not {text!r}")
-      check_characters(text, place, name)
+        raise UserError(f"{place}: the {name} must be a text, not {brief(text)}")
     question_id = scalar_text(row.get("id"), place, "id") or str(count)
     if re.search(r"[\t\r\n]", question_id):
       raise UserError(
-        f"{place}: the id {question_id!r} has a tab or a line break in it, which the "
+        f"{place}: the id {brief(question_id)} has a tab or a line break in it, which the "
         f"file of predictions cannot hold"
       )
     if lines.setdefault(question_id, number) != number:

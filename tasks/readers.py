@@ -7,7 +7,6 @@ import bz2
 import dataclasses
 import gzip
 import itertools
-import json
 import logging
 import math
 import os
@@ -20,6 +19,8 @@ import tensorflow as tf
 
 from errors import UserError
 from tasks import corpus
+from utils import files
+from utils.options import brief
 
 log = logging.getLogger(__name__)
 
@@ -269,13 +270,14 @@ def find_columns(
       continue
     if name not in header:
       raise UserError(
-        f"{path}: no column {name!r} in the header, which has "
-        f"{', '.join(map(repr, header)) or 'nothing'}"
+        f"{path}: no column {brief(name)} in the header, which has "
+        f"{', '.join(map(brief, header)) or 'nothing'}"
         f"{_quotes_hint(header, name) or _separator_hint(header, file_format)}"
       )
     if header.count(name) > 1:
       raise UserError(
-        f"{path}: the header has the column {name!r} {header.count(name)} times; rename all but one"
+        f"{path}: the header has the column {brief(name)} {header.count(name)} times; rename all "
+        f"but one"
       )
   return [name if isinstance(name, int) else header.index(name) for name in names]
 
@@ -343,14 +345,17 @@ def whole_rows(
 
 
 def read_jsonl(path: str) -> Iterator[tuple[int, dict]]:
-  """Yields (1-based line number, object) of a file with one JSON object per line."""
+  """Yields (1-based line number, object) of a file with one JSON object per line.
+
+  Raises:
+    UserError: a line is not valid JSON, or no object; see files.parse_json.
+  """
   for number, line in enumerate(read_text(path).split("\n"), 1):
     if not line.strip():
       continue
-    try:
-      row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-      raise UserError(f"{path}: line {number}: not valid JSON: {error}") from None
+    row = files.parse_json(
+      line, f"{path}: line {number}", object_pairs_hook=_unique_keys, parse_constant=_no_constant
+    )
     if not isinstance(row, dict):
       raise UserError(f"{path}: line {number}: not a JSON object but a {type(row).__name__}")
     yield number, row
@@ -368,23 +373,6 @@ def _no_constant(name):
   raise ValueError(f"{name} is not a JSON number")
 
 
-def check_characters(text: str, place: str, key: str) -> str:
-  r"""Returns the text of a JSON value unchanged.
-
-  Args:
-    text: the value.
-    place: file and line, for messages.
-    key: the value's key, for messages.
-
-  Raises:
-    UserError: the text has half of a surrogate pair, e.g. from the escape "\ud83d"; UTF-8 cannot
-      encode it.
-  """
-  if re.search("[\ud800-\udfff]", text):
-    raise UserError(f"{place}: {key!r} holds half of a surrogate pair, which is not a character")
-  return text
-
-
 def scalar_text(value: Any, place: str, key: str) -> str:
   """Text of a JSON string, number, boolean or null.
 
@@ -397,21 +385,22 @@ def scalar_text(value: Any, place: str, key: str) -> str:
     key: the value's key, for messages.
 
   Raises:
-    UserError: the value is a list, an object or a number out of range, or has half of a surrogate
-      pair.
+    UserError: the value is a list, an object or a number out of range.
   """
   if isinstance(value, list | dict):
     kind = "a list" if isinstance(value, list) else "an object"
-    raise UserError(f"{place}: the value of {key!r} is {kind}; a text or a number is expected")
+    raise UserError(f"{place}: the value of {brief(key)} is {kind}; a text or a number is expected")
   if value is None:
     return ""
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, float):
     if not math.isfinite(value):  # 1e400
-      raise UserError(f"{place}: the value of {key!r} is too large a number; write it as a text")
+      raise UserError(
+        f"{place}: the value of {brief(key)} is too large a number; write it as a text"
+      )
     return str(int(value) if value.is_integer() else value)
-  return check_characters(str(value), place, key)
+  return str(value)
 
 
 # ---- Parts of rows ------------------------------------------------------------------------------
@@ -442,7 +431,9 @@ def _read_json_columns(path, columns, *_):
     place = f"{path}: line {number}"
     missing = [name for name in parts.values() if name not in row]
     if missing:
-      raise UserError(f"{place}: no key {missing[0]!r}; the keys are {', '.join(map(repr, row))}")
+      raise UserError(
+        f"{place}: no key {brief(missing[0])}; the keys are {', '.join(map(brief, row))}"
+      )
     yield number, {part: scalar_text(row[name], place, name) for part, name in parts.items()}
 
 

@@ -6,7 +6,7 @@ This module needs no TensorFlow: a script lists its flags before it loads its ta
 import dataclasses
 from typing import ClassVar
 
-from config import option
+from utils.options import option
 
 
 @dataclasses.dataclass
@@ -19,7 +19,7 @@ class Classification:
     "",
     "task: cola, sst-2, mrpc, sts-b, qqp, mnli, qnli, rte, wnli, ax, "
     "snli, xnli, paws-x, imdb, ag, dbpedia, yelp2, yelp5, amazon2, amazon5, "
-    "or tsv, csv, jsonl for your own files",
+    "or tsv, csv, jsonl for your own files, tfds for --tfds_params",
     aliases=("classification_task_name",),
     stored=True,
   )
@@ -28,6 +28,13 @@ class Classification:
     "language of the data of xnli or paws-x; the default is that of BERT's XNLI script",
     aliases=("xnli_language", "pawsx_language"),
     stored=True,
+  )
+  tfds_params: str = option(
+    "",
+    "data of TensorFlow Datasets: dataset=NAME and further KEY=VALUE, separated by commas: "
+    "data_dir (or --data_dir), train_split, dev_split, test_split, text_key, text_b_key, "
+    "label_key, test_text_key, test_text_b_key, weight_key, is_regression, skip_label, "
+    "module_import; glue/NAME needs only dataset",
   )
   train_file: str = option("", "own training file; default: train.tsv (.csv, .jsonl) in data_dir")
   eval_file: str = option("", "own evaluation file; default: dev.tsv in data_dir")
@@ -56,7 +63,10 @@ class Classification:
   has_header: bool = option(True, "the files' first line names the columns", stored=True)
   is_regression: bool = option(False, "labels of own files are numbers to predict", stored=True)
   num_classes: int = option(
-    0, "classes of record files whose metadata name no labels; 0 for the metadata's", lower=0
+    0,
+    "classes of record files whose metadata name no labels; 0 for the metadata's",
+    lower=0,
+    upper=1_000_000,
   )
   do_fewshot: bool = option(
     False, "evaluate a linear probe on the frozen encoder's pooler output, for few examples a class"
@@ -99,6 +109,7 @@ class Race:
     "options per question; questions with fewer are padded, and the padding is masked out; 0 for "
     "4 in race, else for the largest number in the files",
     lower=0,
+    upper=1000,
   )
 
 
@@ -152,6 +163,7 @@ class Squad(SquadData):
     "answers kept per question; for BERT also the starts and ends per window that are combined",
     kind=int,
     lower=1,
+    upper=1000,
   )
   null_score_diff_threshold: float = option(
     0.0,
@@ -161,8 +173,8 @@ class Squad(SquadData):
   search_threshold: bool = option(
     False, "v2: search the threshold with the best F1 on the evaluated data, and use it"
   )
-  start_n_top: int = option(5, "Funnel: starts per window", lower=1)
-  end_n_top: int = option(5, "Funnel: ends per start", lower=1)
+  start_n_top: int = option(5, "Funnel: starts per window", lower=1, upper=1000)
+  end_n_top: int = option(5, "Funnel: ends per start", lower=1, upper=1000)
   use_answer_class: bool = option(
     True, "Funnel: a separate head scores whether there is no answer", stored=True
   )
@@ -170,8 +182,8 @@ class Squad(SquadData):
   use_masked_loss: bool = option(
     True, "Funnel: only [CLS] and the passage are in the loss", stored=True
   )
-  ans_loss_weight: float = option(0.5, "Funnel: weight of the losses of start and end")
-  cls_loss_weight: float = option(0.5, "Funnel: weight of the loss of use_answer_class")
+  ans_loss_weight: float = option(0.5, "Funnel: weight of the losses of start and end", lower=0)
+  cls_loss_weight: float = option(0.5, "Funnel: weight of the loss of use_answer_class", lower=0)
   do_ensemble: bool = option(False, "predict with all of --ensemble_ckpts together")
   ensemble_ckpts: str = option(
     "", "comma-separated checkpoints (prefixes, or folders for their newest)"
@@ -217,14 +229,16 @@ class Pretraining:
     "unit that is masked as a whole, in --record_dir",
     ("single_token", "whole_word", "token_span", "word_span"),
   )
-  leak_ratio: float = option(0.1, "share of the masked tokens that keep their id")
-  rand_ratio: float = option(0.1, "share of them that become a random token")
+  leak_ratio: float = option(0.1, "share of the masked tokens that keep their id", lower=0, upper=1)
+  rand_ratio: float = option(0.1, "share of them that become a random token", lower=0, upper=1)
   min_tok: int = option(1, "token_span: the shortest span, in tokens", lower=1)
   max_tok: int = option(5, "token_span: the longest span, in tokens", lower=1)
   min_word: int = option(1, "word_span: the shortest span, in words", lower=1)
   max_word: int = option(5, "word_span: the longest span, in words", lower=1)
-  width_shrink: float = option(0.25, "width of ELECTRA's generator, as a fraction of the encoder's")
-  disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator")
+  width_shrink: float = option(
+    0.25, "width of ELECTRA's generator, as a fraction of the encoder's", above=0
+  )
+  disc_coeff: float = option(50.0, "weight of the loss of ELECTRA's discriminator", lower=0)
   max_eval_batch: int = option(
     100,
     "evaluate on this many batches; 0 or -1 for all data",

@@ -264,7 +264,7 @@ class SquadTask(base.RawDataTask):
     if kind == "train":
       self.read_training_notes(path)
       return None
-    table = SideTable(files.read_json_lines(path))
+    table = SideTable(files.read_json_lines(path, squad_answers.SIDE_TABLE_SHAPE))
     if not table.lines:
       raise UserError(
         f"{path}: no such file; it maps the records' tokens to the text: keep it "
@@ -287,7 +287,7 @@ class SquadTask(base.RawDataTask):
   def read_training_notes(self, path: str) -> None:
     """Logs the number of answers that are left out of training records (see featurize_all)."""
     notes = collections.Counter()
-    for line in files.read_json_lines(path):
+    for line in files.read_json_lines(path, dict):
       for note, ids in line.items():
         notes[note] += len(ids)
         if note in LEFT_OUT:

@@ -58,6 +58,14 @@ def join_answers(several: Sequence[Answers]) -> Answers:
   return Answers(n_best, null_odds, several[0].golds, several[0].threshold)
 
 
+SIDE_TABLE_SHAPE = {  # of a line, see SquadTask.featurize_all
+  "context": str,
+  "starts": [int],
+  "ends": [int],
+  "questions": [{"id": str, "answers": list | None, "offset": int, "windows": [[int]]}],
+}
+
+
 class SideTable:
   """Contexts, token offsets and gold answers, which map predicted positions to text.
 

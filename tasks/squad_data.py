@@ -12,7 +12,6 @@ and right context.
 """
 
 import dataclasses
-import json
 import logging
 import re
 from bisect import bisect_left, bisect_right
@@ -21,7 +20,9 @@ from typing import Any
 import tensorflow as tf
 
 from errors import UserError
-from tasks.readers import check_characters, read_bytes
+from tasks.readers import read_text
+from utils import files
+from utils.options import brief
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
   """Reads a file in the format of SQuAD v1.1 or v2.0.
 
   Args:
-    path: file; may be compressed, see readers.read_bytes.
+    path: file; may be compressed, see readers.read_text.
     needs_unique_ids: raise an error if two questions have the same id; if off, for training, log
       a warning.
 
@@ -88,22 +89,17 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
       f"{path}: no such file; name the SQuAD files with --train_file and "
       f"--predict_file, or put them into --data_dir"
     )
-  try:
-    top = json.loads(read_bytes(path).decode("utf-8-sig"))
-  except UnicodeDecodeError as error:
-    raise UserError(f"{path}: not UTF-8 (byte {error.start} of the file)") from None
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path}: not valid JSON: {error}") from None
+  top = files.parse_json(read_text(path), path)
 
   paragraphs, places, num_questions = [], {}, 0
   for i, article in enumerate(_get(top, "data", list, path), 1):
     where = f"{path}: article {i}"
     title = article.get("title") if isinstance(article, dict) else None
     if title:
-      where += f" ({check_characters(str(title), where, 'title')})"
+      where += f" ({str(title)[:60]})"
     for j, values in enumerate(_get(article, "paragraphs", list, where), 1):
       place = f"{where}, paragraph {j}"
-      paragraph = Paragraph(_text(values, "context", place), [], num_questions, place)
+      paragraph = Paragraph(_get(values, "context", str, place), [], num_questions, place)
       if not paragraph.context.strip():
         raise UserError(f"{place}: the context is blank")
       for k, qa in enumerate(_get(values, "qas", list, place), 1):
@@ -128,7 +124,7 @@ def _check_ids(places, needs_unique_ids):
   if not repeated:
     return
   key, (first, second, *_) = next(iter(repeated.items()))
-  message = f"{second}: the id {key!r} is also the id of {first}"
+  message = f"{second}: the id {brief(key)} is also the id of {first}"
   if needs_unique_ids:
     raise UserError(f"{message}; ids are the keys of the predictions and must differ")
   log.warning(
@@ -137,18 +133,17 @@ def _check_ids(places, needs_unique_ids):
 
 
 def _read_question(qa, numbered_place, paragraph_place):
-  question_id = _get(qa, "id", (str, int), numbered_place)
-  question_id = str(
-    question_id if isinstance(question_id, int) else _text(qa, "id", numbered_place)
-  )
+  question_id = str(_get(qa, "id", (str, int), numbered_place))
   place = f"{paragraph_place}, question {question_id}"
-  text = _text(qa, "question", place)
+  text = _get(qa, "question", str, place)
   answers, start = None, None
   if "is_impossible" in qa and _get(qa, "is_impossible", bool, place):
     answers = []
   elif "answers" in qa:
     found = _get(qa, "answers", list, place)
-    answers = [_text(answer, "text", f"{place}, answer {n}") for n, answer in enumerate(found, 1)]
+    answers = [
+      _get(answer, "text", str, f"{place}, answer {n}") for n, answer in enumerate(found, 1)
+    ]
     if found and "answer_start" in found[0]:  # optional, as in the official evaluation
       start = _get(found[0], "answer_start", int, f"{place}, answer 1")
   return Question(question_id, text, answers, start, place)
@@ -158,20 +153,17 @@ def _get(values, key, kind, place):
   """Returns values[key]; UserError if it is missing or not of the type `kind`."""
   if not isinstance(values, dict):
     raise UserError(
-      f"{place}: not SQuAD: a JSON object with the key {key!r} is expected, not "
+      f"{place}: not SQuAD: a JSON object with the key {brief(key)} is expected, not "
       f"a {type(values).__name__}"
     )
   if key not in values:
     raise UserError(
-      f"{place}: not SQuAD: no key {key!r}; the keys are {', '.join(map(repr, values)) or 'none'}"
+      f"{place}: not SQuAD: no key {brief(key)}; the keys are "
+      f"{', '.join(map(brief, values)) or 'none'}"
     )
   if not isinstance(values[key], kind) or (isinstance(values[key], bool) and kind is not bool):
-    raise UserError(f"{place}: not SQuAD: {key!r} is a {type(values[key]).__name__}")
+    raise UserError(f"{place}: not SQuAD: {brief(key)} is a {type(values[key]).__name__}")
   return values[key]
-
-
-def _text(values, key, place):
-  return check_characters(_get(values, key, str, place), place, key)
 
 
 # ---- Characters and tokens ----------------------------------------------------------------------
@@ -216,8 +208,8 @@ def describe_misplaced(question: Question, context: str) -> str:
   answer, start = question.answers[0], question.answer_start
   return (
     f"{question.place}: answer_start {start} points at "
-    f"{context[max(start, 0) :][: max(len(answer), 1)]!r}, the answer is {answer!r}; fix the "
-    f"file, or pass --skip_bad_rows to leave such questions out of training"
+    f"{brief(context[max(start, 0) :][: max(len(answer), 1)])}, the answer is {brief(answer)}; fix "
+    f"the file, or pass --skip_bad_rows to leave such questions out of training"
   )
 
 

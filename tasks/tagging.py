@@ -17,9 +17,11 @@ import tensorflow as tf
 import modeling
 from errors import UserError
 from tasks import base, metrics
+from tasks.labels import check_label_list
 from tasks.readers import read_text
 from tasks.settings import Tagging
 from utils import files
+from utils.options import Range, brief
 
 IGNORED = -1  # label id of [CLS], [SEP], further tokens of a word, and padding
 
@@ -134,6 +136,10 @@ class TaggingTask(base.RawDataTask):
     base.FeatureSpec("weight", dtype="float32", default=1.0),
   ]
 
+  def ranges(self, *args):
+    labels = Range(int, lower=IGNORED, upper=len(self.labels) - 1)
+    return {**super().ranges(*args), "label_ids": labels}
+
   def input_files(self, split):
     settings = self.settings
     given = {"train": settings.train_file, "dev": settings.eval_file, "test": settings.predict_file}
@@ -162,7 +168,9 @@ class TaggingTask(base.RawDataTask):
     return self._labels
 
   def take_model_settings(self, stored, folder, meta):
-    self._labels = tuple(stored.get("label_list") or () if folder else meta.get("label_list") or ())
+    names = (stored if folder else meta).get("label_list") or ()
+    check_label_list(names, folder or "the records' metadata")
+    self._labels = tuple(names)
 
   def model_settings(self):
     return {"label_list": list(self.labels)}
@@ -208,13 +216,14 @@ class TaggingTask(base.RawDataTask):
     unknown = set(example.labels) - set(self.labels)
     if unknown:
       raise UserError(
-        f"{example.place}: unknown label {min(unknown)!r} in the sentence; the labels are "
+        f"{example.place}: unknown label {brief(min(unknown))} in the sentence; the labels are "
         f"{', '.join(self.labels)}"
       )
     return [self.labels.index(label) for label in example.labels]
 
   def read_side_table(self, kind, split, path, num_records):
-    table = files.read_json_lines(path)
+    shape = {"words": [str], "labels": list | None, "counts": [int]}
+    table = files.read_json_lines(path, shape)
     if sum(len(sentence["counts"]) for sentence in table) != num_records:
       raise UserError(
         f"{path}: it does not belong to the {num_records} records next to it; make them again "

@@ -128,7 +128,7 @@ def train_in_graph(experiment, num_steps):
     features["weight"] = tf.constant(weight)
     features = losses.add_mean_weights(features, {"loss": tf.constant(weight)})
     spec = model_fn(features, None, tf_compat.load().ModeKeys.TRAIN, {})
-    session.run(v1.global_variables_initializer())
+    session.run([v1.global_variables_initializer(), v1.local_variables_initializer()])
     norm = dict(v1.get_collection(MONITORS))["gradient_norm"]
     curve = [session.run([spec.loss, norm, spec.train_op])[:2] for _ in range(num_steps)]
     return curve, {v.op.name: session.run(v) for v in v1.trainable_variables()}

@@ -338,7 +338,7 @@ def test_unsupported_models_are_refused(tmp_path):
   prefix = write_tf(tmp_path / "tuned", weights | tuned)
   with pytest.raises(UserError, match="task_specific/mnli/dense/kernel; the original's"):
     commands.tf_to_hf(str(tmp_path / "release"), str(tmp_path / "out"), checkpoint=prefix)
-  with pytest.raises(UserError, match="embedding_size is 0, but must be a positive integer"):
+  with pytest.raises(UserError, match="embedding_size is 0, which is below 1"):
     tiny_config(embedding_size=0)
 
 

@@ -129,7 +129,7 @@ def test_experiments_and_tasks_of_a_users_file(tmp_path, monkeypatch):
     ("task: {text_a_col: [1]}", "is a list or mapping, where a text is expected"),
     ("a: !!python/object/apply:os.system ['true']", "x.yaml: line 1: not valid YAML"),
     ("trainer: {seed: 1, seed: 2}", "seed is there twice"),
-    ("runtime: {mixed_precision_dtype: float16}", "'float16' is not supported, only float32"),
+    ("runtime: {mixed_precision_dtype: float64}", "'float64' is not supported, only float32"),
     ("trainer: {optimizer_config: {optimizer: {type: lamb}}}", "'lamb' is not supported"),
   ],
 )

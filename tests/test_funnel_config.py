@@ -40,7 +40,7 @@ def test_config_round_trip(tmp_path):
     (dict(truncate_seq=True), "unknown keys truncate_seq"),
     (dict(block_size="2"), 'single block.* set decoder_size to "0"'),
     (dict(d_model=15), "d_model 15 is odd"),
-    (dict(d_model="16"), "d_model is '16', but must be a positive integer"),
+    (dict(d_model="16"), "d_model is '16', which is not an integer"),
     (dict(n_head=0), "n_head is 0"),
     (dict(block_size="4_4x_4"), "block_size '4_4x_4' cannot be read: '4x'"),
     (dict(block_size="4_0_4"), "a block without layers"),

@@ -40,9 +40,9 @@ def test_flags_of_no_form_are_refused(bert, funnel):
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    ({"masked_lm_prob": 15.0}, "--masked_lm_prob=15.0: must be a fraction"),
-    ({"masked_lm_prob": 0.0}, "--masked_lm_prob=0.0: must be a fraction"),
-    ({"short_seq_prob": -0.1}, "--short_seq_prob=-0.1"),
+    ({"masked_lm_prob": 15.0}, "--masked_lm_prob: 15.0 is above 1"),
+    ({"masked_lm_prob": 0.0}, "--masked_lm_prob: 0.0 is not above 0"),
+    ({"short_seq_prob": -0.1}, "--short_seq_prob: -0.1 is below 0"),
     ({"max_predictions_per_seq": 30}, "more than the 29 tokens that"),
     ({"input_file": "/nowhere/*.txt"}, "--input_file: no file matches /nowhere/\\*.txt"),
     ({"output_file": "x,x"}, "the names must differ"),

@@ -115,7 +115,7 @@ def test_incomplete_and_damaged_sets_are_refused(records, tmp_path, caplog):
   with pytest.raises(UserError, match="bytes in its metadata"):
     find(input_file=names)
   (tmp_path / "bert.tfrecord.meta.json").write_text('{"filenames": ["x"]}')
-  with pytest.raises(UserError, match="'filenames' and 'num_example' do not give the number"):
+  with pytest.raises(UserError, match="'filenames', 'num_example' and 'num_bytes' do not give"):
     find(input_file=names)
   (tmp_path / (os.path.basename(middle) + ".done.json")).write_text("{}")
   with pytest.raises(UserError, match="its set of record files is not complete; give the command"):

@@ -291,19 +291,21 @@ def test_killed_and_restarted_ends_with_the_same_weights(trained, workspace):
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interruption_is_reported_without_a_traceback(workspace, number, status):
   name = f"interrupted_{status}"
-  process = tiny.start(
-    "run_classifier.py",
-    "--do_train",
-    *flags_of(workspace, name, train_steps=1_000_000, save_steps=1_000_000),
-  )
+  flags = flags_of(workspace, name, train_steps=1_000_000, save_steps=1_000_000)
+  process = tiny.start("run_classifier.py", "--do_train", *flags)
   metrics = workspace / name / "metrics.jsonl"
   deadline = time.time() + 100
   while time.time() < deadline and not metrics.exists():
     time.sleep(0.1)
+  if number == signal.SIGTERM:
+    _, err = tiny.run("run_classifier.py", "--do_train", *flags, status=1)
+    assert f"process {process.pid} on" in err and "is training in this folder; wait" in err
   process.send_signal(number)
   _, err = process.communicate(timeout=60)
   assert process.returncode == status and "Traceback" not in err, err
-  assert ("Interrupted. The same command goes on" in err) == (number == signal.SIGINT)
+  assert "Interrupted. The same command goes on from the last checkpoint" in err
+  checkpoint = tf.train.latest_checkpoint(str(workspace / name))
+  assert checkpoint and f"Saved {checkpoint}" in err, "the step was finished and saved"
 
 
 def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
@@ -313,8 +315,9 @@ def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     hooks.ProgressHook(None, 0, 1, 1, 1).before_run(None)
   console._signals.append(signal.SIGTERM)
-  with pytest.raises(SystemExit, match="143"):
+  with pytest.raises(console.Interrupted) as found:
     console.raise_if_signalled()
+  assert found.value.number == signal.SIGTERM
 
 
 @pytest.mark.smoke

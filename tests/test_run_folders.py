@@ -16,14 +16,25 @@ v1 = tf.compat.v1
 
 
 def touch(folder, *names, num_shards=1):
-  """Writes the files of checkpoints, all empty."""
+  """Writes the files of checkpoints of one small variable; all but the first shard are empty."""
   folder.mkdir(parents=True, exist_ok=True)
   for name in names:
-    for file in (
-      "index",
-      *(f"data-{shard:05d}-of-{num_shards:05d}" for shard in range(num_shards)),
-    ):
-      (folder / f"{name}.{file}").write_text("")
+    save({"weight": np.float32([1.0, 2.0])}, str(folder / name))
+    first = folder / f"{name}.data-00000-of-00001"
+    first.rename(folder / f"{name}.data-00000-of-{num_shards:05d}")
+    for shard in range(1, num_shards):
+      (folder / f"{name}.data-{shard:05d}-of-{num_shards:05d}").write_text("")
+
+
+def save(values, prefix):
+  """Writes a checkpoint with the operation that TensorFlow's Saver uses."""
+  names = list(values)
+  tf.raw_ops.SaveV2(
+    prefix=prefix,
+    tensor_names=names,
+    shape_and_slices=[""] * len(names),
+    tensors=list(values.values()),
+  )
 
 
 def state(folder, *paths):
@@ -115,6 +126,7 @@ def test_incomplete_checkpoints_stop_a_run(tmp_path):
     if name.endswith("index"):
       with pytest.raises(UserError, match="model.ckpt-12: this checkpoint is incomplete"):
         checkpoints.check_restorable(str(tmp_path))
+  touch(tmp_path, "model.ckpt-12")
   checkpoints.check_restorable(str(tmp_path))
 
 

@@ -386,7 +386,7 @@ def test_reading(tmp_path):
     (squad(qa(is_impossible="false")), r"question q1: not SQuAD: 'is_impossible' is a str"),
     (
       {"data": [{"title": "\ud83d", "paragraphs": []}]},
-      r"article 1: 'title' holds half of a surrogate pair",
+      r"bad.json: 'data\[0\].title' holds half of a surrogate pair",
     ),
     (squad(qa(True)), r"question 1: not SQuAD: 'id' is a bool"),
     (
@@ -394,12 +394,12 @@ def test_reading(tmp_path):
       r"answer 1: not SQuAD: 'answer_start' is a bool",
     ),
     ("[" * 10**5, r"not valid JSON: maximum recursion"),
-    (squad(qa("a\ud83d")), r"'id' holds half of a surrogate pair"),
+    (squad(qa("a\ud83d")), r"'data.*qas\[0\].id' holds half of a surrogate pair"),
     (
       squad(qa(), qa()),
       r"paragraph 1, question 2: the id 'q1' is also the id of .*question 1; ids",
     ),
-    (squad(qa(question="\ud83d")), r"question q1: 'question' holds half of a surrogate pair"),
+    (squad(qa(question="\ud83d")), r"qas\[0\].question' holds half of a surrogate pair"),
   ],
 )
 def test_bad_files_are_refused(tmp_path, content, message):
@@ -413,7 +413,7 @@ def test_missing_and_non_utf8_files_are_named(tmp_path):
   with pytest.raises(UserError, match="no such file; name the SQuAD files with --train_file"):
     squad_data.read_squad(str(tmp_path / "absent.json"))
   (tmp_path / "latin.json").write_bytes(b'{"data": "\xe9"}')
-  with pytest.raises(UserError, match="latin.json: not UTF-8"):
+  with pytest.raises(UserError, match="latin.json: line 1 is not UTF-8"):
     squad_data.read_squad(str(tmp_path / "latin.json"))
 
 

@@ -15,7 +15,7 @@ from absl import app
 import config
 from errors import UserError
 from training import flags
-from utils import console, files
+from utils import console, disk, files
 
 # Sections of flags, most used first.
 FINETUNING = (
@@ -69,7 +69,7 @@ def run_main(
 
   Args:
     main: main of the script.
-    after_interrupt: printed after Ctrl-C.
+    after_interrupt: printed after Ctrl-C or SIGTERM.
   """
   if {"--help", "-help", "--h", "-h", "-?"}.intersection(sys.argv[1:]):
     try:
@@ -83,42 +83,50 @@ def run_main(
       raise app.UsageError(f"unexpected argument {argv[1]!r}; flags are given as --name=value")
     console.set_up_logging()
     console.watch_signals()
-    import tensorflow as tf  # not before the flags are parsed: --help needs none
-
     try:
       main()
-    except UserError as error:
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {console.spelled(str(error))}")
-    except tf.errors.ResourceExhaustedError as error:
-      sys.exit(
-        f"{os.path.basename(sys.argv[0])}: error: out of memory; raise "
-        f"--gradient_accumulation_steps, or lower --train_batch_size or --max_seq_length "
-        f"({_first_line(error)})"
-      )
-    except tf.errors.OpError as error:
-      if not is_file_error(error):
-        print(
-          "The following is a defect of the scripts, not of your files or flags; please report "
-          "it with your command.",
-          file=sys.stderr,
-        )
-        raise
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {_first_line(error)}")
-    except OSError as error:
-      if not error.filename:
-        raise
-      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {error.filename}: {files.reason(error)}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
       print(f"Interrupted. {after_interrupt}", file=sys.stderr)
-      sys.exit(128 + signal.SIGINT)
+      sys.exit(128 + getattr(error, "number", signal.SIGINT))
+    except Exception as error:
+      message = _message(error)
+      if message is None:
+        raise
+      sys.exit(f"{os.path.basename(sys.argv[0])}: error: {message}")
 
   app.run(guarded, flags_parser=lambda argv: _parse_flags(argv))
+
+
+def _message(error):
+  """The line that a script prints instead of a traceback; None for a defect."""
+  import tensorflow as tf  # not before the flags are parsed: --help needs none
+
+  if isinstance(error, UserError):
+    return console.spelled(str(error))
+  if disk.is_full(error):
+    return f"no space left on the disk: {disk.full_reason(error)}. Free space, and run it again"
+  if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
+    return (
+      f"out of memory; raise --gradient_accumulation_steps, or lower --train_batch_size or "
+      f"--max_seq_length ({_first_line(error)})"
+    )
+  if isinstance(error, tf.errors.OpError):
+    if is_file_error(error):
+      return _first_line(error)
+    print(
+      "The following is a defect of the scripts, not of your files or flags; please report "
+      "it with your command.",
+      file=sys.stderr,
+    )
+  if isinstance(error, OSError) and error.filename:
+    return f"{error.filename}: {files.reason(error)}"
+  return None
 
 
 # Messages of TensorFlow about a file that is a folder, is missing, or cannot be read.
 _FILE_ERROR = re.compile(
   r"No such file|[Nn]ot a directory|[Ii]s a directory|matching files|"
-  r"Permission denied|gs://|No space left"
+  r"Permission denied|gs://"
 )
 
 
@@ -132,7 +140,8 @@ def is_file_error(error: Exception) -> bool:
 
 def _first_line(error):
   """First line of TensorFlow's error, without the heading that newer versions add."""
-  lines = (line.strip() for line in error.message.splitlines())
+  message = getattr(error, "message", None) or str(error)
+  lines = (line.strip() for line in message.splitlines())
   return next((line for line in lines if line not in ("", "Graph execution error:")), "")
 
 
@@ -148,7 +157,7 @@ _OTHER_WAYS = {
   "retain_best": "the best checkpoint is always kept, in model_dir/best",
   "shuffle_buffer": "the buffer is as large as the data, up to a fixed size",
   "shuffle_examples": "training data are always shuffled",
-  "skip_nan_grad": "a loss that is not a number stops the run; the last checkpoint is kept",
+  "skip_nan_grad": "use --nan_policy=skip",
   "submit_dir": "submissions are written to model_dir/submit",
   "verbose": "use --verbosity",
   "verbose_logging": "use --verbosity",

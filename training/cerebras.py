@@ -15,7 +15,8 @@ from typing import Any
 
 import config
 from errors import UserError
-from training import params, values
+from training import params
+from utils import files, options
 
 log = logging.getLogger(__name__)
 
@@ -51,19 +52,20 @@ _MODEL_KEYS = {
 Setter = Callable[[config.Experiment, Any, str], None]
 
 
-def _fill(experiment, name, value, source, key=""):
-  """Sets a setting unless a flag did; checks the value in any case."""
-  try:
-    converted = values.convert(values.field_of(experiment, name), value)
-  except ValueError as error:
-    raise UserError(f"{source}: {key or name}: {value!r} {error}") from None
-  experiment.fill(name, converted, source)
-
-
 def _task(experiment, value, source):
-  if value not in _TASKS:
-    raise UserError(f"{source}: data_processor {value!r} is not one of {', '.join(_TASKS)}")
-  _fill(experiment, "task_name", _TASKS[value], source)
+  if str(value) not in _TASKS:
+    raise UserError(
+      f"{source}: data_processor {options.brief(value)} is not one of {', '.join(_TASKS)}"
+    )
+  experiment.fill("task_name", _TASKS[str(value)], source)
+
+
+def _take_tfds(experiment):
+  """Takes the data of TensorFlow Datasets if they are in the folder, as in Cerebras' system."""
+  settings, folder = experiment.task, experiment.raw_data.data_dir
+  name = {"sst-2": "glue/sst2", "mnli": "glue/mnli"}.get(settings.task_name)
+  if name and folder and files.exists(os.path.join(folder, name)):
+    experiment.fill("tfds_params", f"dataset={name}", f"the data in {folder}")
 
 
 def _learning_rate(experiment, value, source):
@@ -71,39 +73,42 @@ def _learning_rate(experiment, value, source):
   segments = (
     value if isinstance(value, list) else [{"scheduler": "Constant", "learning_rate": value}]
   )
-  *warmup, last = segments
-  rate = last.get("learning_rate") if isinstance(last, dict) else None
-  schedulers = [str(one.get("scheduler")).lower() for one in segments if isinstance(one, dict)]
+  are_mappings = all(isinstance(segment, dict) for segment in segments)
+  schedulers = are_mappings and [str(segment.get("scheduler")).lower() for segment in segments]
+  rate = segments[-1].get("learning_rate") if schedulers else None
   if schedulers not in (["constant"], ["linear", "constant"]) or rate is None:
     raise UserError(
       f"{source}: learning_rate: a Linear segment and a Constant one are supported; set "
       f"--decay_method and --warmup_steps for other schedules"
     )
+  warmup = segments[:-1]
   if warmup and (warmup[0].get("initial_learning_rate"), warmup[0].get("end_learning_rate")) != (
     0.0,
     rate,
   ):
     raise UserError(f"{source}: learning_rate: the Linear segment must lead from 0 to {rate}")
-  _fill(experiment, "learning_rate", rate, source)
-  _fill(experiment, "decay_method", "constant", source)
-  _fill(experiment, "warmup_style", "then_decay", source)
-  _fill(experiment, "warmup_steps", warmup[0].get("steps") if warmup else 0, source)
+  experiment.fill("learning_rate", rate, source)
+  experiment.fill("decay_method", "constant", source)
+  experiment.fill("warmup_style", "then_decay", source)
+  experiment.fill("warmup_steps", warmup[0].get("steps") if warmup else 0, source)
 
 
 def _optimizer(experiment, value, source):
   if str(value).lower() not in ("adam", "adamw"):
     raise UserError(f"{source}: optimizer_type {value!r} is not supported; use adamw")
   if str(value).lower() == "adam":
-    _fill(experiment, "weight_decay", 0.0, source)
+    experiment.fill("weight_decay", 0.0, source)
 
 
 def _eval_steps(experiment, value, source):
-  limit = max(int(value or 0), 0) * experiment.trainer.eval_batch_size
-  _fill(experiment, "max_eval_examples", limit, source)
+  steps = options.checked(Form, "eval_steps", value or 0, source, "runconfig.eval_steps")
+  limit = max(steps, 0) * experiment.trainer.eval_batch_size
+  experiment.fill("max_eval_examples", limit, source, "runconfig.eval_steps")
 
 
 def _disable_nsp(experiment, value, source):
-  _fill(experiment, "init_pooler", not value, source)
+  is_disabled = options.checked(config.Model, "init_pooler", value, source, "model.disable_nsp")
+  experiment.fill("init_pooler", not is_disabled, source)
 
 
 def _pretrain_params(experiment, value, source):
@@ -167,9 +172,9 @@ def apply(experiment: config.Experiment, form: Form) -> None:
     UserError: a key is unknown or a value not supported; the message names file and line.
   """
   if form.checkpoint_path:
-    _fill(experiment, "init_checkpoint", form.checkpoint_path, "--checkpoint_path")
+    experiment.fill("init_checkpoint", form.checkpoint_path, "--checkpoint_path")
   if form.max_steps:
-    _fill(experiment, "train_steps", form.max_steps, "--max_steps")
+    experiment.fill("train_steps", form.max_steps, "--max_steps")
   if form.mode:
     for name, is_on in (
       ("do_train", form.mode.startswith("train")),
@@ -177,11 +182,11 @@ def apply(experiment: config.Experiment, form: Form) -> None:
       ("do_predict", form.mode == "predict"),
       ("eval_all_ckpt", form.mode == "eval_all"),
     ):
-      _fill(experiment, name, is_on, "--mode")
+      experiment.fill(name, is_on, "--mode")
   for key, value, source in params.read_file(form.params) if form.params else ():
     meaning = _KEYS.get(key)
     if isinstance(meaning, str):
-      _fill(experiment, meaning, value, source, key)
+      experiment.fill(meaning, value, source, key)
     elif meaning is not None:
       meaning(experiment, value, source)
     elif key.startswith("model.") and key.removeprefix("model.") in _MODEL_KEYS:
@@ -192,6 +197,7 @@ def apply(experiment: config.Experiment, form: Form) -> None:
       raise UserError(
         f"{source}: there is no setting {key}{params.nearest(key, [*_KEYS, *_NO_EFFECT])}"
       )
+  _take_tfds(experiment)
   if form.eval_steps > 0:
     limit = form.eval_steps * experiment.trainer.eval_batch_size
     experiment.set("max_eval_examples", limit, "--eval_steps")

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ import modeling
 import optimization
 import tokenization
 from errors import UserError
-from training import garden_checkpoint
+from training import damage, garden_checkpoint
 from utils import console, files, paths
 
 v1 = tf.compat.v1
@@ -69,6 +70,16 @@ def _list(folder: str) -> dict[str, bool]:
   }
 
 
+def damage_of(prefix: str) -> str | None:
+  """Returns a message if the files of a checkpoint are damaged, see damage.find; else None."""
+  return damage.find(prefix, files_of(prefix))
+
+
+def check_data(prefix: str) -> None:
+  """Raises damage.DamagedError if a variable of a checkpoint cannot be read; reads all of them."""
+  damage.check_data(prefix, files_of(prefix))
+
+
 def _read_state(folder: str) -> list[str]:
   """Names in a folder's state file, the current one last; empty if it is missing or damaged.
 
@@ -108,13 +119,20 @@ def latest(folder: str) -> str | None:
   """Prefix of the newest checkpoint in a folder, or None.
 
   This is the checkpoint in the state file. If that file is missing, or its checkpoint is missing or
-  incomplete, it is the complete checkpoint NAME-STEP with the highest step.
+  incomplete or damaged, it is the complete checkpoint NAME-STEP with the highest step.
   """
-  found = _list(folder)
+  found, damaged = _list(folder), {}
+
+  def is_usable(name):
+    message = damage_of(os.path.join(folder, name)) if found.get(name) else None
+    if message:
+      damaged[name] = message
+    return bool(found.get(name)) and not message
+
   stated = (_read_state(folder) or [None])[-1]
   numbered = [name for name in found if _STEP.search(name)]
-  newest = next((name for name in reversed(numbered) if found[name]), None)
-  if found.get(stated):
+  newest = next((name for name in reversed(numbered) if is_usable(name)), None)
+  if is_usable(stated):
     if newest and step_of(newest) > step_of(stated):
       _warn(
         f"{os.path.join(folder, _STATE)} names {stated}: use it, and not {newest}, which is "
@@ -122,12 +140,16 @@ def latest(folder: str) -> str | None:
       )
     return os.path.join(folder, stated)
   use = f"use {newest}" if newest else "there is no other"
-  if stated:
+  for message in damaged.values():
+    _warn(f"{message}: {use}")
+  if stated in damaged:
+    pass
+  elif stated:
     _warn(
       f"{os.path.join(folder, _STATE)} names {stated}, which is not completely in this folder: "
       f"{use}"
     )
-  elif numbered and newest != numbered[-1]:
+  elif numbered and newest != numbered[-1] and numbered[-1] not in damaged:
     _warn(f"{os.path.join(folder, numbered[-1])} is incomplete: {use}")
   return newest and os.path.join(folder, newest)
 
@@ -160,12 +182,19 @@ def step_of(prefix: str) -> int:
 
 
 def all_of(folder: str) -> list[str]:
-  """Prefixes of all complete checkpoints model.ckpt-STEP in a folder, sorted by step."""
-  return [
+  """Prefixes of all complete checkpoints model.ckpt-STEP in a folder, sorted by step.
+
+  Damaged ones are logged and left out.
+  """
+  prefixes = [
     os.path.join(folder, name)
     for name, is_complete in _list(folder).items()
     if is_complete and name.startswith("model.ckpt-")
   ]
+  damaged = list(filter(None, map(damage_of, prefixes)))
+  for message in damaged:
+    _warn(f"{message}: it is left out")
+  return [prefix for prefix in prefixes if not damage_of(prefix)]
 
 
 def check_restorable(folder: str) -> None:
@@ -176,7 +205,7 @@ def check_restorable(folder: str) -> None:
   left = [name for name in _list(folder) if name.startswith("model.ckpt-") and step_of(name)]
   if left and latest(folder) is None:
     raise UserError(
-      f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete, and the "
+      f"{os.path.join(folder, left[-1])}: this checkpoint is incomplete or damaged, and the "
       f"folder has no complete one. Copy the missing files (.index, .data-*) back, "
       f"remove the files model.ckpt-* to start at step 0, or choose another "
       f"--model_dir"
@@ -210,6 +239,19 @@ def update_state(folder: str) -> None:
         current,
       ],
     )
+  elif tf.io.gfile.exists(path := os.path.join(folder, _STATE)):
+    _warn(f"{path} names no checkpoint in this folder: it is removed, training starts at step 0")
+    tf.io.gfile.remove(path)
+
+
+def remove_unfinished(folder: str) -> None:
+  """Removes temporary files of killed runs from a local folder in which no other process trains."""
+  if not files.is_remote(folder):
+    for path in (folder, os.path.join(folder, "best")):
+      files.remove_abandoned(path)
+    for name in os.listdir(folder):
+      if re.fullmatch(r"model\.ckpt-\d+_temp", name):
+        shutil.rmtree(os.path.join(folder, name))
 
 
 def files_of(prefix: str) -> list[str]:
@@ -236,6 +278,8 @@ def resolve(path: str) -> str:
   if tf.io.gfile.exists(path + ".index"):
     if not _list(folder or ".")[name]:
       raise UserError(f"{path}: the checkpoint is incomplete or damaged: {name}.data-* is missing")
+    if message := damage_of(path):
+      raise damage.DamagedError(f"{message}. Copy the file again, or name another checkpoint")
     return path
   if name == "latest":  # as in the original Funnel scripts
     path = folder
@@ -268,15 +312,22 @@ def open_reader(prefix: str) -> Any:
   return reader
 
 
-def check(prefix: str) -> None:
-  """Raises UserError if a weight of the graph is not in the checkpoint with its shape."""
+def check(prefix: str, state: Sequence[tf.Variable] = ()) -> None:
+  """UserError if a weight of the graph, or the loss scale `state`, is not in the checkpoint."""
   reader = open_reader(prefix)
   if isinstance(reader, garden_checkpoint.Reader):
     raise UserError(
-      f"{prefix}: a checkpoint of Model Garden, from which only training can start; to evaluate it, "
-      f"convert it with convert_checkpoint.py --direction=garden_to_tf"
+      f"{prefix}: a checkpoint of Model Garden, from which only training can start; to evaluate "
+      f"it, convert it with convert_checkpoint.py --direction=garden_to_tf"
     )
   shapes = reader.get_variable_to_shape_map()
+  for variable in state:
+    if optimization.variable_name(variable) not in shapes:
+      raise UserError(
+        f"{prefix}: has no loss scale, because it was trained without --precision=fp16; go on with "
+        f"the precision it was trained with, or give it as --init_checkpoint with another "
+        f"--model_dir"
+      )
   wrong = []
   for variable in v1.trainable_variables():
     name, shape = optimization.variable_name(variable), variable.shape.as_list()

@@ -36,28 +36,35 @@ class Devices:
     return self.resolver is not None
 
 
-# Peak of matrix products in FLOP/s, float32 inputs (TensorFloat-32 from Ampere on) and bfloat16, by
-# a part of the GPU's name. Source: NVIDIA's data sheets, without sparsity.
+# Peak of matrix products in FLOP/s: float32 inputs (TensorFloat-32 from Ampere on), bfloat16 and
+# float16, by a part of the GPU's name. Source: NVIDIA's data sheets, without sparsity.
 _PEAKS = {
-  "H200": (494e12, 989e12),
-  "H100": (494e12, 989e12),
-  "A100": (156e12, 312e12),
-  "L4": (60e12, 121e12),
-  "T4": (8.1e12, 8.1e12),
-  "V100": (15.7e12, 15.7e12),
+  "H200": (494e12, 989e12, 989e12),
+  "H100": (494e12, 989e12, 989e12),
+  "A100": (156e12, 312e12, 312e12),
+  "L4": (60e12, 121e12, 121e12),
+  "T4": (8.1e12, 8.1e12, 65e12),
+  "V100": (15.7e12, 15.7e12, 125e12),
 }
 
 
-def peak_flops(devices: Devices, use_bfloat16: bool) -> float | None:
-  """Peak FLOP/s of matrix products: known for common GPUs, measured for a CPU, else None."""
+def peak_flops(devices: Devices, precision: str) -> float | None:
+  """Peak FLOP/s of matrix products: known for common GPUs, measured for a CPU, else None.
+
+  `precision` is a key of precision.DTYPES.
+  """
   gpus = tf.config.list_physical_devices("GPU")
   if devices.is_tpu or (devices.num_replicas > 1 and not gpus):
     return None
   if gpus:
     name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "")
     peak = next((peaks for part, peaks in _PEAKS.items() if part in name), None)
-    return None if peak is None else devices.num_replicas * peak[use_bfloat16]
-  return None if use_bfloat16 else _measure_cpu()
+    return (
+      None
+      if peak is None
+      else devices.num_replicas * peak[("fp32", "bf16", "fp16").index(precision)]
+    )
+  return _measure_cpu() if precision == "fp32" else None
 
 
 def _measure_cpu(size: int = 1024) -> float:

@@ -25,7 +25,7 @@ def build_estimator(
     experiment: settings of the training and the runtime.
     devices: devices of the run.
     model_fn: model function.
-    save_steps: updates between checkpoints.
+    save_steps: updates between checkpoints, the most that one call of a TPU makes.
     predict_batch_size: examples per prediction batch.
   """
   library = tf_compat.load()
@@ -36,7 +36,7 @@ def build_estimator(
     model_dir=paths.without_wildcards(trainer.model_dir),
     tf_random_seed=trainer.seed,
     save_summary_steps=0,  # hooks.ProgressHook writes them
-    save_checkpoints_steps=save_steps,
+    save_checkpoints_steps=None,  # saving.SaveHook writes them
     save_checkpoints_secs=None,
     log_step_count_steps=None,
     keep_checkpoint_max=trainer.max_save or None,

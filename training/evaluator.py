@@ -12,7 +12,16 @@ import modeling
 from errors import UserError
 from tasks.base import Task
 from tasks.metrics import format_metrics
-from training import checkpoints, estimator, hooks, inputs, losses, model_folder
+from training import (
+  checkpoints,
+  damage,
+  estimator,
+  hooks,
+  inputs,
+  losses,
+  model_folder,
+  record_faults,
+)
 from training.devices import Devices
 from training.model_fn import ModelFn
 from training.record_sources import RecordSources
@@ -122,6 +131,7 @@ class Evaluator:
     up to the longest.
 
     Raises:
+      damage.DamagedError: the checkpoint cannot be restored.
       AssertionError: an example was lost or counted twice; this is a defect.
     """
     model_fn = ModelFn(
@@ -131,13 +141,18 @@ class Evaluator:
       self.experiment, self.devices, model_fn, predict_batch_size=batch_size
     )
     input_fn = inputs.predict_input_fn(source, batch_size, self.devices.is_tpu)
-    batches = list(
-      predictor.predict(
-        input_fn,
-        checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
-        yield_single_examples=False,
-      )
-    )
+    with record_faults.explained(source):
+      try:
+        batches = list(
+          predictor.predict(
+            input_fn,
+            checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
+            yield_single_examples=False,
+          )
+        )
+      except tf.errors.OpError:
+        checkpoints.check_data(checkpoint)
+        raise
     padding = self.task.padding
     joined = {
       name: _join([batch[name] for batch in batches], padding.get(name)) for name in batches[0]
@@ -225,7 +240,12 @@ class Evaluator:
         + ", ".join(str(checkpoints.step_of(prefix)) for prefix in found)
       )
     for prefix in prefixes or [self._newest_checkpoint("evaluate")]:
-      self.evaluate(prefix)
+      try:
+        self.evaluate(prefix)
+      except damage.DamagedError as error:
+        if len(prefixes) < 2 or prefix == prefixes[-1] and not self._evaluated:
+          raise
+        log.warning("%s. Evaluate the other checkpoints", error)
     by_step = {checkpoints.step_of(prefix): prefix for prefix in self._evaluated}
     best = by_step[
       self._best_step({step: self._evaluated[prefix] for step, prefix in by_step.items()})

@@ -11,16 +11,40 @@ from absl import flags
 
 import config
 from models import funnel_config
+from utils import options
 
 FLAGS = flags.FLAGS
 Error = flags.Error
 
-_DEFINERS = {
-  bool: flags.DEFINE_bool,
-  int: flags.DEFINE_integer,
-  float: flags.DEFINE_float,
-  str: flags.DEFINE_string,
-}
+_DEFINERS = {bool: flags.DEFINE_bool, str: flags.DEFINE_string}
+
+
+class _NumberParser(flags.ArgumentParser):
+  """Parser of a setting that is a number, with the range of its field."""
+
+  def __init__(self, field: dataclasses.Field):
+    self._field = field
+
+  def parse(self, argument):
+    try:
+      return options.convert(self._field, argument)
+    except ValueError as error:
+      raise ValueError(f"{options.brief(argument)} {error}") from None
+
+  def flag_type(self):
+    return self._field.metadata["kind"].__name__
+
+
+def _define(field, default, help_text):
+  """Defines the flag of a field of settings, or of a model configuration."""
+  metadata = field.metadata
+  if metadata.get("choices"):
+    flags.DEFINE_enum(field.name, default, metadata["choices"], help_text)
+  elif metadata.get("range"):
+    flags.DEFINE(_NumberParser(field), field.name, default, help_text)
+  else:
+    _DEFINERS[metadata.get("kind", field.type)](field.name, default, help_text)
+
 
 _groups: list[tuple[str, list[list[str]]]] = []  # (heading, [name, *aliases] of each flag)
 
@@ -37,7 +61,10 @@ def define(*sections: type) -> None:
     new = []
     for field in dataclasses.fields(section):
       if field.name not in known:
-        _define_one(field)
+        help_text = field.metadata["help"]
+        if field.default is None and "default:" not in help_text:
+          help_text += " (default: the task's recipe)"
+        _define(field, field.default, help_text)
         known[field.name] = [field.name]
         new.append(known[field.name])
       for alias in field.metadata["aliases"]:
@@ -50,18 +77,6 @@ def define(*sections: type) -> None:
 def _spellings():
   """Name of each flag that is defined here -> its name and aliases."""
   return {spellings[0]: spellings for _, names in _groups for spellings in names}
-
-
-def _define_one(field):
-  metadata = field.metadata
-  help_text = metadata["help"]
-  if field.default is None and "default:" not in help_text:
-    help_text += " (default: the task's recipe)"
-  if metadata["choices"]:
-    flags.DEFINE_enum(field.name, field.default, metadata["choices"], help_text)
-  else:
-    bounds = {} if metadata["lower"] is None else {"lower_bound": metadata["lower"]}
-    _DEFINERS[metadata["kind"]](field.name, field.default, help_text, **bounds)
 
 
 def define_lists(lists: dict[str, str]) -> None:
@@ -88,7 +103,7 @@ def define_funnel() -> None:
   for field in fields:
     if field.name not in FLAGS:
       default = None if field.default is dataclasses.MISSING else field.default
-      _DEFINERS[field.type](field.name, default, "key of a Funnel configuration, see modeling.py")
+      _define(field, default, "key of a Funnel configuration, see modeling.py")
 
 
 def read_section(section: type) -> tuple[Any, set[str]]:

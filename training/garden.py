@@ -10,7 +10,6 @@ from typing import Any
 
 import config
 from errors import UserError
-from training import values
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ def _set(name: str, value: Any = None) -> Setter:
   """Returns a function that sets a setting; to `value` instead of the given one, if not None."""
 
   def setter(experiment, given, source):
-    values.set_value(experiment, name, given if value is None else value, source)
+    experiment.set(name, given if value is None else value, source)
 
   return setter
 
@@ -89,6 +88,13 @@ def _train_steps(experiment, value, source):
 
 def _best_metric(experiment, value, source):
   _set("best_metric", _METRICS.get(str(value), str(value)))(experiment, value, source)
+
+
+def _recovery_max_trials(experiment, value, source):
+  """Reloads of the last checkpoint after a bad loss; without any, training stops."""
+  _set("recovery_max_trials")(experiment, value, source)
+  trials = experiment.trainer.recovery_max_trials
+  _set("nan_policy", "reload" if trials else "stop")(experiment, value, source)
 
 
 def _validation_steps(experiment, value, source):
@@ -122,6 +128,33 @@ def _next_sentence(experiment, value, source):
   _set("loss_type", "bert" if str(value).lower() == "true" else "mlm")(experiment, value, source)
 
 
+def _tfds(name: str) -> Setter:
+  """Returns a function that adds a key to tfds_params."""
+
+  def setter(experiment, value, source):
+    entries = dict(
+      entry.split("=", 1) for entry in filter(None, experiment.task.tfds_params.split(","))
+    )
+    text = ",".join(f"{key}={entry}" for key, entry in {**entries, name: value}.items())
+    _set("tfds_params", text)(experiment, text, source)
+
+  return setter
+
+
+def _text_fields(experiment, value, source):
+  names = value if isinstance(value, list) else [value]
+  if not 1 <= len(names) <= 2:
+    raise UserError(f"{source}: text_fields: one or two names are supported, not {value!r}")
+  for key, name in zip(("text_key", "text_b_key"), names, strict=False):
+    _tfds(key)(experiment, name, source)
+
+
+def _label_field(experiment, value, source):
+  """A feature of TensorFlow Datasets; "label_ids" is that of record files."""
+  if value != "label_ids":
+    _tfds("label_key")(experiment, value, source)
+
+
 _COMMON: dict[str, str | Setter] = {
   "task.init_checkpoint": "init_checkpoint",
   "task.hub_module_url": "hub_module_url",
@@ -142,6 +175,8 @@ _COMMON: dict[str, str | Setter] = {
   "trainer.validation_steps": _validation_steps,
   "trainer.best_checkpoint_eval_metric": _best_metric,
   "trainer.continuous_eval_timeout": "continuous_eval_timeout",
+  "trainer.loss_upper_bound": "loss_upper_bound",
+  "trainer.recovery_max_trials": _recovery_max_trials,
   _OPTIMIZER + "optimizer.type": _one_of({"adamw": None, "adamw_experimental": None}),
   _ADAMW + "weight_decay_rate": "weight_decay",
   _ADAMW + "beta_1": "adam_beta1",
@@ -169,7 +204,11 @@ _COMMON: dict[str, str | Setter] = {
   ),
   "runtime.num_gpus": "num_core_per_host",
   "runtime.mixed_precision_dtype": _one_of(
-    {"float32": _set("use_bfloat16", False), "bfloat16": _set("use_bfloat16", True)}
+    {
+      "float32": _set("precision", "fp32"),
+      "bfloat16": _set("precision", "bf16"),
+      "float16": _set("precision", "fp16"),
+    }
   ),
 }
 
@@ -180,6 +219,20 @@ _OF_JOB: dict[str, dict[str, str | Setter]] = {
     "task.test_data.input_path": "test_data_path",
     "task.model.num_classes": "num_classes",
     "task.metric_type": _best_metric,
+    **{
+      f"task.{data}.{key}": meaning
+      for data, split in (("train_data", "train"), ("validation_data", "dev"))
+      for key, meaning in {
+        "tfds_name": _tfds("dataset"),
+        "tfds_split": _tfds(f"{split}_split"),
+        "tfds_data_dir": _tfds("data_dir"),
+        "text_fields": _text_fields,
+        "label_field": _label_field,
+        "vocab_file": "tokenizer_path",
+        "lower_case": "uncased",
+        "tokenization": "tokenizer_type",
+      }.items()
+    },
   },
   "squad": {
     "task.train_data.input_path": _input_path("train_file", "train_data_path"),
@@ -210,7 +263,14 @@ _NO_EFFECT = {
     for data in ("train_data", "validation_data", "test_data")
     for name in (
       *("is_training", "drop_remainder", "shuffle_buffer_size", "cycle_length", "block_length"),
-      *("label_type", "label_field", "use_next_sentence_label", "use_position_id", "cache"),
+      *(
+        "label_type",
+        "tfds_as_supervised",
+        "tfds_skip_decoding_feature",
+        "use_next_sentence_label",
+        "use_position_id",
+        "cache",
+      ),
       *("deterministic", "sharding", "prefetch_buffer_size", "seed", "include_example_id"),
     )
   },
@@ -225,10 +285,7 @@ _NO_EFFECT = {
   "trainer.optimizer_config.learning_rate.polynomial.decay_steps": "the decay ends with training",
   "trainer.optimizer_config.learning_rate.polynomial.cycle": "the decay has no cycles",
   "trainer.optimizer_config.optimizer.adamw.include_in_weight_decay": "see use_wd_exclusion",
-  "trainer.loss_upper_bound": "a loss that is not a number stops the run",
-  "trainer.recovery_max_trials": "a loss that is not a number stops the run",
   "runtime.all_reduce_alg": "TensorFlow chooses it",
-  "runtime.loss_scale": "bfloat16 needs no loss scale",
 }
 
 
@@ -250,7 +307,7 @@ def apply(experiment: config.Experiment, key: str, value: Any, source: str) -> b
   meaning = _table(experiment).get(key)
   if meaning is not None:
     if isinstance(meaning, str):
-      values.set_value(experiment, meaning, value, source, key)
+      experiment.set(meaning, value, source, key)
     else:
       meaning(experiment, value, source)
     return True

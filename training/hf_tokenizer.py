@@ -7,6 +7,7 @@ from typing import Any
 import tokenization
 from errors import UserError
 from utils import files
+from utils.options import brief
 
 # Setting here -> its key in tokenizer_config.json, and in the normalizer of tokenizer.json.
 SETTINGS = {
@@ -23,32 +24,63 @@ _CLASSES = re.compile(
 )
 
 
+_TOKEN = {"id": int, "content": str}
+_SHAPES = {  # file -> key -> shape
+  "tokenizer_config.json": {
+    "added_tokens_decoder": dict,
+    "tokenizer_class": str,
+    "do_lower_case": bool,
+    "strip_accents": bool,
+    "tokenize_chinese_chars": bool,
+  },
+  "tokenizer.json": {
+    "added_tokens": [_TOKEN],
+    "model": dict,
+    "normalizer": dict,
+    "pre_tokenizer": dict,
+  },
+}
+_NORMALIZER = {"lowercase": bool, "strip_accents": bool, "handle_chinese_chars": bool}
+
+
 def _read(folder: str, name: str) -> dict[str, Any]:
   path = os.path.join(folder, name)
-  return files.read_json(path) if os.path.exists(path) else {}
+  values = files.read_json(path) if os.path.exists(path) else {}
+  files.check_shapes(values, _SHAPES.get(name, dict.fromkeys(values, int)), path)
+  return values
 
 
 def _added_tokens(folder: str) -> dict[int, str]:
   """Returns id -> token of the tokens that were added to the vocabulary."""
   found = {number: token for token, number in _read(folder, "added_tokens.json").items()}
-  decoder = _read(folder, "tokenizer_config.json").get("added_tokens_decoder", {})
-  found |= {int(number): token["content"] for number, token in decoder.items()}
-  added = _read(folder, "tokenizer.json").get("added_tokens", [])
+  decoder = _read(folder, "tokenizer_config.json").get("added_tokens_decoder") or {}
+  for number, token in decoder.items():
+    if not number.isdecimal() or not files.fits(token, {"content": str}):
+      raise UserError(
+        f"{os.path.join(folder, 'tokenizer_config.json')}: added_tokens_decoder: {brief(number)}: "
+        f"{brief(token)} is no token with an id; save the tokenizer again"
+      )
+    found[int(number)] = token["content"]
+  added = _read(folder, "tokenizer.json").get("added_tokens") or []
   return found | {token["id"]: token["content"] for token in added}
 
 
-def _word_pieces(path: str) -> dict[int, str]:
+def _word_pieces(folder: str) -> dict[int, str]:
   """Returns id -> token of a tokenizer.json; UserError if it is not a WordPiece vocabulary."""
-  model = files.read_json(path).get("model") or {}
+  path = os.path.join(folder, "tokenizer.json")
+  model = _read(folder, "tokenizer.json").get("model") or {}
   # Files of early versions have no type.
   kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else None)
   prefix = model.get("continuing_subword_prefix", "##")
   if kind != "WordPiece" or prefix != "##":
     raise UserError(
-      f"{path}: a model of type {kind}, prefix {prefix!r}; only WordPiece "
+      f"{path}: a model of type {str(kind)[:60]}, prefix {brief(prefix)}; only WordPiece "
       f"vocabularies with the prefix '##' can be converted"
     )
-  return {number: token for token, number in model["vocab"].items()}
+  vocab = model.get("vocab") or {}
+  if not isinstance(vocab, dict) or not files.fits(list(vocab.values()), [int]):
+    raise UserError(f"{path}: model.vocab does not give the id of each token; save it again")
+  return {number: token for token, number in vocab.items()}
 
 
 def _to_lines(tokens: dict[int, str], first: int, path: str) -> bytes:
@@ -88,7 +120,7 @@ def vocab_lines(folder: str, num_rows: int) -> bytes:
     new = {i: token for i, token in added.items() if i >= size}
     return data.rstrip(b"\r\n") + b"\n" + _to_lines(new, size, own) if new else data
   if os.path.exists(other):
-    return _to_lines(added | _word_pieces(other), 0, other)
+    return _to_lines(added | _word_pieces(folder), 0, other)
   raise UserError(
     f"{own}: no such file, and no tokenizer.json; copy one of them from the model that "
     f"this one was trained from"
@@ -104,6 +136,7 @@ def read_settings(folder: str) -> dict[str, bool]:
   normalizer = _read(folder, "tokenizer.json").get("normalizer") or {}
   if normalizer.get("type") != "BertNormalizer":
     normalizer = {}
+  files.check_shapes(normalizer, _NORMALIZER, os.path.join(folder, "tokenizer.json"))
   found = {name: config.get(key, normalizer.get(other)) for name, (key, other) in SETTINGS.items()}
   return {name: value for name, value in found.items() if value is not None}
 

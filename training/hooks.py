@@ -1,6 +1,7 @@
 """Output of a run: progress line, metrics.jsonl and TensorBoard."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -22,9 +23,9 @@ class MetricsLog:
     self.path = os.path.join(model_dir, "metrics.jsonl")
     self._line_end = ""  # "\n" if a killed run has left a line without its end
     if tf.io.gfile.exists(self.path):
-      with tf.io.gfile.GFile(self.path) as reader:
-        text = reader.read()
-      self._line_end = "\n" if text and not text.endswith("\n") else ""
+      with tf.io.gfile.GFile(self.path, "rb") as reader:
+        data = reader.read()
+      self._line_end = "\n" if data and not data.endswith(b"\n") else ""
 
   def write(self, kind: str, step: int, values: dict[str, float]) -> None:
     """Appends a line {"kind", "step", ...values}."""
@@ -58,7 +59,7 @@ class MetricsLog:
   def read(self, kind: str, **wanted) -> dict[int, dict[str, float]]:
     """Returns step -> values of the lines of a kind; the last line of each step is used.
 
-    Incomplete lines are skipped.
+    Lines that are incomplete, or were not written by `write`, are skipped.
 
     Args:
       kind: "train", "eval", ...
@@ -66,14 +67,17 @@ class MetricsLog:
     """
     entries = {}
     if tf.io.gfile.exists(self.path):
-      with tf.io.gfile.GFile(self.path) as reader:
-        for line in reader:
-          try:
-            entry = json.loads(line)
-          except ValueError:
-            continue
-          if entry.pop("kind", None) == kind and wanted.items() <= entry.items():
-            entries[entry.pop("step")] = entry
+      with tf.io.gfile.GFile(self.path, "rb") as reader:
+        lines = reader.read().decode(errors="replace").split("\n")
+      for line in lines:
+        try:
+          entry = json.loads(line)
+        except (ValueError, RecursionError):
+          continue
+        if not isinstance(entry, dict) or entry.pop("kind", None) != kind:
+          continue
+        if wanted.items() <= entry.items() and isinstance(entry.get("step"), int):
+          entries[entry.pop("step")] = entry
     return entries
 
 
@@ -124,6 +128,7 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log_freq = log_freq
     self._utilization = utilization
     self._seconds = self._timed_steps = 0
+    self._step = start_step
     self._bar = console.progress_bar(
       total=num_train_steps,
       initial=start_step,
@@ -131,6 +136,10 @@ class ProgressHook(v1.train.SessionRunHook):
       bar_format="{desc}: {percentage:3"
       ".0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed} elapsed, {remaining} left{postfix}]",
     )
+
+  def step(self) -> int:
+    """Returns the global step after the last update."""
+    return self._step
 
   def begin(self):
     """Reads the monitors of the graph."""
@@ -184,6 +193,8 @@ class ProgressHook(v1.train.SessionRunHook):
     )
     self._bar.update(self._step - self._bar.n)
     if self._step // self._log_freq > before // self._log_freq or self._step == self._bar.total:
+      # The gradient norm of a skipped update is not finite, which JSON does not have.
+      values = {name: value for name, value in values.items() if math.isfinite(value)}
       self._log.write("train", self._step, values)
       self._log.write_summaries("", self._step, values)
       self._seconds = self._timed_steps = 0

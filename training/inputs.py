@@ -20,6 +20,7 @@ from errors import UserError
 from preprocessing import record_files
 from tasks.base import Task
 from training import losses
+from utils.options import Range
 
 GROUP_BATCHES = 32
 LENGTH_MULTIPLE = 8
@@ -42,6 +43,7 @@ class RecordSource:
     padded_length: method padded_length of the model configuration.
     invert_input_mask: input_mask is 1 on padding in the files.
     is_whole: num_examples is the number of all records of the files.
+    ranges: feature -> allowed values, see Task.ranges.
   """
 
   paths: list[str]
@@ -51,6 +53,7 @@ class RecordSource:
   padded_length: Callable[[tf.Tensor, int], tf.Tensor]
   invert_input_mask: bool = False
   is_whole: bool = True
+  ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def _compression(self):
@@ -113,6 +116,7 @@ class RecordSource:
         )
         parsed[spec.name] = tf.io.FixedLenFeature(shape, dtype, spec.default)
     features = tf.io.parse_example(serialized, parsed)
+    self._check_ranges(features)
     features = {
       name: value.to_tensor(-1) if isinstance(value, tf.RaggedTensor) else value
       for name, value in features.items()
@@ -124,6 +128,19 @@ class RecordSource:
     if self.invert_input_mask:
       features["input_mask"] = 1 - features["input_mask"]
     return self.task.prepare(features, seed)
+
+  def _check_ranges(self, features):
+    """Makes the pipeline fail if a value is out of range; record_faults.py then finds the record.
+
+    NaN is in no range.
+    """
+    for name, allowed in self.ranges.items():
+      values = features[name]
+      values = values.flat_values if isinstance(values, tf.RaggedTensor) else values
+      lower, upper = (tf.cast(end, values.dtype) for end in allowed.ends)
+      tf.debugging.Assert(
+        tf.reduce_all((values >= lower) & (values <= upper)), [f"{name} is out of range"]
+      )
 
   def _sequence_shape(self):
     count = self.task.sequences_per_example

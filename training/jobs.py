@@ -56,6 +56,7 @@ def _run_once(experiment):
 def _make_probe(experiment, task_name, checkpoint):
   """Runner of another task for a trained encoder; its files are in model_dir/fewshot/TASK."""
   other = copy.deepcopy(experiment)
+  other.task.tfds_params = ""
   other.task.task_name = (
     registry.find(other.job)
     .task_class()

@@ -9,7 +9,7 @@ import modeling
 import optimization
 from models import layers
 from tasks.base import Task, TaskOutput
-from training import accumulation, checkpoints, inputs, losses, tf_compat
+from training import accumulation, checkpoints, inputs, losses, precision, tf_compat
 from training.devices import Devices
 
 v1 = tf.compat.v1
@@ -19,7 +19,12 @@ SUM = "sum/"  # prefix of the names of TaskOutput.sums among a batch's scalars
 
 
 def build_optimizer(
-  settings: config.Optimizer, num_train_steps: int, num_warmup_steps: int, names: list[str]
+  settings: config.Optimizer,
+  num_train_steps: int,
+  num_warmup_steps: int,
+  names: list[str],
+  loss_scale: optimization.LossScale | None = None,
+  skip_nonfinite: bool = False,
 ) -> tuple[optimization.AdamW, tf.Tensor]:
   """Builds AdamW.
 
@@ -28,6 +33,8 @@ def build_optimizer(
     num_train_steps: updates of the whole training.
     num_warmup_steps: updates with a rising learning rate.
     names: names of the variables, for layer-wise learning rates.
+    loss_scale: factor of the loss in float16, or None. Updates that are not finite are skipped.
+    skip_nonfinite: do not apply an update whose gradient is not finite.
 
   Returns:
     The optimizer and its learning rate, a float32 scalar.
@@ -57,6 +64,8 @@ def build_optimizer(
     optimization.NO_WEIGHT_DECAY if settings.use_wd_exclusion else (),
     optimization.FUNNEL_WEIGHT_DECAY,
     multipliers.get,
+    loss_scale=loss_scale,
+    skip_nonfinite=skip_nonfinite,
   )
   return optimizer, learning_rate
 
@@ -100,6 +109,9 @@ class ModelFn:
     self._num_train_steps = num_train_steps
     self._num_warmup_steps = num_warmup_steps
     self._checkpoint = checkpoint
+    self._skips = (
+      experiment.trainer.nan_policy == "skip" or precision.of(experiment.runtime) == "fp16"
+    )
     self._library = tf_compat.load()
 
   def __call__(self, features, labels, mode, params):
@@ -119,7 +131,7 @@ class ModelFn:
         part,
         is_training,
         self._devices.is_tpu,
-        self._experiment.runtime.use_bfloat16,
+        compute_dtype=precision.DTYPES[precision.of(self._experiment.runtime)],
       )
       return self._task.build(encoder, part)
 
@@ -135,22 +147,29 @@ class ModelFn:
 
   def _train(self, features):
     restored = checkpoints.latest(self._experiment.trainer.model_dir)
+    runtime = self._experiment.runtime
+    loss_scale = None
+    if precision.of(runtime) == "fp16":
+      loss_scale = optimization.LossScale(precision.fixed_loss_scale(runtime))
     # Built once per call, in the first micro-batch: the optimizer needs the names of the variables.
-    optimizers = functools.cache(lambda: self._optimizers(restored))
+    optimizers = functools.cache(lambda: self._optimizers(restored, loss_scale))
 
     def compute(part):
       scalars = _training_scalars(self._build(part, is_training=True), part)
       _, wrapped, _ = optimizers()
-      return scalars, wrapped.compute_gradients(scalars["loss"])
+      loss = scalars["loss"] * loss_scale.value if loss_scale else scalars["loss"]
+      return scalars, wrapped.compute_gradients(loss)
 
     scalars, gradients = accumulation.accumulate(
       compute, features, self._experiment.trainer.gradient_accumulation_steps
     )
-    loss = scalars.pop("loss")
+    loss = scalars["loss"] if self._skips else scalars.pop("loss")
     optimizer, wrapped, learning_rate = optimizers()
     train_op = wrapped.apply_gradients(gradients, v1.train.get_global_step())
     if not self._devices.is_tpu:
-      _add_monitors(self._task, scalars, optimizer.gradient_norm, learning_rate)
+      _add_monitors(self._task, scalars, optimizer, loss_scale, learning_rate)
+    if self._skips:  # Estimator ends at a NaN loss; the monitors have the loss itself
+      loss = tf.where(tf.math.is_nan(loss), 0.0, loss)
     return self._library.TPUEstimatorSpec(
       self._library.ModeKeys.TRAIN,
       loss=loss,
@@ -158,18 +177,20 @@ class ModelFn:
       scaffold_fn=None if restored else self._initialize(),
     )
 
-  def _optimizers(self, restored):
+  def _optimizers(self, restored, loss_scale):
     """Returns AdamW, its wrapper for TPUs (AdamW itself otherwise) and the learning rate.
 
     First checks the checkpoint `restored`, if any, against the variables.
     """
     if restored:
-      checkpoints.check(restored)
+      checkpoints.check(restored, [] if loss_scale is None else loss_scale.variables)
     optimizer, learning_rate = build_optimizer(
       self._experiment.optimizer,
       self._num_train_steps,
       self._num_warmup_steps,
       [optimization.variable_name(variable) for variable in v1.trainable_variables()],
+      loss_scale,
+      self._skips,
     )
     wrapped = v1.tpu.CrossShardOptimizer(optimizer) if self._devices.is_tpu else optimizer
     return optimizer, wrapped, learning_rate
@@ -212,21 +233,26 @@ def _replica_means(strategy, scalars):
 def _add_monitors(
   task: Task,
   scalars: dict[str, tf.Tensor],
-  gradient_norm: tf.Tensor | None,
+  optimizer: optimization.AdamW,
+  loss_scale: optimization.LossScale | None,
   learning_rate: tf.Tensor,
 ) -> None:
   """Adds the scalars of the whole batch, over all replicas, to the monitors of the graph."""
   scalars = tf.distribute.get_replica_context().merge_call(_replica_means, args=(scalars,))
-  if gradient_norm is None:  # all replicas except the first
+  if optimizer.gradient_norm is None:  # all replicas except the first
     return
   sums = {name.removeprefix(SUM): value for name, value in scalars.items() if name.startswith(SUM)}
   others = {name: value for name, value in scalars.items() if not name.startswith(SUM)}
   values = {
     "learning_rate": learning_rate,
-    "gradient_norm": gradient_norm,
+    "gradient_norm": optimizer.gradient_norm,
     **others,
     **task.monitors(sums),
   }
+  if loss_scale is not None:
+    values["loss_scale"] = loss_scale.value
+  if optimizer.skipped_updates is not None:
+    values["skipped_updates"] = optimizer.skipped_updates
   for name, value in values.items():
     v1.add_to_collection(MONITORS, (name, value))
 

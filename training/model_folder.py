@@ -11,6 +11,7 @@ copy of the best checkpoint, has copies of these files; without them those of it
 """
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -22,8 +23,9 @@ import config
 import modeling
 import tokenization
 from errors import UserError
+from models import config_keys
 from training import checkpoints, garden_checkpoint, hf_tokenizer
-from utils import files
+from utils import files, options
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,12 @@ TOKENIZER_SETTINGS = tuple(
   field.name for field in dataclasses.fields(config.Tokenizer) if field.metadata["stored"]
 )
 ENCODER_SETTINGS = (*TOKENIZER_SETTINGS, "vocab_file", "truncate_seq")
+# Shapes of the values that are used before, or without, a check of config.Experiment.
+_SHAPES = {
+  **{field.name: field.metadata["kind"] for field in dataclasses.fields(config.Tokenizer)},
+  **{"job": str, "task_name": str, "vocab_file": str, "cls_scope": str, "truncate_seq": bool},
+  "label_list": [str],
+}
 
 
 def find_in(folder: str, names: Iterable[str]) -> str | None:
@@ -61,10 +69,14 @@ def read_settings(folder: str | None) -> dict[str, Any]:
   Folders of earlier versions have labels.json alone.
 
   Raises:
-    UserError: a file is not valid JSON.
+    UserError: a file is not valid JSON, or a value is of another type.
   """
   path = find_in(folder, SETTINGS_NAMES) if folder is not None else None
-  return files.read_json(path) if path else {}
+  if path is None:
+    return {}
+  settings = files.read_json(path)
+  files.check_shapes(settings, _SHAPES, path)
+  return settings
 
 
 def files_of(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -194,13 +206,9 @@ def fill_tokenizer(
       found["uncased"] = casing == "uncased"
   for name, value in found.items():
     if name not in given and getattr(tokenizer, name) != value:
-      setattr(tokenizer, name, value)
-      log.info(
-        "%s=%s, taken from the folder of %s",
-        name,
-        value,
-        " or ".join([tokenizer.tokenizer_path, *folders[1:]]),
-      )
+      source = f"the folder of {' or '.join([tokenizer.tokenizer_path, *folders[1:]])}"
+      setattr(tokenizer, name, options.checked(tokenizer, name, value, source))
+      log.info("%s=%s, taken from %s", name, value, source)
 
 
 def tokenizer_inputs(vocab_path: str) -> list[str]:
@@ -232,15 +240,19 @@ def find_model_config(experiment: config.Experiment) -> modeling.Config:
   """
   keys, model = dict(experiment.model_keys), experiment.model
   if not model.model_config:
-    truncates = keys.pop("truncate_seq", None)
-    found = modeling.config_from_dict(keys, "model.keys")
-    return found if truncates is None else dataclasses.replace(found, truncate_seq=truncates)
+    names = ("truncate_seq",) if "block_size" in keys else ()  # in no file of a configuration
+    more = {name: keys.pop(name) for name in names if name in keys}
+    return _replace(modeling.config_from_dict(keys, "model.keys"), more, "model.keys")
   found = load_model_config(model)
   known = {field.name for field in dataclasses.fields(found)}
   for key in keys:
     if key not in known:
       raise UserError(f"model.keys.{key}: {model.model_config} has no such key")
-  return dataclasses.replace(found, **keys) if keys else found
+  return _replace(found, keys, "model.keys")
+
+
+def _replace(model_config, keys, source):
+  return config_keys.build(functools.partial(dataclasses.replace, model_config), keys, source)
 
 
 def load_model_config(model: config.Model) -> modeling.Config:
@@ -252,7 +264,7 @@ def load_model_config(model: config.Model) -> modeling.Config:
   model_config = modeling.load_config(model.model_config, keys)
   folder = os.path.dirname(model.model_config)
   stored = read_settings(folder).get("truncate_seq")
-  if stored in (None, getattr(model_config, "truncate_seq", None)):
+  if stored in (None, getattr(model_config, "truncate_seq", stored)):
     return model_config
   if "truncate_seq" in keys:
     log.warning(
@@ -262,7 +274,7 @@ def load_model_config(model: config.Model) -> modeling.Config:
       stored,
     )
     return model_config
-  return dataclasses.replace(model_config, truncate_seq=stored)
+  return _replace(model_config, {"truncate_seq": stored}, folder)
 
 
 def find_pretrained(

@@ -19,8 +19,9 @@ import yaml
 
 import config
 from errors import UserError
-from training import garden, values
+from training import garden
 from utils import files
+from utils.options import brief
 
 # A line of an override in CSV form: a.b=value, where a value may be quoted or a flat [list].
 _PAIR = re.compile(r"""\s*([\w.]+)\s*=\s*("[^"]*"|'[^']*'|\[[^\]]*\]|[^,]*)\s*(?:,|$)""")
@@ -95,8 +96,8 @@ def read_override(text: str) -> list[Entry]:
 def _scalar(text, source):
   try:
     return yaml.safe_load(text)
-  except yaml.YAMLError:
-    raise UserError(f"{source}: {text!r} is no value") from None
+  except (yaml.YAMLError, RecursionError, ValueError):
+    raise UserError(f"{source}: {brief(text)} is no value") from None
 
 
 def apply(experiment: config.Experiment, entries: Iterable[Entry]) -> None:
@@ -111,7 +112,7 @@ def apply(experiment: config.Experiment, entries: Iterable[Entry]) -> None:
     if key.startswith("model.keys."):
       experiment.model_keys[key.removeprefix("model.keys.")] = value
     elif section is not None and name in {field.name for field in dataclasses.fields(section)}:
-      values.set_value(experiment, name, value, source, key)
+      experiment.set(name, value, source, key)
     elif not garden.apply(experiment, key, value, source):
       raise UserError(f"{source}: there is no setting {key}{nearest(key, known_keys(experiment))}")
 

@@ -126,8 +126,6 @@ def make_task(
 ) -> pretraining.PretrainingTask:
   """Returns the task on records of BERT's or Funnel's form."""
   settings = experiment.task
-  if settings.width_shrink <= 0:
-    raise UserError(f"--width_shrink={settings.width_shrink} must be above 0")
   sequences = pretraining.Sequences(
     experiment.data.max_seq_length,
     special_ids,

@@ -177,5 +177,8 @@ class RecordSources:
         self.model_config.padded_length,
         is_given and self.experiment.record_files.invert_input_mask,
         is_whole=not limit or limit >= files.num_examples,
+        ranges=self.task.ranges(
+          self.model_config.vocab_size, self.model_config.num_segments, data.max_seq_length
+        ),
       ),
     )

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import tensorflow as tf
 
@@ -12,7 +13,6 @@ import config
 import modeling
 import tokenization
 from errors import UserError
-from models import flops
 from preprocessing import finetuning_records, record_files
 from tasks.base import RawDataTask, Task
 from tasks.metrics import format_metrics
@@ -20,17 +20,16 @@ from training import (
   checkpoints,
   devices,
   dry_run,
-  estimator,
   evaluator,
   garden_checkpoint,
-  hooks,
-  inputs,
   model_folder,
   params,
+  precision,
   record_sources,
+  recovery,
+  train_loop,
 )
-from training.model_fn import ModelFn
-from utils import files, paths
+from utils import files, lock, paths
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,7 @@ class Runner:
         f"--max_seq_length={experiment.data.max_seq_length} is beyond the model's "
         f"position table ({limit} positions in {experiment.model.model_config})"
       )
+    chosen = precision.of(experiment.runtime)
     self.sources = record_sources.RecordSources(
       experiment, self.model_config, task, self.tokenizer, record_sets or {}
     )
@@ -86,7 +86,7 @@ class Runner:
       experiment.trainer.train_batch_size,
       experiment.trainer.gradient_accumulation_steps,
     )
-    log.info("Devices: %s (TensorFlow %s)", self.devices.description, tf.__version__)
+    log.info("Devices: %s, %s (TensorFlow %s)", self.devices.description, chosen, tf.__version__)
     self.evaluator = evaluator.Evaluator(
       experiment,
       self.model_config,
@@ -167,8 +167,9 @@ class Runner:
   def check_outputs(self, outputs: Iterable[str]) -> None:
     """UserError if `outputs`, or what every run writes to model_dir, are files that it reads."""
     model, files = self.experiment.model, self.experiment.record_files
+    reads_raw_data = isinstance(self.task, RawDataTask) and not self.experiment.data.synthetic_data
     inputs = [
-      *(record_files.raw_files(self.task) if isinstance(self.task, RawDataTask) else ()),
+      *(record_files.raw_files(self.task) if reads_raw_data else ()),
       model.model_config,
       files.input_meta_data_path,
       self.experiment.tokenizer.tokenizer_path,
@@ -198,6 +199,7 @@ class Runner:
   def check_before_work(self) -> None:
     """Makes missing records, and checks all data and output paths, before training."""
     trainer, data = self.experiment.trainer, self.experiment.data
+    recovery.check(trainer)
     predicts = trainer.do_predict or trainer.do_submit
     evaluates = trainer.do_eval or (trainer.do_train and trainer.eval_every_steps > 0)
     if trainer.do_train:
@@ -229,9 +231,11 @@ class Runner:
     if runtime.validate_only or runtime.compile_only:
       self.validate()
       return {}
-    self.check_before_work()
-    metrics = self.train_and_evaluate()
-    self.predict()
+    is_training = self.experiment.trainer.do_train
+    with lock.exclusive(self.experiment.trainer.model_dir) if is_training else nullcontext():
+      self.check_before_work()
+      metrics = self.train_and_evaluate()
+      self.predict()
     return metrics
 
   def validate(self) -> None:
@@ -323,97 +327,17 @@ class Runner:
 
   def train(self) -> None:
     """Trains from the newest checkpoint of model_dir to the last step; evaluates in between."""
-    trainer, optimizer = self.experiment.trainer, self.experiment.optimizer
-    if trainer.early_stopping_patience and not trainer.eval_every_steps:
-      raise UserError(
-        "--early_stopping_patience counts evaluations during training: set --eval_every_steps too"
-      )
-    source = self.sources.of("train")[0].records
-    steps_per_epoch = max(source.num_examples // trainer.train_batch_size, 1)
-    num_train_steps = optimizer.train_steps or max(
-      int(source.num_examples / trainer.train_batch_size * optimizer.num_train_epochs), 1
-    )
-    num_warmup_steps = (
-      optimizer.warmup_steps
-      if optimizer.warmup_steps >= 0
-      else int(num_train_steps * optimizer.warmup_proportion)
-    )
-    model_fn = ModelFn(
-      self.experiment, self.task, self.model_config, self.devices, num_train_steps, num_warmup_steps
-    )
-    trained = estimator.build_estimator(
-      self.experiment, self.devices, model_fn, trainer.save_steps or steps_per_epoch
-    )
-    step = self._start_step(num_train_steps)
-    if step >= num_train_steps:
-      return
-    log.info(
-      "Train on %d examples, batch %d, steps %d to %d (%.1f epochs), warm-up %d steps",
-      source.num_examples,
-      trainer.train_batch_size,
-      step,
-      num_train_steps,
-      num_train_steps / steps_per_epoch,
-      num_warmup_steps,
-    )
-    if num_warmup_steps >= num_train_steps:
-      log.warning(
-        "The warm-up of %d steps is as long as the training: the learning rate will not "
-        "reach --learning_rate; lower --warmup_steps",
-        num_warmup_steps,
-      )
     settings = self._model_settings()
-    if step == 0:
-      self._check_settings(settings)
-    checkpoints.update_state(trainer.model_dir)
-    # A run that is refused when its model is built leaves no files.
-    start = hooks.StartHook(lambda: self._write_model_files(settings))
-    hook = hooks.ProgressHook(
-      self.evaluator.metrics_log,
-      step,
-      num_train_steps,
-      trainer.train_batch_size,
-      trainer.log_freq,
-      self._utilization(),
-    )
-    every = trainer.eval_every_steps or num_train_steps
-    try:
-      while step < num_train_steps and not self.evaluator.stops_early():
-        target = min(num_train_steps, (step // every + 1) * every)
-        input_fn = inputs.train_input_fn(
-          source,
-          trainer.train_batch_size,
-          trainer.seed,
-          step,
-          self.devices.num_replicas,
-          self.devices.is_tpu,
-        )
-        trained.train(input_fn, hooks=[start, hook], max_steps=target)
-        step = target
-        if trainer.eval_every_steps:
-          self.evaluator.evaluate(checkpoints.latest(trainer.model_dir), is_training=True)
-    except tf.compat.v1.train.NanLossDuringTrainingError as error:
-      raise UserError(
-        f"the loss is not a number after step {step}; lower --learning_rate "
-        f"or lengthen --warmup_steps"
-      ) from error
-    finally:
-      hook.close()
-
-  def _utilization(self):
-    """Function for hooks.ProgressHook; None if the device's peak is not known."""
-    peak = devices.peak_flops(self.devices, self.experiment.runtime.use_bfloat16)
-    if peak is None:
-      return None
-    log.info("Peak of the device: %.0f GFLOP/s", peak / 1e9)
-    count = self.task.sequences_per_example
-
-    def share(tokens_per_example, examples_per_second):
-      length = max(round(tokens_per_example / count), 1)
-      forward = count * flops.encoder_flops(self.model_config, length)
-      return 3 * forward * examples_per_second / peak
-
-    return share
+    train_loop.TrainLoop(
+      self.experiment,
+      self.model_config,
+      self.task,
+      self.sources.of("train")[0].records,
+      self.devices,
+      self.evaluator,
+      lambda: self._check_settings(settings),
+      lambda: self._write_model_files(settings),
+    ).train()
 
   def _model_settings(self):
     """The settings that the model's folder stores."""
@@ -439,27 +363,3 @@ class Runner:
       and tf.io.gfile.exists(path)
     ):
       files.write_json(path, self.model_config.to_dict())
-
-  def _start_step(self, num_train_steps):
-    newest = checkpoints.latest(self.experiment.trainer.model_dir)
-    if newest is None:
-      model = self.experiment.model
-      if model.init_global_vars:
-        if model.start_checkpoint is None:
-          raise UserError("--init_global_vars takes them from --init_checkpoint, which is missing")
-        step = int(checkpoints.open_reader(model.init_checkpoint).get_tensor("global_step"))
-        if step >= num_train_steps:
-          raise UserError(
-            f"{model.init_checkpoint} is at step {step}: with --init_global_vars "
-            f"training goes on from there, and --train_steps={num_train_steps} is "
-            f"already reached; raise it"
-          )
-        return step
-      return 0
-    step = checkpoints.step_of(newest)
-    log.info(
-      "Continue from %s (--init_checkpoint is used only while model_dir has no checkpoint)%s",
-      newest,
-      "; it is already at the last step, nothing to train" if step >= num_train_steps else "",
-    )
-    return step

@@ -61,10 +61,20 @@ def set_up_logging() -> None:
 
 
 _signals = []  # numbers of the SIGINT and SIGTERM received
+_is_deferred = False  # whether the first signal waits for the end of a training step
+
+
+class Interrupted(KeyboardInterrupt):
+  """Ctrl-C or SIGTERM; `number` is the signal's."""
+
+  def __init__(self, number: int):
+    """Stores the number."""
+    super().__init__()
+    self.number = number
 
 
 def watch_signals() -> None:
-  """Records Ctrl-C and SIGTERM, and raises KeyboardInterrupt or SystemExit. For scripts.
+  """Records Ctrl-C and SIGTERM, and raises Interrupted, unless signals are deferred. For scripts.
 
   Python ignores exceptions raised in destructors, so training checks the record before each step.
   """
@@ -72,18 +82,34 @@ def watch_signals() -> None:
   def record(number, frame):
     del frame
     _signals.append(number)
-    raise_if_signalled()
+    if _is_deferred and len(_signals) == 1:
+      print(
+        "Interrupted: this step is finished, then a checkpoint is saved. Interrupt again to end "
+        "without it.",
+        file=sys.stderr,
+      )
+    else:
+      raise_if_signalled()
 
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, record)
 
 
+def defer_signals(is_deferred: bool) -> None:
+  """Makes the first signal wait for raise_if_signalled; False raises again when it arrives."""
+  global _is_deferred
+  _is_deferred = is_deferred
+
+
+def is_signalled() -> bool:
+  """Returns whether Ctrl-C or SIGTERM has arrived."""
+  return bool(_signals)
+
+
 def raise_if_signalled() -> None:
-  """Raises KeyboardInterrupt after Ctrl-C, SystemExit with status 143 after SIGTERM."""
+  """Raises Interrupted if Ctrl-C or SIGTERM has arrived."""
   if _signals:
-    if _signals[-1] == signal.SIGINT:
-      raise KeyboardInterrupt
-    sys.exit(128 + _signals[-1])
+    raise Interrupted(_signals[-1])
 
 
 def progress_bar(

@@ -9,12 +9,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable
 from typing import Any
 
 from errors import UserError
+from utils.options import brief
 
 
 def _gfile():
@@ -64,6 +66,31 @@ def temporary_name(path: str) -> str:
   return f"{temporary_prefix(path)}{socket.gethostname()}-{os.getpid()}"
 
 
+def remove_abandoned(folder: str, start: str = "") -> None:
+  """Removes temporary files of killed processes of this machine from a folder.
+
+  Args:
+    folder: the folder; need not exist.
+    start: first characters of the names that the files were temporary for.
+  """
+  pattern = rf"\.{re.escape(start)}.*~{re.escape(socket.gethostname())}-(\d+)"
+  if _gfile().isdir(folder or "."):
+    for name in _gfile().listdir(folder or "."):
+      match = re.fullmatch(pattern, name)
+      if match and not _is_running(int(match[1])):
+        remove(os.path.join(folder, name))
+
+
+def _is_running(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except OSError:  # another user's
+    pass
+  return True
+
+
 def rename(source: str, target: str) -> None:
   """Renames a file; replaces an existing target."""
   if is_remote(target):
@@ -89,6 +116,9 @@ def replacing(path: str):
   try:
     yield temporary
     rename(temporary, path)
+  except OSError as error:
+    error.filename = error.filename or path  # an error of a write names no file
+    raise
   finally:
     remove(temporary)
 
@@ -109,17 +139,78 @@ def write_json(path: str, values: dict[str, Any]) -> None:
   write_text(path, json.dumps(values, indent=4, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str) -> dict[str, Any]:
-  """Returns the contents of a JSON file.
+MAX_DEPTH = 100  # of nested lists and objects; deeper values cannot even be printed
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_json(text: str, source: str, **options: Any) -> Any:
+  r"""Returns the value of JSON text.
+
+  Args:
+    text: the text.
+    source: file, and line if there are several values, for messages.
+    **options: of json.loads.
 
   Raises:
-    UserError: the file is not valid JSON.
+    UserError: the text is not valid JSON, is nested too deep, has an integer of too many digits,
+      or a string with half of a surrogate pair (from the escape "\ud83d"), which is no character.
   """
-  with open_file(path, "r") as reader:
-    try:
-      return json.load(reader)
-    except ValueError as error:
-      raise UserError(f"{path}: not valid JSON: {error}") from None
+  try:
+    value = json.loads(text, **options)
+  except (ValueError, RecursionError) as error:
+    raise UserError(f"{source}: not valid JSON: {str(error).partition(';')[0]}") from None
+  if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+    raise UserError(f"{source}: not valid JSON: nested more than {MAX_DEPTH} deep")
+  bad = _surrogate(value) if _SURROGATE_ESCAPE.search(text) else None
+  if bad is not None:
+    raise UserError(
+      f"{source}: {bad!r} holds half of a surrogate pair, which is not a character; remove it"
+    )
+  return value
+
+
+def _is_deep(value):
+  """Returns whether lists and objects are nested more than MAX_DEPTH deep."""
+  level = [value]
+  for _ in range(MAX_DEPTH + 1):
+    level = [item for item in level if isinstance(item, list | dict)]
+    if not level:
+      return False
+    level = [child for item in level for child in (item.values() if type(item) is dict else item)]
+  return True
+
+
+def _surrogate(value):
+  """Path of the first string with half of a surrogate pair, e.g. "data[0].title"; None if none."""
+  rest = [("", value)]
+  while rest:
+    path, item = rest.pop()
+    if isinstance(item, str) and re.search("[\ud800-\udfff]", item):
+      return path or "the text"
+    if isinstance(item, list):
+      rest += [(f"{path}[{index}]", child) for index, child in enumerate(item)]
+    elif isinstance(item, dict):
+      children = [(f"{path}.{key}" if path else key, child) for key, child in item.items()]
+      rest += [*children, *((name, key) for (name, _), key in zip(children, item, strict=True))]
+  return None
+
+
+def read_json(path: str) -> dict[str, Any]:
+  """Returns the contents of a JSON file that holds an object.
+
+  Raises:
+    UserError: the file is not valid JSON, or holds another value.
+  """
+  with open_file(path) as reader:
+    data = reader.read()
+  try:
+    text = data.decode("utf-8")
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path}: not valid JSON: {error}") from None
+  values = parse_json(text, path)
+  if not isinstance(values, dict):
+    raise UserError(f"{path}: contains a {type(values).__name__}, not a JSON object")
+  return values
 
 
 def copy(source: str, target: str) -> None:
@@ -173,9 +264,60 @@ def write_tsv(path: str, rows: Iterable[list[str]]) -> None:
   write_text(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
-def read_json_lines(path: str) -> list[Any]:
-  """Reads a file with a JSON value a line; an empty list if there is no such file."""
-  if not (_gfile().exists(path) if is_remote(path) else os.path.exists(path)):
+def read_json_lines(path: str, shape: Any = object) -> list[Any]:
+  """Reads a file with a JSON value a line; an empty list if there is no such file.
+
+  Args:
+    path: file that a program here wrote.
+    shape: shape of each value, see `fits`.
+
+  Raises:
+    UserError: a line is not valid JSON, or of another shape.
+  """
+  if not exists(path):
     return []
-  with open_file(path, "r") as reader:
-    return [json.loads(line) for line in reader.read().split("\n") if line]
+  with open_file(path) as reader:
+    lines = reader.read().decode("utf-8", "replace").split("\n")
+  values = []
+  for number, line in enumerate(lines, 1):
+    if line:
+      values.append(parse_json(line, f"{path}: line {number}"))
+      if not fits(values[-1], shape):
+        raise UserError(
+          f"{path}: line {number}: a key is missing, or its value is of another type; make the "
+          f"file again, with the records that it belongs to"
+        )
+  return values
+
+
+def fits(value: Any, shape: Any) -> bool:
+  """Returns whether a JSON value has a shape.
+
+  Args:
+    value: the value.
+    shape: a type, or a union of types; a list of one shape, that of each item; or a dict of key ->
+      shape, whose keys must be there.
+  """
+  if isinstance(shape, list):
+    return isinstance(value, list) and all(fits(item, shape[0]) for item in value)
+  if isinstance(shape, dict):
+    return isinstance(value, dict) and all(
+      key in value and fits(value[key], of_key) for key, of_key in shape.items()
+    )
+  return isinstance(value, shape)
+
+
+def check_shapes(values: dict[str, Any], shapes: dict[str, Any], path: str) -> None:
+  """UserError if a value of a JSON file has another shape than its key's; null has every shape.
+
+  Args:
+    values: contents of the file.
+    shapes: key -> shape, see `fits`; the keys need not be there.
+    path: the file, for the message.
+  """
+  for key, shape in shapes.items():
+    if values.get(key) is not None and not fits(values[key], shape):
+      raise UserError(
+        f"{path}: {key} is {brief(values[key])}, which is of another type than programs write; "
+        f"fix the file or make it again"
+      )
