@@ -17,7 +17,7 @@ from errors import UserError
 from models import layers
 from tasks import classification
 from tasks.settings import Classification
-from training import accumulation, losses, model_folder, runner, tf_compat
+from training import accumulation, losses, model_folder, recipes, runner, tf_compat
 from training.devices import Devices, find_devices
 from training.model_fn import MONITORS, ModelFn
 
@@ -46,10 +46,10 @@ def experiment_of(folder, steps, encoder="bert", name="run", **optimizer):
     experiment.model, experiment.tokenizer, experiment.trainer.model_dir, True
   )
   family = model_folder.load_model_config(experiment.model).family
-  config.apply_recipe(
+  recipes.apply(
     experiment,
     {
-      **config.load_recipe(family, "classification", "cola"),
+      **recipes.load(family, "classification", "cola"),
       "max_seq_length": 24,
       "train_batch_size": 8,
       "learning_rate": 1e-3,

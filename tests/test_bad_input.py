@@ -12,7 +12,7 @@ import modeling
 from errors import UserError
 from models import bert_heads
 from tasks.settings import Classification
-from training import app, checkpoints, devices, flags, model_folder, runner
+from training import app, checkpoints, devices, flags, model_folder, recipes, runner
 
 v1 = tf.compat.v1
 
@@ -256,17 +256,17 @@ def test_unused_devices_are_logged(caplog, num_gpus, batch, steps, used, message
 def test_recipes_fill_missing_settings():
   experiment = config.Experiment()
   experiment.set("learning_rate", 1.0, "flag")
-  taken = config.apply_recipe(experiment, {"learning_rate": 2.0, "train_batch_size": 4}, "a recipe")
+  taken = recipes.apply(experiment, {"learning_rate": 2.0, "train_batch_size": 4}, "a recipe")
   assert experiment.optimizer.learning_rate == 1.0 and experiment.trainer.train_batch_size == 4
   assert taken == {"train_batch_size": 4}
   assert experiment.sources == {"learning_rate": "flag", "train_batch_size": "a recipe"}
   with pytest.raises(UserError, match="'learn_rate', which is no setting"):
-    config.apply_recipe(experiment, {"learn_rate": 1})
+    recipes.apply(experiment, {"learn_rate": 1})
 
 
 def test_bert_recipe_fills_every_open_setting():
   experiment = config.Experiment(task=Classification())
-  config.apply_recipe(experiment, config.load_recipe("bert", "classification", "cola"))
+  recipes.apply(experiment, recipes.load("bert", "classification", "cola"))
   empty = [
     f"{type(section).__name__}.{name}"
     for section in experiment.sections().values()

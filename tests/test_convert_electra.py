@@ -17,7 +17,7 @@ import modeling
 from conversion import commands
 from errors import UserError
 from models import config_keys
-from training import checkpoints
+from training import checkpoints, recipes
 
 v1 = tf.compat.v1
 
@@ -239,12 +239,12 @@ def test_released_configurations(size, numbers):
 
 
 def test_recipes_equal_the_release():
-  recipe = settings.load_recipe("electra", "classification", "rte")
+  recipe = recipes.load("electra", "classification", "rte")
   names = ("learning_rate", "lr_layer_decay_rate", "num_train_epochs", "train_batch_size")
   assert tuple(recipe[name] for name in names) == (1e-4, 0.8, 10, 32)
-  recipe = settings.load_recipe("electra", "squad", "squad")
+  recipe = recipes.load("electra", "squad", "squad")
   assert tuple(recipe[name] for name in names) == (1e-4, 0.8, 2, 32)
-  recipe = settings.load_recipe("electra", "pretraining", "electra")
+  recipe = recipes.load("electra", "pretraining", "electra")
   names = ("learning_rate", "train_batch_size", "train_steps", "weight_decay")
   assert tuple(recipe[name] for name in names) == (5e-4, 128, 1_000_000, 0.01)
 

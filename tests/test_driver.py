@@ -14,7 +14,7 @@ import yaml
 import config
 from errors import UserError
 from tasks.settings import Classification
-from training import driver, experiment_registry, params
+from training import driver, experiment_registry, params, recipes
 from utils import console
 
 CONFIGS = os.path.join(tiny.ROOT, "configs")
@@ -52,7 +52,7 @@ def test_settings_of_the_factory_count_as_set():
   found = experiment_registry.make("bert/local")
   assert found.sources["train_steps"] == "experiment bert/local"
   assert "adam_beta1" not in found.sources
-  config.apply_recipe(found, {"learning_rate": 1.0, "weight_decay": 0.5})
+  recipes.apply(found, {"learning_rate": 1.0, "weight_decay": 0.5})
   assert found.optimizer.learning_rate == 1e-3 and found.optimizer.weight_decay == 0.5
 
 

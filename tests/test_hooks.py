@@ -11,7 +11,7 @@ import config
 from models.bert import BertConfig
 from tasks import masking, pretraining
 from tasks.settings import Pretraining
-from training import devices, hooks, losses, tf_compat
+from training import devices, hooks, losses, recipes, tf_compat
 from training.model_fn import MONITORS, ModelFn
 
 v1 = tf.compat.v1
@@ -100,7 +100,7 @@ def test_monitors_of_micro_batches_are_those_of_the_batch(tmp_path, loss_type):
   features = losses.add_mean_weights(features, task.loss_weights(features))
   experiment = config.Experiment(task=Pretraining())
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
-  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type))
+  recipes.apply(experiment, recipes.load("bert", "pretraining", loss_type))
   model_config = BertConfig(
     30,
     16,

@@ -14,7 +14,7 @@ import create_finetuning_data
 from errors import UserError
 from preprocessing import pretraining_records, vocabulary_builder
 from tasks import settings
-from training import params
+from training import params, recipes
 from utils import options
 
 SECTIONS = (
@@ -116,11 +116,11 @@ def test_flags_yaml_and_recipes_refuse_the_same_numbers(index, flag_errors):
     params.apply(experiment, params.parse(f"{section}:\n  {name}: '{value}'", "x.yaml"))
   assert f"x.yaml: line 2: {section}.{name}: " in str(error.value) and message in str(error.value)
   with pytest.raises(UserError) as error:
-    config.apply_recipe(experiment, {name: value}, "a recipe")
+    recipes.apply(experiment, {name: value}, "a recipe")
   assert f"a recipe: {name}: " in str(error.value) and message in str(error.value)
 
 
 def test_a_recipe_is_checked_below_a_flag_too():
   experiment = config.Experiment(sources={"clip": "flag"})
   with pytest.raises(UserError, match="recipe: clip: -1 is below 0"):
-    config.apply_recipe(experiment, {"clip": -1})
+    recipes.apply(experiment, {"clip": -1})

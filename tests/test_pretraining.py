@@ -25,7 +25,7 @@ from models.funnel_config import ModelConfig
 from preprocessing import pretraining_records, record_files
 from tasks import base, masking, pretraining
 from tasks.settings import Pretraining
-from training import checkpoints, devices, inputs, tf_compat
+from training import checkpoints, devices, inputs, recipes, tf_compat
 from training.model_fn import ModelFn
 
 v1 = tf.compat.v1
@@ -145,7 +145,7 @@ def test_tpu_cores_draw_different_dropout_and_noise(records, tmp_path, loss_type
   batch = {name: np.repeat(value[:1], 8, axis=0) for name, value in batch.items()}
   experiment = config.Experiment(task=Pretraining())
   experiment.model.init_checkpoint, experiment.trainer.model_dir = "none", str(tmp_path)
-  config.apply_recipe(experiment, config.load_recipe("bert", "pretraining", loss_type))
+  recipes.apply(experiment, recipes.load("bert", "pretraining", loss_type))
   model_fn = ModelFn(experiment, source.task, model_config, devices.Devices("CPU"), 10, 1)
 
   def losses(*shards):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import tiny
 
-import config
+from training import recipes
 
 # Batch size, epochs, learning rate: the authors' recommendations for GLUE.
 GLUE = {
@@ -31,7 +31,7 @@ TRAINING_EXAMPLES = {"imdb": 25000, "race": 87866}
 
 @pytest.mark.parametrize("task", GLUE)
 def test_glue_recipes_equal_the_published_values(task):
-  recipe = config.load_recipe("funnel", "classification", task)
+  recipe = recipes.load("funnel", "classification", task)
   assert (recipe["train_batch_size"], recipe["num_train_epochs"], recipe["learning_rate"]) == GLUE[
     task
   ]
@@ -42,7 +42,7 @@ def test_glue_recipes_equal_the_published_values(task):
   "job, task", [("classification", "imdb"), ("race", "race"), ("squad", "squad")]
 )
 def test_updates_equal_the_published_commands(job, task):
-  recipe = config.load_recipe("funnel", job, task)
+  recipe = recipes.load("funnel", job, task)
   batch = recipe["train_batch_size"]
   updates = recipe.get("train_steps") or int(
     TRAINING_EXAMPLES[task] / batch * recipe["num_train_epochs"]
@@ -58,7 +58,7 @@ def test_updates_equal_the_published_commands(job, task):
 
 def test_squad_has_no_layer_wise_decay():
   """The published score was reached with a decay that had no effect."""
-  recipe = config.load_recipe("funnel", "squad", "squad")
+  recipe = recipes.load("funnel", "squad", "squad")
   assert recipe["lr_layer_decay_rate"] == 1.0 and recipe["save_steps"] == 1000
 
 

@@ -7,7 +7,7 @@ import os
 import config
 import modeling
 from errors import UserError
-from training import checkpoints, hub, model_folder
+from training import checkpoints, hub, model_folder, recipes
 
 log = logging.getLogger(__name__)
 
@@ -168,11 +168,11 @@ def take_recipe(experiment: config.Experiment, family: str, task_name: str) -> N
 
   A number of epochs that the user gave wins over the recipe's number of updates.
   """
-  recipe = config.load_recipe(family, experiment.job, task_name)
-  name = os.path.basename(config.recipe_path(family, experiment.job)).removesuffix(".yaml")
+  recipe = recipes.load(family, experiment.job, task_name)
+  name = os.path.basename(recipes.path_of(family, experiment.job)).removesuffix(".yaml")
   if "num_train_epochs" in experiment.sources:
     recipe.pop("train_steps", None)
-  taken = config.apply_recipe(experiment, recipe, f"recipe {name}, task {task_name}")
+  taken = recipes.apply(experiment, recipe, f"recipe {name}, task {task_name}")
   log.info(
     "Recipe %s, task %s: %s",
     name,
