@@ -273,7 +273,8 @@ def test_bert_recipe_fills_every_open_setting():
     for name, value in vars(section).items()
     if value is None
   ]
-  assert empty == ["Tokenizer.strip_accents"]  # which follows uncased
+  # The first follows uncased, the second use_bfloat16.
+  assert empty == ["Tokenizer.strip_accents", "Runtime.precision"]
 
 
 def test_flags_and_aliases():

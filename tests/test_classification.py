@@ -11,7 +11,7 @@ import tiny
 import config
 import tokenization
 from errors import UserError
-from tasks import base, classification, metrics
+from tasks import base, classification, classification_data, metrics
 from tasks.settings import Classification
 
 
@@ -103,7 +103,7 @@ NATIVE = {
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_layouts_are_read(tmp_path, name):
   folder, file, text, expected = NATIVE[name]
-  dataset = classification.DATASETS[classification.canonical_name(name)]
+  dataset = classification.DATASETS[classification_data.canonical_name(name)]
   assert dataset.folder.split("/")[-1] == folder
   write(tmp_path / dataset.folder, file, text)
   task = tiny.make_task(Classification(task_name=name), config.RawData(data_root=str(tmp_path)))
