@@ -54,6 +54,12 @@ class Model:
     "task's name for Funnel",
     stored=True,
   )
+  gin_bindings: str = option(
+    "",
+    "gin bindings of model layers, such as encode.activation=@tanh, one per line; train.py reads "
+    "them from --gin_file and --gin_params",
+    stored=True,
+  )
   overwrite_keys: str = option(
     "",
     "comma-separated keys of a Funnel configuration (dropout, ...) for which the flag of "

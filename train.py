@@ -43,7 +43,7 @@ class Driver:
 LISTS = {
   "config_file": "YAML file of settings; may be repeated, and later files win",
   "gin_file": "gin file with arguments of model layers; may be repeated",
-  "gin_params": "gin binding, such as layer_norm.epsilon=1e-6; may be repeated, after gin_file",
+  "gin_params": "gin binding, such as encode.activation=@tanh; may be repeated, after gin_file",
 }
 SECTIONS = (*app.FINETUNING, *(job.settings for job in registry.JOBS.values()))
 

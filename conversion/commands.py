@@ -268,6 +268,11 @@ def _settings_from_tf(
     UserError: the flag `uncased` contradicts the settings.
   """
   settings = tensors.find_settings(input_dir, prefix)
+  if settings.get("gin_bindings"):
+    raise UserError(
+      f"{input_dir}: the layers of this model have arguments of its own (--gin_bindings), which "
+      f"other programs do not read"
+    )
   if uncased not in (None, settings.get("uncased", uncased)):
     raise UserError(
       f"--uncased={uncased}, but uncased is {settings['uncased']} in the settings of {prefix}; "

@@ -312,6 +312,7 @@ def encode(
   x: tf.Tensor,
   attended: tf.Tensor | None,
   activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
+  attention_fn: Callable[..., tf.Tensor] | None = None,
 ) -> list[tf.Tensor]:
   """Applies the transformer layers, variables layer_0/..., layer_1/... in the current scope.
 
@@ -321,6 +322,7 @@ def encode(
     attended: int or float [B, 1 or T, T], 1 where a query (second axis) attends to a key, else 0;
       None for all ones.
     activation: activation of the feed-forward layer; None for config.hidden_act.
+    attention_fn: function with the arguments and the output of `attention`, which None stands for.
 
   Returns:
     The output of each layer, float [B, T, H].
@@ -330,7 +332,7 @@ def encode(
   outputs = []
   for index in range(config.num_hidden_layers):
     with v1.variable_scope(f"layer_{index}"):
-      x = _layer(config, x, mask_adder, activation)
+      x = _layer(config, x, mask_adder, activation, attention_fn or attention)
     outputs.append(x)
   return outputs
 
@@ -347,12 +349,12 @@ def attention_mask_adder(attended: tf.Tensor | None, dtype: tf.DType) -> tf.Tens
   return (1.0 - mask) * -10000.0
 
 
-def _layer(config, x, mask_adder, activation):
+def _layer(config, x, mask_adder, activation, attention_fn):
   """One post-LN transformer layer: [B, T, H] -> [B, T, H]."""
   initializer = layers.truncated_normal(config.initializer_range)
   with v1.variable_scope("attention"):
     with v1.variable_scope("self"):
-      context = attention(
+      context = attention_fn(
         x,
         x,
         mask_adder,

@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 import config
+from errors import UserError
 from tasks.settings import Classification
 from training import cerebras, driver, jobs
 
@@ -57,6 +58,19 @@ def test_experiment_files_validate(path, tmp_path, capsys):
   }
   driver.run(name, "train", str(tmp_path / "run"), [path], json.dumps(override))
   assert "Settings, files and graphs are valid" in capsys.readouterr().out
+
+
+def test_synthetic_questions_are_not_evaluated(tmp_path):
+  override = json.dumps(
+    {
+      "model": {"init_checkpoint": "none", "keys": TINY_KEYS},
+      "data": {"synthetic_data": True, "max_seq_length": 16},
+      "task": {"max_query_length": 4},
+      "optimizer": {"train_steps": 1},
+    }
+  )
+  with pytest.raises(UserError, match="--synthetic_data has no texts, which this task evaluates"):
+    driver.run("bert/squad", "train_and_eval", str(tmp_path), params_override=override)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import config
 from errors import UserError
-from training import experiment_registry, jobs, params
+from training import experiment_registry, jobs, layer_arguments, params
 from utils import console
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,9 @@ def run(
   if import_module:
     experiment_registry.import_module(import_module)
   resolved = resolve(experiment, config_file, tpu, params_override, model_dir, setting_flags)
+  if gin_file or gin_params:
+    bindings = layer_arguments.read(gin_file, gin_params)
+    resolved.set("gin_bindings", bindings, "--gin_file and --gin_params")
   set_mode(resolved, mode)
   console.spell_settings(params.spelling(resolved))
   if mode == "continuous_eval":

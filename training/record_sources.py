@@ -156,6 +156,12 @@ class RecordSources:
     is_given = kind in self.record_sets
     num_examples = min(files.num_examples, limit or files.num_examples)
     path = files.paths[0]
+    reads_texts = type(self.task).read_side_table is not base.Task.read_side_table
+    if data.synthetic_data and kind != "train" and reads_texts:
+      raise UserError(
+        "--synthetic_data has no texts, which this task evaluates and predicts: leave out "
+        "--do_eval and --do_predict"
+      )
     table = self.task.read_side_table(
       kind, split, path + record_files.SIDE_TABLE, files.num_examples
     )

@@ -22,6 +22,7 @@ from training import (
   dry_run,
   evaluator,
   garden_checkpoint,
+  layer_arguments,
   model_folder,
   params,
   precision,
@@ -57,6 +58,7 @@ class Runner:
       task: the task.
       record_sets: kind ("train", "dev", "test") -> record files to use instead of raw data.
     """
+    layer_arguments.apply(experiment.model.gin_bindings, model_config.family)
     self.experiment = experiment
     self.task = task
     self.model_config = self._fit_config(model_config)
