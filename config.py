@@ -359,6 +359,11 @@ class Runtime:
     "precision fp16: fixed factor of the loss, or dynamic (2^15 at first, doubled after 2000 "
     "finite updates, halved by one that is not, which is skipped)",
   )
+  recompute_activations: bool = option(
+    False,
+    "store only the inputs of each layer for the gradient, and compute the layer again there: the "
+    "same update with less memory, in about a third more time",
+  )
   validate_only: bool = option(
     False, "check settings, files, checkpoint and graphs, and end; exits 0 or 1"
   )

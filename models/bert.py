@@ -17,7 +17,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from errors import UserError
-from models import config_keys, layers
+from models import config_keys, layers, recomputation
 from models.config_keys import read_json
 
 v1 = tf.compat.v1
@@ -178,6 +178,7 @@ class BertModel:
     sequence_ids: tf.Tensor | None = None,
     embeddings_scope: str | None = None,
     with_pooler: bool = True,
+    recompute_activations: bool = False,
   ):
     """Builds the graph.
 
@@ -198,6 +199,8 @@ class BertModel:
       embeddings_scope: full name of the scope whose embeddings to share (without the map to
         hidden_size); None for the model's own.
       with_pooler: build the pooled output; None if False.
+      recompute_activations: store only the inputs of each layer for the gradient, which computes
+        the layer again: less memory, and one more forward pass.
 
     Raises:
       UserError: the sequence is longer than config.max_position_embeddings.
@@ -243,7 +246,9 @@ class BertModel:
           layers.truncated_normal(config.initializer_range),
         )
       with v1.variable_scope("encoder"):
-        self.all_encoder_layers = encode(config, x, attended)
+        self.all_encoder_layers = encode(
+          config, x, attended, recompute_activations=recompute_activations
+        )
     self.sequence_output = self.all_encoder_layers[-1]
     self.pooled_output = self.pool(self.sequence_output[:, 0]) if with_pooler else None
 
@@ -313,6 +318,7 @@ def encode(
   attended: tf.Tensor | None,
   activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
   attention_fn: Callable[..., tf.Tensor] | None = None,
+  recompute_activations: bool = False,
 ) -> list[tf.Tensor]:
   """Applies the transformer layers, variables layer_0/..., layer_1/... in the current scope.
 
@@ -323,16 +329,18 @@ def encode(
       None for all ones.
     activation: activation of the feed-forward layer; None for config.hidden_act.
     attention_fn: function with the arguments and the output of `attention`, which None stands for.
+    recompute_activations: see BertModel.
 
   Returns:
     The output of each layer, float [B, T, H].
   """
   activation = activation or layers.get_activation(config.hidden_act)
   mask_adder = attention_mask_adder(attended, x.dtype)
+  layer = lambda x: _layer(config, x, mask_adder, activation, attention_fn or attention)
   outputs = []
   for index in range(config.num_hidden_layers):
     with v1.variable_scope(f"layer_{index}"):
-      x = _layer(config, x, mask_adder, activation, attention_fn or attention)
+      x = recomputation.recompute(layer, x) if recompute_activations else layer(x)
     outputs.append(x)
   return outputs
 

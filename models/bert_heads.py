@@ -229,6 +229,7 @@ def electra(
   width_shrink: float = 0.25,
   use_tpu: bool = False,
   compute_dtype: tf.DType = tf.float32,
+  recompute_activations: bool = False,
 ) -> dict[str, tf.Tensor]:
   """Builds ELECTRA with BERT encoders. Label 1 of the discriminator: the token was replaced.
 
@@ -248,6 +249,7 @@ def electra(
       features["segment_ids"],
       use_one_hot_embeddings=use_tpu,
       compute_dtype=compute_dtype,
+      recompute_activations=recompute_activations,
       **options,
     )
 

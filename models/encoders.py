@@ -28,11 +28,17 @@ class BertEncoder:
     is_training: bool,
     use_tpu: bool,
     compute_dtype: tf.DType,
+    recompute_activations: bool,
   ):
     """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
-    self._options = dict(is_training=is_training, use_tpu=use_tpu, compute_dtype=compute_dtype)
+    self._options = dict(
+      is_training=is_training,
+      use_tpu=use_tpu,
+      compute_dtype=compute_dtype,
+      recompute_activations=recompute_activations,
+    )
 
   @functools.cached_property
   def _model(self):
@@ -46,6 +52,7 @@ class BertEncoder:
       use_one_hot_embeddings=options["use_tpu"],
       compute_dtype=options["compute_dtype"],
       sequence_ids=features.get("sequence_ids"),
+      recompute_activations=options["recompute_activations"],
     )
 
   def sequence_output(self) -> tf.Tensor:
@@ -164,12 +171,13 @@ class FunnelEncoder:
     is_training: bool,
     use_tpu: bool,
     compute_dtype: tf.DType,
+    recompute_activations: bool,
   ):
     """Stores the arguments; see build_encoder."""
     self._config = config
     self._features = features
-    self._compute_dtype = compute_dtype
-    self._model = FunnelTFM(config, compute_dtype=compute_dtype)
+    self._form = dict(compute_dtype=compute_dtype, recompute_activations=recompute_activations)
+    self._model = FunnelTFM(config, **self._form)
     self._options = dict(is_training=is_training, use_tpu=use_tpu)
 
   def _inputs(self, input_mask):
@@ -264,11 +272,7 @@ class FunnelEncoder:
   def electra(self, width_shrink: float) -> dict[str, tf.Tensor]:
     """Builds models.pretraining.electra; label 1 means original, as in released Funnel models."""
     return funnel_heads.electra(
-      self._config,
-      self._features,
-      width_shrink=width_shrink,
-      compute_dtype=self._compute_dtype,
-      **self._options,
+      self._config, self._features, width_shrink=width_shrink, **self._form, **self._options
     )
 
   def choice_scores(self, num_options: int, scope: str | None) -> tf.Tensor:
@@ -291,6 +295,7 @@ def build_encoder(
   use_tpu: bool = False,
   use_bfloat16: bool = False,
   compute_dtype: tf.DType = tf.float32,
+  recompute_activations: bool = False,
 ) -> Encoder:
   """Builds the encoder of a configuration on a batch of records.
 
@@ -303,6 +308,7 @@ def build_encoder(
     use_bfloat16: the same as compute_dtype=tf.bfloat16.
     compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables stay
       float32.
+    recompute_activations: store only the inputs of each layer for the gradient; see BertModel.
 
   Returns:
     An encoder with a method for the head of each kind of task.
@@ -315,4 +321,6 @@ def build_encoder(
   encoders = {"bert": BertEncoder, "electra": ElectraEncoder, "funnel": FunnelEncoder}
   encoder = encoders[model_config.family]
   dtype = tf.bfloat16 if use_bfloat16 else compute_dtype
-  return encoder(model_config, features, is_training, use_tpu, dtype)
+  # Without a gradient there is nothing to compute again.
+  recompute = recompute_activations and is_training
+  return encoder(model_config, features, is_training, use_tpu, dtype, recompute)

@@ -14,7 +14,7 @@ import dataclasses
 import tensorflow as tf
 
 from errors import UserError
-from models import funnel_attention, funnel_pooling, layers
+from models import funnel_attention, funnel_pooling, layers, recomputation
 from models.funnel_config import MAX_ABSOLUTE_POSITIONS, ModelConfig
 
 v1 = tf.compat.v1
@@ -41,6 +41,7 @@ class FunnelTFM:
     scope: str = "model",
     attention_type: str | None = None,
     compute_dtype: tf.DType = tf.float32,
+    recompute_activations: bool = False,
   ):
     """Stores the configuration; the methods build the graph.
 
@@ -51,11 +52,13 @@ class FunnelTFM:
       attention_type: "factorized" or "rel_shift" to force that form; for tests and benchmarks.
       compute_dtype: tf.float32, tf.bfloat16 or tf.float16, dtype of the activations; variables are
         float32. A call with use_bfloat16 is in bfloat16.
+      recompute_activations: see BertModel.
     """
     self.net_config = net_config
     self.scope = scope
     self._attention_type = attention_type
     self._compute_dtype = compute_dtype
+    self._layer = _recomputed_layer if recompute_activations else _layer
 
   def extract_hiddens(
     self,
@@ -106,10 +109,10 @@ class FunnelTFM:
       )  # [B, L, E]
     with v1.variable_scope(self.scope, reuse=v1.AUTO_REUSE):
       with v1.variable_scope("encoder"):
-        hiddens, levels, structure = _encode(config, embedded, level)
+        hiddens, levels, structure = _encode(config, embedded, level, self._layer)
       if decode:
         with v1.variable_scope("decoder"):
-          decoded = _decode(config, hiddens, structure)[:, :length]  # [B, length, M]
+          decoded = _decode(config, hiddens, structure, self._layer)[:, :length]  # [B, length, M]
     lengths = [level.length_used(config, length) for level in levels]
     hiddens = [hidden[:, :n] for hidden, n in zip(hiddens, lengths, strict=True)]
     return (
@@ -221,7 +224,7 @@ def _embed(config, inputs, seg_id, use_one_hot, dtype):
   return layers.dropout(x, config.dropout)
 
 
-def _encode(config, x, level):
+def _encode(config, x, level, layer):
   """Runs the blocks; returns every layer's output and level, and the first block's structure."""
   if config.d_embed != config.d_model:
     x = layers.dense(x, config.d_model, "input_projection", config.initializer)
@@ -240,14 +243,14 @@ def _encode(config, x, level):
           x, query_structure = query, structure
         level = pooled
       with v1.variable_scope(f"layer_{index + application // repeats}"):
-        x = _layer(config, query, x, query_structure)  # [B, T, M]
+        x = layer(config, query, x, query_structure)  # [B, T, M]
       hiddens.append(x)
       levels.append(level)
     index += count
   return hiddens, levels, first_structure
 
 
-def _decode(config, hiddens, structure):
+def _decode(config, hiddens, structure, layer):
   """Adds last block's output, upsampled, and first block's, and runs the decoder: [B, L, M]."""
   count, repeats = config.blocks[0]
   first = hiddens[count * repeats - 1]  # [B, L, M]
@@ -256,7 +259,7 @@ def _decode(config, hiddens, structure):
   count, repeats = config.decoder
   for application in range(count * repeats):
     with v1.variable_scope(f"layer_{index + application // repeats}"):
-      x = _layer(config, x, x, structure)  # [B, L, M]
+      x = layer(config, x, x, structure)  # [B, L, M]
   return x
 
 
@@ -274,3 +277,10 @@ def _layer(config, query, key, structure):
     y = layers.dense(y, config.d_model, "layer_2", config.initializer)
     y = layers.dropout(y, config.dropout)
     return layers.layer_norm(x + y, "layer_norm", LAYER_NORM_EPSILON)
+
+
+def _recomputed_layer(config, query, key, structure):
+  """Applies _layer, whose gradient computes it again."""
+  return recomputation.recompute(
+    lambda query, key: _layer(config, query, key, structure), query, key
+  )

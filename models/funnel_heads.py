@@ -129,6 +129,7 @@ def electra(
   width_shrink: float = 0.25,
   use_tpu: bool = False,
   compute_dtype: tf.DType = tf.float32,
+  recompute_activations: bool = False,
   noise: tf.Tensor | None = None,
 ) -> dict:
   """Builds ELECTRA with Funnel-Transformers. Label 1 of the discriminator: an original token.
@@ -140,13 +141,16 @@ def electra(
     width_shrink: the generator's width as a fraction of the discriminator's.
     use_tpu: as for FunnelTFM.
     compute_dtype: as for FunnelTFM.
+    recompute_activations: as for FunnelTFM.
     noise: float32 [B, K, V], see models.pretraining.gumbel_sample.
 
   Returns:
     See models.pretraining.electra.
   """
   small_config = generator_config(config, width_shrink)
-  build = functools.partial(FunnelTFM, compute_dtype=compute_dtype)
+  build = functools.partial(
+    FunnelTFM, compute_dtype=compute_dtype, recompute_activations=recompute_activations
+  )
 
   def hidden_states(model, ids):
     return model.extract_hiddens(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
+from models import recomputation
+
 v1 = tf.compat.v1
 
 _SEED_STEP = -0x61C88647  # odd, and far from the distances between seeds
@@ -100,21 +102,27 @@ def random_uniform(shape: tf.Tensor, name: str, rows: tf.Tensor | None = None) -
     rows: int32 [shape[0]], numbers of the rows. The draws of a row then depend on its number and
       not on the other rows. None draws for all rows together.
   """
-  step = v1.train.get_global_step()
-  if step is None:
-    return tf.random.uniform(shape)
   with v1.name_scope(name) as scope:
     op_seed = zlib.crc32(scope.encode()) ^ (v1.get_default_graph().seed or 0)
 
     def draw(shape, number):
-      seed = tf.constant(op_seed & 0x7FFFFFFF, tf.int32)
-      if number is not None:
-        seed += number * _SEED_STEP
-      return tf.random.stateless_uniform(shape, tf.stack([tf.cast(step, tf.int32), seed]))
+      seed = recomputation.shared(lambda: _seed(op_seed & 0x7FFFFFFF, number))
+      return tf.random.stateless_uniform(shape, seed)
 
     if rows is None:
       return draw(shape, _replica.get())
     return tf.map_fn(lambda number: draw(shape[1:], number), rows, fn_output_signature=tf.float32)
+
+
+def _seed(op_seed, number):
+  """Seed of a draw, int32 [2]: the global step, and op_seed moved by `number`, if there is one."""
+  step = v1.train.get_global_step()
+  if step is None:
+    return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
+  seed = tf.constant(op_seed, tf.int32)
+  if number is not None:
+    seed += number * _SEED_STEP
+  return tf.stack([tf.cast(step, tf.int32), seed])
 
 
 def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:

@@ -132,6 +132,7 @@ class ModelFn:
         is_training,
         self._devices.is_tpu,
         compute_dtype=precision.DTYPES[precision.of(self._experiment.runtime)],
+        recompute_activations=self._experiment.runtime.recompute_activations,
       )
       return self._task.build(encoder, part)
 
