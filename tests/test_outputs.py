@@ -241,20 +241,20 @@ def test_training_does_not_replace_another_configuration(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "name, text",
+  "name, text, message",
   [
-    ("labels.json", '{"0": "mine"}'),
-    ("labels.json", '["mine"]'),
-    ("model_settings.json", '{"job": "squad"}'),
+    ("labels.json", '{"0": "mine"}', "training would overwrite this file"),
+    ("labels.json", '["mine"]', "contains a list, not a JSON object"),
+    ("model_settings.json", '{"job": "squad"}', "training would overwrite this file"),
   ],
 )
-def test_training_does_not_replace_other_settings(tmp_path, name, text):
+def test_training_does_not_replace_other_settings(tmp_path, name, text, message):
   run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
   (tmp_path / "run" / name).write_text(text)
   assert_refused(
     tmp_path,
     lambda: run._check_settings(run._model_settings()),
-    f"{name}: training would overwrite this file",
+    f"{name}: {message}",
   )
 
 
