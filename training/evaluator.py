@@ -56,9 +56,10 @@ class Evaluator:
     self.model_config = model_config
     self.task = task
     self.sources = sources
-    self.devices = devices
+    # Of several hosts, the chief evaluates, alone.
+    self.devices = Devices(devices.description) if devices.cluster else devices
     self.vocab_name = vocab_name
-    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
+    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir, devices.is_chief)
     self._evaluated: dict[str, dict[str, float]] = {}
 
   def check_best_metric(self) -> None:
