@@ -129,7 +129,8 @@ def run(cluster: Cluster, strategy, session_config, work: Callable[[Any, Any], N
   from tensorflow.python.distribute import distribute_coordinator as coordinator
   from tensorflow.python.distribute import distribute_coordinator_context as context
 
-  with hidden():
+  # Without a default graph, the strategy makes variables eagerly, on devices of other servers.
+  with hidden(), tf.Graph().as_default():
     coordinator.run_distribute_coordinator(
       lambda own: work(own, context.get_current_worker_context().session_config),
       strategy,

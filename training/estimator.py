@@ -10,7 +10,6 @@ from training.devices import Devices
 from utils import paths
 
 v1 = tf.compat.v1
-_HOST_SEED = 15485863  # far from the distance between the seeds of --num_trials
 
 
 def build_estimator(
@@ -43,8 +42,6 @@ def build_estimator(
     keep_checkpoint_max=trainer.max_save or None,
   )
   if devices.strategy is not None:
-    if devices.cluster:  # hosts need different dropout masks; the chief sends its new weights
-      settings["tf_random_seed"] += _HOST_SEED * devices.cluster.index
     with cluster.hidden():
       run_config = library.RunConfig(
         session_config=session_config, train_distribute=devices.strategy, **settings

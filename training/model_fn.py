@@ -125,7 +125,9 @@ class ModelFn:
 
   def _build(self, part, is_training):
     """Builds encoder and head on a batch, or on a part of it; returns the TaskOutput."""
-    with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
+    cluster = self._devices.cluster
+    number = part[inputs.ROW][0] if inputs.ROW in part else cluster and cluster.index
+    with layers.replica(number):
       encoder = modeling.build_encoder(
         self._model_config,
         part,
