@@ -148,6 +148,7 @@ class ModelFn:
       scaffold_fn=_weights_only_scaffold,
     )
 
+  @tf.autograph.experimental.do_not_convert  # TensorFlow 2.15 would, on several hosts
   def _train(self, features):
     restored = checkpoints.latest(self._experiment.trainer.model_dir)
     runtime = self._experiment.runtime
