@@ -86,9 +86,11 @@ def train(
     estimator.train(input_fn, run_hooks, max_steps=max_steps)
     return
 
+  run_config = estimator._config  # estimator.config is a copy, which a strategy in use does not allow
+
   def work(strategy, session_config):
-    estimator._train_distribution = estimator._config._train_distribute = strategy
-    estimator._config._session_config = session_config
+    estimator._train_distribution = run_config._train_distribute = strategy
+    run_config._session_config = session_config
     estimator.train(input_fn, run_hooks, max_steps=max_steps)
 
-  cluster.run(devices.cluster, devices.strategy, estimator.config.session_config, work)
+  cluster.run(devices.cluster, devices.strategy, run_config.session_config, work)
