@@ -14,6 +14,10 @@ import dataclasses
 import json
 import logging
 import os
+import re
+import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +34,8 @@ _EXAMPLE = (
   '{"cluster": {"worker": ["HOST0:PORT", "HOST1:PORT"]}, "task": {"type": "worker", "index": 0}}'
 )
 WAIT_SECONDS = 3600  # for a file of the chief
+_WATCH_SECONDS = 10  # between looks at the other workers
+_WATCH_FAILURES = 3  # looks without an answer after which a worker counts as gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +102,9 @@ def _parse(text):
   addresses = tuple(address for name in trains for address in jobs[name])
   if len(set(addresses)) < len(addresses):
     raise UserError(f"{_VARIABLE}: an address is there twice: {', '.join(addresses)}")
+  for address in addresses:
+    if not re.fullmatch(r".+:\d{1,5}", address):
+      raise UserError(f"{_VARIABLE}: {address!r} is no address, expected HOST:PORT")
   index = task + (len(jobs["chief"]) if job == "worker" and "chief" in trains else 0)
   return Cluster(addresses, index, {name: jobs[name] for name in trains}, job, task)
 
@@ -130,7 +139,7 @@ def run(cluster: Cluster, strategy, session_config, work: Callable[[Any, Any], N
   from tensorflow.python.distribute import distribute_coordinator_context as context
 
   # Without a default graph, the strategy makes variables eagerly, on devices of other servers.
-  with hidden(), tf.Graph().as_default():
+  with hidden(), _watched(cluster), tf.Graph().as_default():
     coordinator.run_distribute_coordinator(
       lambda own: work(own, context.get_current_worker_context().session_config),
       strategy,
@@ -141,6 +150,51 @@ def run(cluster: Cluster, strategy, session_config, work: Callable[[Any, Any], N
       session_config=session_config,
       rpc_layer="grpc",
     )
+
+
+@contextlib.contextmanager
+def _watched(cluster):
+  """Ends the process during a block if another worker is gone: its sums would be awaited for ever.
+
+  The block's end is reached on the chief last (see TrainLoop), so that a worker that is done does
+  not count as gone.
+  """
+  others = [address for index, address in enumerate(cluster.addresses) if index != cluster.index]
+  stop = threading.Event()
+
+  def watch():
+    failures = {}  # address -> looks without an answer since the last one with an answer
+    while not stop.wait(_WATCH_SECONDS):
+      for address in others:
+        if _answers(address):
+          failures[address] = 0
+        elif address in failures:
+          failures[address] += 1
+        if failures.get(address, 0) >= _WATCH_FAILURES and not stop.is_set():
+          print(
+            f"\n{os.path.basename(sys.argv[0])}: error: the worker {address} does not answer any "
+            f"more. Start all workers again: the same commands go on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+          )
+          os._exit(1)  # the main thread waits in an operation that cannot be stopped
+
+  thread = threading.Thread(target=watch, daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    stop.set()
+    thread.join()
+
+
+def _answers(address):
+  host, port = address.rsplit(":", 1)
+  try:
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+  except OSError:
+    return False
+  return True
 
 
 def wait_for(find: Callable[[], Any], what: str) -> Any:

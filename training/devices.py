@@ -154,8 +154,8 @@ def _cluster_devices(cluster, wanted, num_gpus, train_batch_size, accumulation_s
   local = num_gpus or 1
   if wanted not in (0, local):
     raise UserError(
-      f"--num_core_per_host={wanted}: of several hosts, each uses all its devices, and this one has "
-      f"{local}; set CUDA_VISIBLE_DEVICES on each host to use fewer"
+      f"--num_core_per_host={wanted}: of several hosts, each uses all its devices, and this one "
+      f"has {local}; set CUDA_VISIBLE_DEVICES on each host to use fewer"
     )
   hosts = len(cluster.addresses)
   count = hosts * local

@@ -47,12 +47,14 @@ def build_estimator(
         session_config=session_config, train_distribute=devices.strategy, **settings
       )
     return library.Estimator(model_fn, config=run_config, params={})
+  num_cores = runtime.num_hosts * runtime.num_core_per_host if devices.is_tpu else 0
   with cluster.hidden():
     run_config = library.TPURunConfig(
       session_config=None if devices.is_tpu else session_config,
       cluster=devices.resolver,
       tpu_config=library.TPUConfig(
         iterations_per_loop=min(runtime.iterations, save_steps) if devices.is_tpu else 1,
+        num_shards=num_cores or None,  # checked against the slice
         per_host_input_for_training=library.InputPipelineConfig.PER_HOST_V1,
       ),
       **settings,
@@ -86,7 +88,9 @@ def train(
     estimator.train(input_fn, run_hooks, max_steps=max_steps)
     return
 
-  run_config = estimator._config  # estimator.config is a copy, which a strategy in use does not allow
+  run_config = (
+    estimator._config
+  )  # estimator.config is a copy, which a strategy in use does not allow
 
   def work(strategy, session_config):
     estimator._train_distribution = run_config._train_distribute = strategy

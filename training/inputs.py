@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from errors import UserError
 from preprocessing import record_files
 from tasks.base import Task
 from training import losses
@@ -251,9 +250,7 @@ def train_input_fn(
       }
     if num_hosts > 1:  # rows of a TPU, or elements of replicas
       part = (batch_size if num_replicas == 1 else num_replicas) // num_hosts
-      features = {
-        name: value[host * part : (host + 1) * part] for name, value in features.items()
-      }
+      features = {name: value[host * part : (host + 1) * part] for name, value in features.items()}
     return features
 
   def input_fn(params=None):

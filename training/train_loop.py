@@ -172,15 +172,14 @@ class TrainLoop:
         self.evaluator.evaluate(newest, is_training=True)
 
   def _wait_for_checkpoint(self, step):
-    """Waits, on another host than the chief, for the checkpoint that training continues from."""
+    """Waits, on another host than the chief, until the chief has saved a step."""
     model_dir = self.experiment.trainer.model_dir
 
     def find():
       newest = checkpoints.latest(model_dir)
       return newest is not None and checkpoints.step_of(newest) >= step
 
-    if step < self.num_train_steps:
-      cluster.wait_for(find, f"checkpoint of step {step} in {model_dir}")
+    cluster.wait_for(find, f"checkpoint of step {step} in {model_dir}")
 
   def _explain(self, error):
     """Raises UserError if model_dir or its newest checkpoint is the cause of an error."""
