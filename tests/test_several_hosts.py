@@ -71,7 +71,6 @@ def flags(tmp_path_factory):
   ]
 
 
-@pytest.mark.smoke
 def test_two_hosts_equal_one_device_with_the_same_global_batch(flags):
   """Losses, weights and evaluations to 1e-5 over 20 steps, with an evaluation between them."""
   folder, common = flags
