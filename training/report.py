@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import math
 import os
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,13 +16,13 @@ from training import charts, evaluator, hooks, model_folder, params, report_exam
 from training.report_examples import Examples, Table
 from utils import files
 
-SPEEDS = {
-  "examples_per_second": "examples/s",
-  "tokens_per_second": "tokens/s",
-  "milliseconds_per_step": "ms per update",
-  "utilization": "share of the device's peak",
+_SPEEDS = {  # value of metrics.jsonl -> its name on the page, and digits behind the point
+  "examples_per_second": ("examples/s", 1),
+  "tokens_per_second": ("tokens/s", 0),
+  "milliseconds_per_step": ("ms per update", 1),
+  "utilization": ("share of the device's peak", 4),
 }
-_NOT_DRAWN = ("milliseconds_per_step", "tokens_per_second", "utilization", "tokens_per_example")
+_NOT_DRAWN = re.compile(r"milliseconds_per_step|tokens_per_.*|utilization|.*thresh(old)?")
 _FIRST = ("loss", "score", "learning_rate")  # charts at the top; the others are sorted by name
 
 
@@ -167,10 +168,15 @@ def _add_curves(report, model_dir):
   if not series:
     report.missing.append("metrics.jsonl has no lines of training or evaluation: no curves.")
   order = sorted(series, key=lambda key: (*(key != name for name in _FIRST), key))
-  report.curves = [charts.line_chart(key, series[key]) for key in order if key not in _NOT_DRAWN]
+  report.curves = [
+    charts.line_chart(key, series[key])
+    for key in order
+    if not _NOT_DRAWN.fullmatch(key)
+    and len({*series[key]["training"], *series[key]["evaluation"]}) > 1
+  ]
   rows = [
-    (text, number(statistics.median(values)), number(max(values)))
-    for key, text in SPEEDS.items()
+    (text, *(f"{value:,.{digits}f}" for value in (statistics.median(values), max(values))))
+    for key, (text, digits) in _SPEEDS.items()
     if (values := list(series[key]["training"].values()))
   ]
   if rows:

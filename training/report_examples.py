@@ -23,7 +23,10 @@ _SHAPES = {  # of a line of eval_predictions.jsonl: those of SQuAD, and of the o
     **{"step": int, "split": str, "id": str, "prediction": str, "labels": [str]},
     **{"exact_match": float | int, "f1": float | int, "probability": float | None},
   },
-  False: {"step": int, "split": str, "index": int, "label": object, "prediction": object},
+  False: {
+    **{"step": int, "split": str, "index": int},
+    **{"label": str | float | int, "prediction": str | float | int},
+  },
 }
 _ANSWER_WORDS, _PASSAGE_WORDS = (1, 2, 4, 8), (100, 150, 200)  # last length of each row but one
 
@@ -108,7 +111,7 @@ def sources(
   found = {
     (split, key): source
     for split in splits
-    for key, source in _sources(experiment.job, task.read_examples(split))
+    for key, source in _sources(task, task.read_examples(split))
   }
   for row in rows:
     source = found.get(_key(row))
@@ -120,20 +123,21 @@ def sources(
   return found
 
 
-def _sources(job, examples):
+def _sources(task, examples):
   """Yields (index or id, source) of raw examples."""
   for index, example in enumerate(examples):
-    if job == "squad":
+    if task.job == "squad":
       for question in example.questions:
         texts = [("question", question.text), ("passage", example.context)]
         yield question.id, Source(question.answers, texts)
-    elif job == "race":
+    elif task.job == "race":
       options = [f"{option_name(number)}. {text}" for number, text in enumerate(example.options)]
       texts = [("question", example.question), *(("option", text) for text in options)]
-      level = "high school" if example.is_high else "middle school"
       kind = "fill in the blank" if "_" in example.question else "question"
+      if task.name == "race":
+        kind += ", high school" if example.is_high else ", middle school"
       label = None if example.answer is None else option_name(example.answer)
-      yield index, Source(label, [*texts, ("passage", example.passage)], f"{level}, {kind}")
+      yield index, Source(label, [*texts, ("passage", example.passage)], kind)
     else:
       texts = [("text", example.text_a)]
       texts += [("second text", example.text_b)] if example.text_b else []
