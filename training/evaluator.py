@@ -1,6 +1,7 @@
 """Evaluates and predicts with checkpoints, and keeps the best one."""
 
 import hashlib
+import json
 import logging
 import os
 
@@ -28,6 +29,8 @@ from training.record_sources import RecordSources
 from utils import files, paths
 
 log = logging.getLogger(__name__)
+
+EXAMPLES_NAME = "eval_predictions.jsonl"  # Task.evaluated of the last evaluation, with its step
 
 
 class Evaluator:
@@ -171,13 +174,15 @@ class Evaluator:
       return self._evaluated[checkpoint]
     trainer = self.experiment.trainer
     step = checkpoints.step_of(checkpoint)
-    metrics_of_splits = {}
+    metrics_of_splits, examples = {}, []
     for source in self.sources.of("dev"):
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
       metrics_of_splits[source.split.name] = {
         **self.task.score(source.split, predictions),
         **losses.mean_losses(predictions),
       }
+      place = {"step": step, "split": source.split.name}
+      examples += [place | values for values in self.task.evaluated(source.split, predictions)]
     metrics = self.task.combine(metrics_of_splits)
     if trainer.best_metric not in metrics:
       raise UserError(
@@ -199,6 +204,9 @@ class Evaluator:
       files.write_json(
         os.path.join(folder, "info.json"), {"step": step, "checkpoint": copied, **entry}
       )
+    if examples:
+      path = os.path.join(trainer.model_dir, EXAMPLES_NAME)
+      files.write_text(path, "".join(json.dumps(example) + "\n" for example in examples))
     files.write_json(
       os.path.join(trainer.model_dir, "eval_results.json"),
       {

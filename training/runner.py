@@ -212,6 +212,7 @@ class Runner:
       "metrics.jsonl",
       "eval_results.json",
       "eval_results.txt",
+      evaluator.EXAMPLES_NAME,
       "checkpoint",
       os.path.join("best", "info.json"),
       *model_folder.SETTINGS_NAMES,
