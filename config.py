@@ -356,6 +356,11 @@ class Runtime:
     kind=str,
   )
   use_bfloat16: bool = option(False, "the same as --precision=bf16")
+  use_xla: bool = option(
+    False,
+    "compile the model with XLA on a CPU or GPU; batches are padded to one of four lengths, each of "
+    "which is compiled once",
+  )
   loss_scale: str = option(
     "dynamic",
     "precision fp16: fixed factor of the loss, or dynamic (2^15 at first, doubled after 2000 "

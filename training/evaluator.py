@@ -22,6 +22,7 @@ from training import (
   losses,
   model_folder,
   record_faults,
+  xla,
 )
 from training.devices import Devices
 from training.model_fn import ModelFn
@@ -150,6 +151,7 @@ class Evaluator:
         batches = list(
           predictor.predict(
             input_fn,
+            hooks=[xla.ProgramsHook("prediction")] if self.experiment.runtime.use_xla else None,
             checkpoint_path=paths.checkpoint_without_wildcards(checkpoint),
             yield_single_examples=False,
           )

@@ -43,6 +43,7 @@ class RecordSource:
     invert_input_mask: input_mask is 1 on padding in the files.
     is_whole: num_examples is the number of all records of the files.
     ranges: feature -> allowed values, see Task.ranges.
+    length_multiple: batches without static shapes are padded to a multiple of it.
   """
 
   paths: list[str]
@@ -53,6 +54,7 @@ class RecordSource:
   invert_input_mask: bool = False
   is_whole: bool = True
   ranges: dict[str, Range] = dataclasses.field(default_factory=dict)
+  length_multiple: int = LENGTH_MULTIPLE
 
   @functools.cached_property
   def _compression(self):
@@ -146,9 +148,9 @@ class RecordSource:
     return [self.max_seq_length] if count == 1 else [count, self.max_seq_length]
 
   def trim(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Cuts the sequences of a batch to the longest, rounded up to LENGTH_MULTIPLE."""
+    """Cuts the sequences of a batch to the longest, rounded up to length_multiple."""
     longest = tf.reduce_max(tf.reduce_sum(features["input_mask"], axis=-1))
-    length = self.padded_length(longest, LENGTH_MULTIPLE)
+    length = self.padded_length(longest, self.length_multiple)
     return {
       name: value[..., :length] if name in self.task.sequence_features else value
       for name, value in features.items()

@@ -9,7 +9,7 @@ import modeling
 import optimization
 from models import layers
 from tasks.base import Task, TaskOutput
-from training import accumulation, checkpoints, inputs, losses, precision, tf_compat
+from training import accumulation, checkpoints, inputs, losses, precision, tf_compat, xla
 from training.devices import Devices
 
 v1 = tf.compat.v1
@@ -112,11 +112,14 @@ class ModelFn:
     self._skips = (
       experiment.trainer.nan_policy == "skip" or precision.of(experiment.runtime) == "fp16"
     )
+    self._uses_xla = experiment.runtime.use_xla and not devices.is_tpu  # which always compiles
     self._library = tf_compat.load()
 
   def __call__(self, features, labels, mode, params):
     """Builds the model for a batch, with an update if mode is ModeKeys.TRAIN."""
     del labels, params
+    if self._uses_xla:
+      v1.add_to_collection(xla.SHAPE, tf.shape(features["input_mask"]))
     if mode == self._library.ModeKeys.TRAIN:
       spec = self._train(features)
     else:
@@ -139,13 +142,14 @@ class ModelFn:
       return self._task.build(encoder, part)
 
   def _predict(self, features, mode):
-    output = self._build(features, is_training=False)
+    def compute(features):
+      return _predictions(self._task, self._build(features, is_training=False), features)
+
+    predictions = xla.compiled(compute, features) if self._uses_xla else compute(features)
     if self._checkpoint:
       checkpoints.check(self._checkpoint)
     return self._library.TPUEstimatorSpec(
-      mode,
-      predictions=_predictions(self._task, output, features),
-      scaffold_fn=_weights_only_scaffold,
+      mode, predictions=predictions, scaffold_fn=_weights_only_scaffold
     )
 
   @tf.autograph.experimental.do_not_convert  # TensorFlow 2.15 would, on several hosts
@@ -155,14 +159,25 @@ class ModelFn:
     loss_scale = None
     if precision.of(runtime) == "fp16":
       loss_scale = optimization.LossScale(precision.fixed_loss_scale(runtime))
-    # Built once per call, in the first micro-batch: the optimizer needs the names of the variables.
-    optimizers = functools.cache(lambda: self._optimizers(restored, loss_scale))
+    variables = []
 
-    def compute(part):
+    # Built once per call, in the first micro-batch: the optimizer needs the names of the variables.
+    @functools.cache
+    def optimizers():
+      with tf.control_dependencies(None):  # outside of the program of XLA
+        return self._optimizers(restored, loss_scale)
+
+    def compute_gradients(part):
       scalars = _training_scalars(self._build(part, is_training=True), part)
       _, wrapped, _ = optimizers()
       loss = scalars["loss"] * loss_scale.value if loss_scale else scalars["loss"]
-      return scalars, wrapped.compute_gradients(loss)
+      pairs = wrapped.compute_gradients(loss)
+      variables[:] = [variable for _, variable in pairs]
+      return scalars, [gradient for gradient, _ in pairs]
+
+    def compute(part):
+      found = xla.compiled(compute_gradients, part) if self._uses_xla else compute_gradients(part)
+      return found[0], list(zip(found[1], variables, strict=True))
 
     scalars, gradients = accumulation.accumulate(
       compute, features, self._experiment.trainer.gradient_accumulation_steps

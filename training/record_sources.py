@@ -13,7 +13,7 @@ import modeling
 from errors import UserError
 from preprocessing import finetuning_records, record_files
 from tasks import base
-from training import cluster, inputs
+from training import cluster, inputs, xla
 
 
 def _find_meta(path: str) -> str:
@@ -192,5 +192,8 @@ class RecordSources:
         ranges=self.task.ranges(
           self.model_config.vocab_size, self.model_config.num_segments, data.max_seq_length
         ),
+        length_multiple=xla.length_multiple(data.max_seq_length, inputs.LENGTH_MULTIPLE)
+        if self.experiment.runtime.use_xla
+        else inputs.LENGTH_MULTIPLE,
       ),
     )

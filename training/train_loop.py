@@ -24,6 +24,7 @@ from training import (
   record_faults,
   recovery,
   saving,
+  xla,
 )
 from training.evaluator import Evaluator
 from training.model_fn import ModelFn
@@ -148,6 +149,7 @@ class TrainLoop:
       *([hooks.StartHook(self._write_model_files)] if self.devices.is_chief else ()),
       progress,
       recovery.FiniteHook(trainer, progress.step),
+      *([xla.ProgramsHook("training")] if self.experiment.runtime.use_xla else ()),
       saving.SaveHook(
         trained.model_dir, trainer, self.save_steps, self.num_train_steps, self.devices.is_chief
       ),
