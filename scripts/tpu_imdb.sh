@@ -5,11 +5,16 @@
 # epochs with 10% warm-up, length 512. The text classification table of the paper has the error
 # rate.
 #
+# FAMILY=bert: learning rate 2e-5, 3 epochs, from the ranges of BERT's paper (A.3). Its authors
+# published no recipe for IMDB.
+#
 #   TPU_NAME=my-tpu GS_ROOT=gs://bucket/funnel IMDB_DIR=aclImdb bash scripts/tpu_imdb.sh
 #   bash scripts/tpu_imdb.sh --dry_run          prints the command
 #   bash scripts/tpu_imdb.sh --seed=7           further arguments go to run_classifier.py
 source "$(dirname "$0")/common.sh"
 
+FAMILY=${FAMILY:-funnel}             # funnel or bert: whose recipe gives the defaults
+bert_defaults LEARNING_RATE=2e-5 TRAIN_STEPS=2343 WARMUP_STEPS=234 SAVE_STEPS=781
 TPU_NAME=${TPU_NAME:-}
 GS_ROOT=${GS_ROOT:-}                  # Google Storage folder for records and checkpoints
 MODEL_DIR=${MODEL_DIR:-pretrained}    # local folder with configuration and vocabulary
