@@ -28,7 +28,7 @@ WARMUP_STEPS=${WARMUP_STEPS:-535}
 SAVE_STEPS=${SAVE_STEPS:-535}
 
 run "$PYTHON" run_classifier.py \
-  --do_train=True --do_eval=True --eval_all_ckpt=True --task_name=cola \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --task_name=cola \
   --pretrained="$MODEL_DIR" --data_dir="$GLUE_DIR/CoLA" \
   --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
   --max_seq_length="$MAX_SEQ_LENGTH" --train_batch_size="$TRAIN_BATCH_SIZE" \

@@ -29,7 +29,7 @@ WARMUP_STEPS=${WARMUP_STEPS:-400}
 SAVE_STEPS=${SAVE_STEPS:-400}
 
 run "$PYTHON" run_classifier.py \
-  --do_train=True --do_eval=True --eval_all_ckpt=True --task_name=imdb \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --task_name=imdb \
   --pretrained="$MODEL_DIR" --data_dir="$IMDB_DIR" \
   --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
   --max_seq_length="$MAX_SEQ_LENGTH" --train_batch_size="$TRAIN_BATCH_SIZE" --eval_batch_size=8 \

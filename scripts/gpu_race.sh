@@ -33,7 +33,7 @@ WARMUP_STEPS=${WARMUP_STEPS:-2400}
 SAVE_STEPS=${SAVE_STEPS:-2400}
 
 run "$PYTHON" run_race.py \
-  --do_train=True --do_eval=True --eval_all_ckpt=True \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 \
   --pretrained="$MODEL_DIR" --data_dir="$RACE_DIR" \
   --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_qa_length="$MAX_QA_LENGTH" \

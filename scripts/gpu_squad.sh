@@ -41,7 +41,7 @@ WARMUP_STEPS=${WARMUP_STEPS:-1000}
 SAVE_STEPS=${SAVE_STEPS:-1000}
 
 run "$PYTHON" run_squad.py \
-  --do_train=True --do_eval=True --eval_all_ckpt=True --do_predict=True \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --do_predict=True \
   --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
   --pretrained="$MODEL_DIR" --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
   --num_proc="$NUM_PROC" --max_seq_length="$MAX_SEQ_LENGTH" \

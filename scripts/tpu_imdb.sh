@@ -30,7 +30,7 @@ SAVE_STEPS=${SAVE_STEPS:-400}
 
 run "$PYTHON" run_classifier.py \
   --use_tpu=True --tpu="$TPU_NAME" --num_hosts=1 --num_core_per_host="$NUM_CORE_PER_HOST" \
-  --do_train=True --do_eval=True --eval_all_ckpt=True --task_name=imdb \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --task_name=imdb \
   --pretrained="$MODEL_DIR" --init_checkpoint="$INIT_CHECKPOINT" --data_dir="$IMDB_DIR" \
   --output_dir="$GS_ROOT/proc_data/imdb" --model_dir="$GS_ROOT/exp/imdb" --uncased=True \
   --max_seq_length="$MAX_SEQ_LENGTH" --train_batch_size="$TRAIN_BATCH_SIZE" --eval_batch_size=8 \

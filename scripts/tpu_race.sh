@@ -35,7 +35,7 @@ SAVE_STEPS=${SAVE_STEPS:-2400}
 run "$PYTHON" run_race.py \
   --use_tpu=True --tpu="$TPU_NAME" --use_bfloat16=True \
   --num_hosts=1 --num_core_per_host="$NUM_CORE_PER_HOST" \
-  --do_train=True --do_eval=True --eval_all_ckpt=True \
+  --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 \
   --pretrained="$MODEL_DIR" --init_checkpoint="$INIT_CHECKPOINT" --data_dir="$RACE_DIR" \
   --output_dir="$GS_ROOT/proc_data/race" --model_dir="$GS_ROOT/exp/race" --uncased=True \
   --max_seq_length="$MAX_SEQ_LENGTH" --max_qa_length="$MAX_QA_LENGTH" \

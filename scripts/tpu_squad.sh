@@ -42,7 +42,7 @@ SAVE_STEPS=${SAVE_STEPS:-1000}
 
 run "$PYTHON" run_squad.py \
   --use_tpu=True --tpu="$TPU_NAME" --num_hosts=1 --num_core_per_host="$NUM_CORE_PER_HOST" \
-  --use_bfloat16=True --do_train=True --do_eval=True --eval_all_ckpt=True --do_predict=True \
+  --use_bfloat16=True --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --do_predict=True \
   --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
   --pretrained="$MODEL_DIR" --init_checkpoint="$INIT_CHECKPOINT" \
   --output_dir="$GS_ROOT/proc_data/squad" --model_dir="$GS_ROOT/exp/squad" --uncased=True \

@@ -67,16 +67,17 @@ def test_dry_run_prints_the_command_and_passes_arguments_through(name):
 
 
 @pytest.mark.parametrize(
-  "name, results", [("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("gpu_glue", "exp/CoLA")]
+  "name, results", [("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("glue", "exp/seed_7/CoLA")]
 )
 def test_gpu_wrappers_run(workspace, name, results):
-  steps = ["--train_steps=2"] if name == "gpu_glue" else []
+  steps = ["--train_steps=2"] if name == "glue" else []
   result = wrapper(
     name,
     "--max_seq_length=24",
     *steps,
     MODEL_DIR=workspace / "model",
     TASKS="CoLA",
+    SEEDS="7",
     GLUE_DIR=workspace / "glue",
     IMDB_DIR=workspace / "aclImdb",
     TRAIN_BATCH_SIZE=8,
@@ -89,6 +90,8 @@ def test_gpu_wrappers_run(workspace, name, results):
   assert result.returncode == 0, result.stderr[-3000:]
   assert " dev: " in result.stdout
   assert (workspace / name / results / "eval_results.json").exists()
+  if name == "glue":
+    assert "| exp (1 seed) | " in result.stdout and (workspace / name / "exp" / "glue.png").exists()
 
 
 @pytest.mark.parametrize("name", ["gpu_pretrain", "tpu_pretrain"])
