@@ -4,7 +4,7 @@
   python benchmarks/cost.py --utilization=0.4                another share of the peak speed
   python benchmarks/cost.py CONFIG.json --length=512 --sequences=384000 --decoder     your own run
 
-An update costs three forward passes. The count includes all matrix products of the encoder (with the
+An update costs three forward passes. The count has all matrix products of the encoder (with the
 relative terms), of the decoder if the task uses it, and of the vocabulary's logits in pretraining.
 All sequences have the maximum length; shorter batches cost less. The share of the peak speed that a
 run reaches is an assumption, not a measurement.
