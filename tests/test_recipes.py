@@ -132,3 +132,9 @@ def test_an_unknown_family_is_refused():
   with pytest.raises(subprocess.CalledProcessError) as error:
     dry_run("gpu_race", FAMILY="t5")
   assert error.value.stderr == "gpu_race.sh: FAMILY must be funnel or bert, not t5\n"
+
+
+@pytest.mark.parametrize("name", ["gpu_cola", "gpu_glue", "tpu_glue", "gpu_race", "tpu_squad"])
+def test_every_checkpoint_is_kept_for_evaluation(name):
+  """The authors' code keeps all and chooses the best; --max_save keeps five otherwise."""
+  assert {"--eval_all_ckpt=True", "--max_save=0"} <= set(dry_run(name))
