@@ -14,6 +14,7 @@ import pytest
 import tiny
 from test_glue_table import write_glue, write_run
 
+import modeling
 from benchmarks import cost, plot_paper, scores
 
 with open(os.path.join(tiny.ROOT, "docs", "reproduction.md"), encoding="utf-8") as reader:
@@ -99,6 +100,8 @@ def test_every_command_parses(tmp_path, monkeypatch):
   found = printed_commands(tmp_path)
   config = json.loads((tmp_path / "L12H768.json").read_text())
   assert (config["block_size"], config["decoder_size"], config["d_model"]) == ("12", "0", 768)
+  config = modeling.load_config(str(tmp_path / "L12H768.json"))
+  assert plot_paper.relative_flops(config, 128) == 1
   programs = {"scripts/glue_table.py", "benchmarks/plot_paper.py"}
   assert programs | {"run_classifier.py", "run_squad.py", "run_pretraining.py"} < set(found)
   for script, commands in found.items():
