@@ -39,9 +39,12 @@ LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: our option; tune LEARNING_RATE wi
 TRAIN_STEPS=${TRAIN_STEPS:-8000}
 WARMUP_STEPS=${WARMUP_STEPS:-1000}
 SAVE_STEPS=${SAVE_STEPS:-1000}
+case $VERSION in v1.1) metric=f1 ;; *) metric=best_f1 ;; esac
+BEST_METRIC=${BEST_METRIC:-$metric}   # selects the best checkpoint, as in the published code
 
 run "$PYTHON" run_squad.py \
   --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --do_predict=True \
+  --best_metric="$BEST_METRIC" \
   --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
   --pretrained="$MODEL_DIR" --output_dir="$OUTPUT_DIR" --model_dir="$EXP_DIR" --uncased=True \
   --num_proc="$NUM_PROC" --max_seq_length="$MAX_SEQ_LENGTH" \

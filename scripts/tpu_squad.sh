@@ -39,10 +39,13 @@ LAYER_DECAY=${LAYER_DECAY:-1.0}     # below 1: our option; tune LEARNING_RATE wi
 TRAIN_STEPS=${TRAIN_STEPS:-8000}
 WARMUP_STEPS=${WARMUP_STEPS:-1000}
 SAVE_STEPS=${SAVE_STEPS:-1000}
+case $VERSION in v1.1) metric=f1 ;; *) metric=best_f1 ;; esac
+BEST_METRIC=${BEST_METRIC:-$metric}   # selects the best checkpoint, as in the published code
 
 run "$PYTHON" run_squad.py \
   --use_tpu=True --tpu="$TPU_NAME" --num_hosts=1 --num_core_per_host="$NUM_CORE_PER_HOST" \
   --use_bfloat16=True --do_train=True --do_eval=True --eval_all_ckpt=True --max_save=0 --do_predict=True \
+  --best_metric="$BEST_METRIC" \
   --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \
   --pretrained="$MODEL_DIR" --init_checkpoint="$INIT_CHECKPOINT" \
   --output_dir="$GS_ROOT/proc_data/squad" --model_dir="$GS_ROOT/exp/squad" --uncased=True \

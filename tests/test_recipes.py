@@ -82,6 +82,7 @@ def test_wrappers_print_the_published_values(name):
 def test_squad_wrappers_offer_the_decay(name):
   words = dry_run(name)
   assert {"--lr_layer_decay_rate=1.0", "--save_steps=1000"} <= set(words)
+  assert "--best_metric=best_f1" in words and "--best_metric=f1" in dry_run(name, VERSION="v1.1")
   assert ("--iterations=1000" in words) == (name == "tpu_squad")
   assert "--lr_layer_decay_rate=0.75" in dry_run(name, LAYER_DECAY="0.75")
 
