@@ -84,7 +84,26 @@ def compile_and_step(
 
 def _build(experiment, model_config, task, devices, mode, checkpoint) -> Any:
   """EstimatorSpec of a mode on a batch of synthetic records of full length."""
-  data, trainer, keys = experiment.data, experiment.trainer, tf_compat.load().ModeKeys
+  keys = tf_compat.load().ModeKeys
+  features = synthetic_batch(experiment, model_config, task, mode)
+  v1.set_random_seed(experiment.trainer.seed)
+  v1.train.get_or_create_global_step()
+  model_fn = ModelFn(experiment, task, model_config, devices, 1, 0, checkpoint)
+  return model_fn(features, None, keys.TRAIN if mode == "train" else keys.PREDICT, {})
+
+
+def synthetic_batch(
+  experiment: config.Experiment, model_config: modeling.Config, task: Task, mode: str
+) -> dict[str, tf.Tensor]:
+  """Features of a batch of synthetic records of full length, as constants.
+
+  Args:
+    experiment: its data and trainer give lengths, batch sizes and the seed.
+    model_config: configuration of the encoder.
+    task: names the features.
+    mode: "train" or "predict".
+  """
+  data, trainer = experiment.data, experiment.trainer
   with tempfile.TemporaryDirectory() as folder:
     records = synthetic.record_sets(
       folder, task, data.max_seq_length, model_config.vocab_size, trainer.seed
@@ -96,11 +115,7 @@ def _build(experiment, model_config, task, devices, mode, checkpoint) -> Any:
       dataset = inputs.train_input_fn(source, trainer.train_batch_size, trainer.seed, 0, 1, True)()
     else:
       dataset = inputs.predict_input_fn(source, trainer.eval_batch_size, True)()
-    features = _first_batch(dataset)
-  v1.set_random_seed(trainer.seed)
-  v1.train.get_or_create_global_step()
-  model_fn = ModelFn(experiment, task, model_config, devices, 1, 0, checkpoint)
-  return model_fn(features, None, keys.TRAIN if mode == "train" else keys.PREDICT, {})
+    return _first_batch(dataset)
 
 
 def _first_batch(dataset):
