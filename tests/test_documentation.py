@@ -28,9 +28,8 @@ SCRIPTS = sorted(
     "scripts/build_vocab.py",
   }
 )
-# Folders of a command that later commands of its page read: it trains for one update. The others
-# are only validated.
-TRAINED = {"runs/reviews", "pretraining"}
+# Its first pretraining makes one update, because later commands of the page read its result.
+PRETRAINING = "docs/pretraining.md"
 # Flags of shell scripts, of TensorBoard, and of the documented scripts that have no absl flags.
 OTHER_FLAGS = {
   *("help", "dry_run", "logdir", "output", "smoke", "test", "pretrained_only"),
@@ -46,15 +45,10 @@ def manual(tmp_path_factory):
   (program, *_) = python_blocks("docs/your_task.md")
   (folder / "my_tagger.py").write_text(program)
   process = tiny_commands.Commands(folder)
-  for script, names, *flags in (
-    ("run_classifier.py", ("cola", "mrpc"), "--task_name=cola", "--do_eval"),
-    (
-      *("run_squad.py", ("squad-a", "squad-b"), "--train_file=squad/train-v1.1.json"),
-      "--predict_file=squad/dev-v1.1.json",
-    ),
-  ):
-    for name in names:
-      run(process, script, *flags, "--do_train", "--train_steps=1", f"--model_dir=runs/{name}")
+  flags = ("--task_name=csv", "--train_file=reviews_train.csv", "--eval_file=reviews_dev.csv")
+  columns = ("--text_a_col=review", "--label_col=sentiment", "--max_seq_length=32")
+  steps = ("--do_train", "--do_eval", "--train_steps=1", "--model_dir=runs/reviews")
+  run(process, "run_classifier.py", *flags, *columns, *steps)
   for direction, source, target in (
     ("tf_to_hf", "pretrained", "bert-base-hf"),
     ("tf_to_hf", "funnel", "funnel-hf"),
@@ -83,6 +77,17 @@ def python_blocks(page):
 
 @pytest.mark.parametrize("page", tiny_pages.PAGES)
 def test_every_command_runs(page, manual):
+  """Those that would train or predict check their settings and files (--validate_only)."""
+  check_commands(page, manual, "settings")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", tiny_pages.PAGES)
+def test_every_command_builds_its_graphs(page, manual):
+  check_commands(page, manual, "all")
+
+
+def check_commands(page, manual, extent):
   folder, variables, process = manual
   unknown = {kind for kind, _ in tiny_pages.blocks(page)} - {"shell", "python"}
   assert unknown <= ({""} if page == "CONTRIBUTING.md" else set()), "commands are in shell blocks"
@@ -97,26 +102,32 @@ def test_every_command_runs(page, manual):
     elif page in FLAGS_ONLY_PAGES or first != "TF_CONFIG=" or "tfds_params" in str(words):
       check_flags(process, script, *arguments)
     else:
-      run(process, script, *fitted(script, arguments, number))
+      arguments = fitted(page, script, arguments, f"{page}-{number}-{extent}")
+      is_checked = "--validate_only" in arguments
+      run(process, script, *arguments, extent=extent if is_checked else "all")
 
 
-def fitted(script, arguments, number):
+def fitted(page, script, arguments, name):
   """The arguments for tiny models, without the work of training."""
   sizes = {"block_size": "1_1_1", "decoder_size": 1, "n_head": 4, "d_head": 4}
   sizes |= {"d_model": 16, "d_embed": 16, "d_inner": 32, "vocab_size": 60}
+  # Each page has its own records.
+  own = f"records-{os.path.basename(page)}"
+  arguments = [re.sub(r"(?<==)records\b", own, argument) for argument in arguments]
   names = [argument.lstrip("-").split("=")[0] for argument in arguments]
   arguments = [
     f"--{name}={sizes[name]}" if name in sizes else argument
     for name, argument in zip(names, arguments, strict=True)
   ]
   if script == "convert_checkpoint.py" and "help" not in names:
-    return [*arguments, f"--output_dir=converted/{number}"]
+    return [*arguments, f"--output_dir=new/{name}"]
+  if script == "scripts/build_vocab.py":
+    return [*arguments, f"--vocab_file=new/{name}.txt"]
   if script not in TRAINERS or "help" in names:
     return arguments
   if "hub_module_url" in names:
     arguments.append("--max_seq_length=32")
-  folders = {argument.split("=")[-1] for argument in arguments if "_dir=" in argument}
-  if folders & TRAINED and {"do_train", "input_file"} & set(names):
+  if page == PRETRAINING and "do_eval" in names:
     return [*arguments, "--train_steps=1", "--warmup_steps=0", "--train_batch_size=2"]
   return [*arguments, "--validate_only"]
 
@@ -126,7 +137,7 @@ def check_flags(process, script, *arguments):
   with open(os.path.join(tiny.ROOT, script)) as reader:
     source = reader.read()
   if "app.run" in source or "argparse" in source:
-    run(process, script, *arguments, only_flags=True)
+    run(process, script, *arguments, extent="flags")
 
 
 def check_shell_script(process, script, *arguments):
@@ -152,9 +163,9 @@ def check_module(module, *arguments):
 
 def test_commands_with_wrong_flags_are_found(manual):
   _, _, process = manual
-  assert process.run("run_squad.py", "--do_train", "--no_such_flag=1", only_flags=True)[0] == 1
+  assert process.run("run_squad.py", "--do_train", "--no_such_flag=1", extent="flags")[0] == 1
   path = os.path.join(tiny.ROOT, "run_squad.py")
-  assert process.run(path, "--do_train=maybe", only_flags=True)[0] == 1
+  assert process.run(path, "--do_train=maybe", extent="flags")[0] == 1
 
 
 # ---- Programs -----------------------------------------------------------------------------------
@@ -168,26 +179,25 @@ def test_library_program_runs(manual, tmp_path):
   assert re.search(r"^\(1, \d+, 16\)$", out, re.MULTILINE)
 
 
-def test_task_of_the_page_trains(tmp_path):
+def test_task_of_the_page_trains(manual):
   """The tagger is a complete task in under 60 lines of code; train.py runs its experiment."""
-  program = python_blocks("docs/your_task.md")[0]
+  folder, _, process = manual
+  program = (folder / "my_tagger.py").read_text()
   body = program[program.index("@dataclasses.dataclass") :]
   assert sum(bool(line.strip()) for line in body.splitlines()) < 60
-  (tmp_path / "my_tagger.py").write_text(program)
   label_of = {**dict.fromkeys(tiny.GOOD + tiny.BAD, "ADJ"), "film": "NOUN", "story": "NOUN"}
   for name, seed in (("train", 1), ("dev", 2)):
     lines = [
       " ".join(f"{word}/{label_of.get(word, 'O')}" for word in text.split())
       for text, _ in tiny.sentences(96, seed)
     ]
-    (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
-  tiny.write_encoder(tmp_path / "pretrained", dropout=0.0)
-  out, _ = tiny.run(
-    "train.py",
-    *(f"--import_module={tmp_path}/my_tagger.py", "--experiment=bert/word_labels"),
-    *("--mode=train_and_eval", f"--model_dir={tmp_path}/run", f"--pretrained={tmp_path}/pretrained"),
-    f"--params_override=task.train_file={tmp_path}/train.txt,task.eval_file={tmp_path}/dev.txt",
-    *("--max_seq_length=16", "--num_train_epochs=8", "--learning_rate=1e-2", "--seed=1"),
+    (folder / f"words_{name}.txt").write_text("\n".join(lines) + "\n")
+  out = run(
+    process,
+    *("train.py", "--import_module=my_tagger.py", "--experiment=bert/word_labels"),
+    *("--mode=train_and_eval", "--model_dir=runs/tagger", "--seed=1"),
+    "--params_override=task.train_file=words_train.txt,task.eval_file=words_dev.txt",
+    *("--max_seq_length=16", "--num_train_epochs=8", "--learning_rate=1e-2"),
   )
   (accuracy,) = re.findall(r"word_labels dev: accuracy ([\d.]+)", out)
   assert float(accuracy) > 0.95, out
@@ -246,7 +256,9 @@ def test_links_and_paths_exist(page):
 
 def test_the_readme_links_every_page():
   text = tiny_pages.read("README.md")
-  assert [page for page in tiny_pages.PAGES if page != "README.md" and f"({page})" not in text] == []
+  assert [
+    page for page in tiny_pages.PAGES if page != "README.md" and f"({page})" not in text
+  ] == []
 
 
 # ---- Downloads ----------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Runs many commands of the scripts in processes that share one import of TensorFlow.
 
-As a program (`python tests/tiny_commands.py FOLDER`): reads a JSON list [only_flags, environment,
-script, *arguments] a line, forks, and runs the script there in FOLDER, as __main__. Answers each
-line with the exit status; the output is in FOLDER/output.txt.
+As a program (`python tests/tiny_commands.py FOLDER`): reads a JSON list [extent, script,
+*arguments] a line, forks, and runs the script there in FOLDER, as __main__. Answers each line with
+the exit status; the output is in FOLDER/output.txt.
 """
 
 import argparse
@@ -29,9 +29,16 @@ class Commands:
       env=dict(os.environ, PYTHONPATH=ROOT, CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="3"),
     )
 
-  def run(self, script, *arguments, only_flags=False, environment=()):
-    """Runs a command; returns (exit status, output)."""
-    command = [only_flags, dict(environment), script, *map(str, arguments)]
+  def run(self, script, *arguments, extent="all"):
+    """Runs a command; returns (exit status, output).
+
+    Args:
+      script: path of the script.
+      *arguments: its arguments.
+      extent: "flags" parses them; "settings" does all of --validate_only but the graphs, which
+        take seconds; "all" runs the script.
+    """
+    command = [extent, script, *map(str, arguments)]
     self._server.stdin.write(json.dumps(command) + "\n")
     self._server.stdin.flush()
     status = int(self._server.stdout.readline())
@@ -62,12 +69,15 @@ def _parse_flags_only():
   app.run, argparse.ArgumentParser.parse_args = run, parse_args
 
 
-def _run(only_flags, environment, script, *arguments):
+def _run(extent, script, *arguments):
   """Runs a script in this process; returns the exit status."""
-  os.environ.update(environment)
+  from training import dry_run
+
   sys.argv = [script, *arguments]
-  if only_flags:
+  if extent == "flags":
     _parse_flags_only()
+  elif extent == "settings":
+    dry_run.build_graphs = dry_run.compile_and_step = lambda *_: {}
   try:
     runpy.run_path(script, run_name="__main__")
   except SystemExit as ended:
@@ -83,7 +93,9 @@ def _run(only_flags, environment, script, *arguments):
 def _serve(folder):
   import tensorflow  # noqa: F401 (before the forks)
 
-  from training import driver, jobs  # noqa: F401
+  from training import driver, jobs, tf_compat  # noqa: F401
+
+  tf_compat.load()
 
   os.chdir(folder)
   for line in sys.stdin:

@@ -47,6 +47,12 @@ bash() {
 }
 """
 
+_CEREBRAS_SIZES = {
+  **{name: name for name in ("hidden_size", "num_hidden_layers", "vocab_size")},
+  "num_heads": "num_attention_heads",
+  "filter_size": "intermediate_size",
+}
+
 
 def read(page):
   with open(os.path.join(tiny.ROOT, page), encoding="utf-8") as reader:
@@ -123,9 +129,11 @@ def write_workspace(folder):
 def _write_glue(folder):
   rows = list(tiny.sentences(32, 1))
   mrpc = [f"{label}\t1\t2\t{text}\t{text}" for text, label in rows]
+  sst = [f"{text}\t{label}" for text, label in rows]
   mnli = [f"{i}\t{text}\t{text}\tneutral" for i, (text, _) in enumerate(rows)]
   for task, header, lines, names in (
     ("MRPC", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String", mrpc, ("train", "dev")),
+    ("SST-2", "sentence\tlabel", sst, ("train", "dev")),
     (
       "MNLI",
       "index\tsentence1\tsentence2\tgold_label",
@@ -142,7 +150,8 @@ def _write_models(folder):
   """Tiny models in the place of the released ones, and their configurations."""
   shutil.copytree(os.path.join(tiny.ROOT, "configs"), folder / "configs")
   tiny.write_encoder(folder / "pretrained", num_layers=1, max_positions=512)
-  shutil.copytree(folder / "pretrained", folder / "bert")
+  for name in ("bert", "runs/squad-a", "runs/squad-b"):
+    shutil.copytree(folder / "pretrained", folder / name)
   shutil.copy(folder / "pretrained" / "vocab.txt", folder)
   tiny.write_funnel(folder / "funnel")
   write_module(folder / "bert_en_uncased" / "4")
@@ -153,6 +162,11 @@ def _write_models(folder):
   values = json.loads(bert.read_text())
   keys = "\n".join(f"    {name}: {value}" for name, value in values.items())
   (configs / "bert_en_uncased_base.yaml").write_text(f"model:\n  keys:\n{keys}\n")
+  cerebras = folder / "configs" / "cerebras" / "params_bert_base_pretrain.yaml"
+  text = cerebras.read_text()
+  for key, size in _CEREBRAS_SIZES.items():
+    text = re.sub(rf"\b{key}: \d+", f"{key}: {values[size]}", text)
+  cerebras.write_text(text)
   electra = {**values, "embedding_size": 8, "model_type": "electra"}
   (configs / "electra_small.json").write_text(json.dumps(electra))
   target = folder / "electra_small"
