@@ -97,4 +97,6 @@ def _scalar(spec: FeatureSpec, label: int, length: int) -> Any:
     return float(label) if spec.dtype == "float32" else label
   if spec.name in ("start_positions", "end_positions"):
     return length // 2 + (spec.name == "end_positions")
-  return 1 if spec.name == "is_real_example" else None
+  if spec.name in ("is_real_example", "weight"):
+    return 1
+  return 0 if spec.default is None else None  # the default

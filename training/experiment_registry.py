@@ -106,7 +106,7 @@ def bert_local() -> config.Experiment:
   """A tiny classifier on synthetic data: no files, a minute on a CPU."""
   experiment = config.Experiment(
     task=settings.Classification(task_name="tsv", num_classes=2),
-    model=config.Model(init_checkpoint="none"),
+    model=config.Model(pretrained="none", init_checkpoint="none"),
     data=config.Data(max_seq_length=32, synthetic_data=True),
     optimizer=config.Optimizer(train_steps=200, learning_rate=1e-3),
     trainer=config.Trainer(train_batch_size=32, eval_every_steps=100),
