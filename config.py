@@ -358,8 +358,8 @@ class Runtime:
   use_bfloat16: bool = option(False, "the same as --precision=bf16")
   use_xla: bool = option(
     False,
-    "compile the model with XLA on a CPU or GPU; batches are padded to one of four lengths, and each "
-    "is compiled once",
+    "compile the model with XLA on a CPU or GPU; batches are padded to one of four lengths, each "
+    "compiled once",
   )
   loss_scale: str = option(
     "dynamic",

@@ -27,19 +27,29 @@ BERT = dict(
   num_attention_heads=2,
   intermediate_size=32,
   max_position_embeddings=32,
+  hidden_dropout_prob=0.0,  # the masks depend on the names of the operations, which differ
+  attention_probs_dropout_prob=0.0,
 )
 MODELS = {
   "bert": modeling.BertConfig(**BERT),
   "electra": modeling.ElectraConfig(**BERT, embedding_size=8),
   "funnel": modeling.ModelConfig(
-    vocab_size=50, block_size="1_1_1", d_model=16, d_embed=16, n_head=2, d_head=8, d_inner=32
+    vocab_size=50,
+    block_size="1_1_1",
+    d_model=16,
+    d_embed=16,
+    n_head=2,
+    d_head=8,
+    d_inner=32,
+    dropout=0.0,
+    dropatt=0.0,
   ),
 }
 TASKS = {
   "classification": Classification(task_name="cola"),
   "regression": Classification(task_name="stsb"),
   "squad": Squad(max_query_length=4),
-  "race": Race(),
+  "race": Race(max_qa_length=8),
   "tagging": Tagging(),
   "mlm": Pretraining(loss_type="mlm"),
   "nsp": Pretraining(loss_type="bert"),
@@ -67,13 +77,16 @@ def job_of(family, name, accumulation_steps=1, recompute=False):
     task = pretraining.PretrainingTask(settings.loss_type, records, sequences)
   else:
     task = tiny.make_task(settings, None, family, LENGTH)
+    if isinstance(settings, Tagging):
+      task._labels = ("O", "B-name")  # those of the training file
   return experiment, MODELS[family], task
 
 
 def run(job, mode, is_tpu):
-  """Loss of an update or predictions, and the types of the operations of the program.
+  """Losses of two updates, or predictions.
 
-  With is_tpu, the graph is that of a TPU, and XLA compiles it for the CPU.
+  With is_tpu, the graph is that of a TPU, and XLA compiles it for the CPU: an operation without a
+  kernel in XLA, or a shape that is not static, is an error.
   """
   experiment, model_config, task = job
   devices = Devices("TPU", resolver=object()) if is_tpu else Devices("CPU")
@@ -104,8 +117,10 @@ def run(job, mode, is_tpu):
     }
     session.run([v1.global_variables_initializer(), v1.local_variables_initializer()], weights)
     values = [session.run(outputs) for _ in range(2 if mode == "train" else 1)]
-    programs = [op for op in graph.get_operations() if op._control_flow_context is not None]
-    return values, {op.type for op in programs}
+    for op in graph.get_operations():
+      if op._control_flow_context is not None:  # in the program: texts stay on the host
+        assert tf.string not in [tensor.dtype for tensor in [*op.inputs, *op.outputs]], op.type
+    return values
 
 
 @pytest.fixture(autouse=True)
@@ -129,24 +144,24 @@ QUICK = {("train", "bert", "classification"), ("train", "electra", "replaced")} 
   ],
 )
 def test_graphs_of_a_tpu_compile_and_give_the_same_numbers(mode, family, name):
-  """Two updates, or predictions: static shapes, no operation outside of those known to compile."""
-  expected, _ = run(job_of(family, name), mode, False)
-  found, operations = run(job_of(family, name), mode, True)
+  """Two updates, or predictions."""
+  expected = run(job_of(family, name), mode, False)
+  found = run(job_of(family, name), mode, True)
+  # The tokens that ELECTRA's generator draws depend on the names of the operations, which differ.
+  tolerance = 0.1 if (mode, name) == ("train", "replaced") else 2e-4
   for one, other in zip(expected, found, strict=True):
     for key, value in one.items():
-      np.testing.assert_allclose(other[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
-  assert operations <= COMPILED, operations - COMPILED
+      np.testing.assert_allclose(other[key], value, rtol=tolerance, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps, recompute", [(2, False), (1, True)])
 def test_memory_options_compile(steps, recompute):
-  expected, _ = run(job_of("bert", "classification", steps, recompute), "train", False)
-  found, operations = run(job_of("bert", "classification", steps, recompute), "train", True)
+  expected = run(job_of("bert", "classification", steps, recompute), "train", False)
+  found = run(job_of("bert", "classification", steps, recompute), "train", True)
   np.testing.assert_allclose(
     [one["loss"] for one in found], [one["loss"] for one in expected], rtol=2e-4
   )
-  assert operations <= COMPILED, operations - COMPILED
 
 
 def test_lengths_of_batches_are_few():
@@ -161,7 +176,7 @@ def test_lengths_of_batches_are_few():
 
 def test_use_xla_gives_the_same_run(tmp_path):
   """Losses and evaluation; each length of the batches is one program, which the log names."""
-  encoder = tiny.write_encoder(tmp_path / "encoder", num_layers=1)
+  encoder = tiny.write_encoder(tmp_path / "encoder", num_layers=1, dropout=0.0)
   tiny.write_cola(tmp_path / "CoLA", num_train=32)
   curves = []
   for flags in ([], ["--use_xla"]):
@@ -179,17 +194,3 @@ def test_use_xla_gives_the_same_run(tmp_path):
   shapes = re.findall(r"XLA: program (\d+) of training, for batches of 8 x (\d+), compiled", err)
   assert shapes and len({length for _, length in shapes}) == len(shapes) <= xla.NUM_LENGTHS
   assert "XLA: program 1 of prediction" in err
-
-
-# Types of the operations in the programs. XLA's kernels for them are the same on all its devices.
-COMPILED = set(
-  """
-  AddN AddV2 ArgMax AssignAddVariableOp AssignSubVariableOp BatchMatMulV2 BroadcastGradientArgs
-  Cast ConcatV2 Const DivNoNan Equal ExpandDims Fill FloorDiv GatherV2 GreaterEqual Identity
-  InvertPermutation L2Loss Less LogicalAnd MatMul Maximum Mean Mul Neg NoOp OneHot Pack PadV2
-  Prod Range ReadVariableOp RealDiv Reshape ResourceApplyAdam Rsqrt RsqrtGrad SelectV2 Softmax
-  SparseSoftmaxCrossEntropyWithLogits Sqrt Square StatelessRandomGetKeyCounter
-  StatelessRandomUniformV2 StridedSlice StridedSliceGrad Sub Sum Tanh TanhGrad Tile TopKV2
-  Transpose UnsortedSegmentSum ZerosLike
-  """.split()
-)
