@@ -37,7 +37,7 @@ def flags_of(folder, name="run", **kwargs):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
   folder = tmp_path_factory.mktemp("classifier")
-  tiny.write_encoder(folder / "encoder", num_layers=1)
+  tiny.write_encoder(folder / "encoder")
   tiny.write_cola(folder / "CoLA")
   return folder
 
