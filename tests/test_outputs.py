@@ -251,11 +251,7 @@ def test_training_does_not_replace_another_configuration(tmp_path):
 def test_training_does_not_replace_other_settings(tmp_path, name, text, message):
   run = small_runner(tmp_path, trainer=config.Trainer(do_train=True))
   (tmp_path / "run" / name).write_text(text)
-  assert_refused(
-    tmp_path,
-    lambda: run._check_settings(run._model_settings()),
-    f"{name}: {message}",
-  )
+  assert_refused(tmp_path, lambda: run._check_settings(run._model_settings()), f"{name}: {message}")
 
 
 def test_a_run_killed_before_its_first_checkpoint_continues(tmp_path):

@@ -1,0 +1,117 @@
+"""Predictions of a trained model from Python, with graph and variables loaded once."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from errors import UserError
+from serving import graph, requests
+from serving import model as models
+from training import evaluator, inputs
+
+
+class Predictor:
+  """A trained model that stays loaded.
+
+  Calls from several threads may overlap, except for multiple choice.
+
+  Example:
+    predictor = Predictor("runs/cola")
+    predictor(["The book was read.", "The book read was."])
+    # [{"prediction": "1", "probabilities": {"0": 0.02, "1": 0.98}}, ...]
+  """
+
+  def __init__(self, model_dir: str, batch_size: int = 8, **settings: Any):
+    """Loads the model.
+
+    Args:
+      model_dir: folder of a training run, or its folder best.
+      batch_size: records per run of the graph.
+      **settings: see serving.model.load.
+
+    Raises:
+      UserError: the folder holds no model of a job that serving.requests lists.
+    """
+    if batch_size < 1:
+      raise UserError(f"batch_size={batch_size}: it must be at least 1")
+    self.model = models.load(model_dir, **settings)
+    self._form = requests.form_of(self.model.experiment.job)
+    self._batch_size = batch_size
+    self.graph = graph.build(self.model)
+    self._fed = self.graph.inputs_of(self.graph.outputs.values())
+
+  def __call__(self, values: Sequence[Any]) -> Any:
+    """Returns the results of requests, in their order; see serving.requests.
+
+    Raises:
+      UserError: a request has another form.
+    """
+    if not isinstance(values, list | tuple):
+      raise UserError(f"a list of requests is expected, not a {type(values).__name__}")
+    task, tokenizer = self.model.task, self.model.tokenizer
+    length = self.model.experiment.data.max_seq_length
+    examples = self._form.parse(task, values)
+    found = [task.featurize_all(example, tokenizer, length) for example in examples]
+    records = [record for several, _ in found for record in several]
+    predictions = self.predict(records) if records else {}
+    tables = [table for _, table in found]
+    return self._form.results(task, examples, tables, predictions) if records else []
+
+  def predict(self, records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Returns the task's predictions for records: name -> [num_records, ...], in their order.
+
+    Args:
+      records: features of each record, from Task.featurize_all.
+    """
+    order, outputs = [], []
+    for rows, arrays in self.batches(records):
+      order += rows
+      feed = {tensor: arrays[name] for name, tensor in self._fed.items()}
+      outputs.append(self.graph.session.run(self.graph.outputs, feed))
+    padding, back = self.model.task.padding, np.argsort(order)
+    return {
+      name: evaluator.join_batches([batch[name] for batch in outputs], padding.get(name))[back]
+      for name in self.graph.outputs
+    }
+
+  def batches(
+    self, records: list[dict[str, Any]]
+  ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    """Yields (indices of records of similar length, padded features) for each batch."""
+    lengths = [_longest(record["input_mask"]) for record in records]
+    order = sorted(range(len(records)), key=lengths.__getitem__)
+    limit = self.model.experiment.data.max_seq_length
+    for start in range(0, len(order), self._batch_size):
+      rows = order[start : start + self._batch_size]
+      longest = max(lengths[row] for row in rows)
+      length = min(limit, self.model.config.padded_length(longest, inputs.LENGTH_MULTIPLE))
+      yield (
+        rows,
+        {
+          spec.name: np.array(
+            [self._padded(records[row].get(spec.name, spec.default), spec, length) for row in rows],
+            np.int32 if spec.dtype == "int64" else spec.dtype,
+          )
+          for spec in self.model.task.feature_specs
+          if spec.name in self._fed
+        },
+      )
+
+  def _padded(self, value, spec, length):
+    """Pads a sequence, or each of several; other values are unchanged."""
+    if not spec.is_sequence:
+      return value
+    if value and isinstance(value[0], list):
+      return [self._padded(part, spec, length) for part in value]
+    fill = self.model.tokenizer.pad_id if spec.pad_value is None else spec.pad_value
+    return [*value, *[fill] * (length - len(value))]
+
+  def close(self) -> None:
+    """Frees the session; the predictor cannot be used afterwards."""
+    self.graph.session.close()
+
+
+def _longest(mask):
+  """Number of real tokens of a sequence, or of the longest of several."""
+  return max(map(len, mask)) if mask and isinstance(mask[0], list) else len(mask)
