@@ -1,7 +1,7 @@
 """The graph of a trained model's predictions, with its variables in a session."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -60,16 +60,32 @@ def open_session(graph: tf.Graph, checkpoint: str) -> v1.Session:
   return session
 
 
-def build(model: TrainedModel) -> Served:
-  """Builds the graph of the task's predictions and restores the checkpoint."""
+def placeholder(
+  name: str, dtype: tf.DType, shape: list[int | None], defaults: dict[str, tf.Tensor]
+) -> tf.Tensor:
+  """Returns a placeholder, which has the value of defaults[name] if it is not fed."""
+  if name in defaults:
+    return v1.placeholder_with_default(defaults[name], shape, name)
+  return v1.placeholder(dtype, shape, name)
+
+
+def build(
+  model: TrainedModel, make_defaults: Callable[[], dict[str, tf.Tensor]] = lambda: {}
+) -> Served:
+  """Builds the graph of the task's predictions and restores the checkpoint.
+
+  Args:
+    model: the model.
+    make_defaults: returns name of an input -> its value in the graph if it is not fed.
+  """
   task, rank = model.task, 2 if model.task.sequences_per_example == 1 else 3
   graph = tf.Graph()
   with graph.as_default():
-    inputs = {}
+    inputs, defaults = {}, make_defaults()
     for spec in task.feature_specs:
       shape = [None] * rank if spec.is_sequence else [None, *([spec.length] if spec.length else [])]
       dtype = tf.int32 if spec.dtype == "int64" else tf.as_dtype(spec.dtype)
-      inputs[spec.name] = v1.placeholder(dtype, shape, spec.name)
+      inputs[spec.name] = placeholder(spec.name, dtype, shape, defaults)
     features = task.prepare(inputs, tf.zeros([2], tf.int32))
     encoder = modeling.build_encoder(
       model.config,

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from serving import graph, requests
+from serving import batching, graph, requests
 from serving import model as models
-from training import evaluator, inputs
+from training import evaluator
 
 
 class Predictor:
@@ -78,40 +78,17 @@ class Predictor:
   def batches(
     self, records: list[dict[str, Any]]
   ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    """Yields (indices of records of similar length, padded features) for each batch."""
-    lengths = [_longest(record["input_mask"]) for record in records]
-    order = sorted(range(len(records)), key=lengths.__getitem__)
-    limit = self.model.experiment.data.max_seq_length
-    for start in range(0, len(order), self._batch_size):
-      rows = order[start : start + self._batch_size]
-      longest = max(lengths[row] for row in rows)
-      length = min(limit, self.model.config.padded_length(longest, inputs.LENGTH_MULTIPLE))
-      yield (
-        rows,
-        {
-          spec.name: np.array(
-            [self._padded(records[row].get(spec.name, spec.default), spec, length) for row in rows],
-            np.int32 if spec.dtype == "int64" else spec.dtype,
-          )
-          for spec in self.model.task.feature_specs
-          if spec.name in self._fed
-        },
-      )
-
-  def _padded(self, value, spec, length):
-    """Pads a sequence, or each of several; other values are unchanged."""
-    if not spec.is_sequence:
-      return value
-    if value and isinstance(value[0], list):
-      return [self._padded(part, spec, length) for part in value]
-    fill = self.model.tokenizer.pad_id if spec.pad_value is None else spec.pad_value
-    return [*value, *[fill] * (length - len(value))]
+    """Yields (indices of records, features that the graph reads) for each batch."""
+    model = self.model
+    return batching.padded_batches(
+      records,
+      [spec for spec in model.task.feature_specs if spec.name in self._fed],
+      model.config,
+      model.tokenizer.pad_id,
+      model.experiment.data.max_seq_length,
+      self._batch_size,
+    )
 
   def close(self) -> None:
     """Frees the session; the predictor cannot be used afterwards."""
     self.graph.session.close()
-
-
-def _longest(mask):
-  """Number of real tokens of a sequence, or of the longest of several."""
-  return max(map(len, mask)) if mask and isinstance(mask[0], list) else len(mask)

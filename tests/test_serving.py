@@ -1,15 +1,22 @@
-"""Predictor returns the values of the scripts' prediction files."""
+"""Predictor and SavedModels return the values of the scripts' prediction files."""
 
 import functools
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 import tiny_serving
 
+import modeling
+import tokenization
 from errors import UserError
+from serving import saved_model
 from serving.predictor import Predictor
+from tasks import base
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +29,9 @@ def models(tmp_path_factory):
 
 # The other family is trained in slow tests.
 FAMILIES = ["bert", pytest.param("funnel", marks=pytest.mark.slow)]
-FUNNEL_FIRST = ["funnel", pytest.param("bert", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("family", FUNNEL_FIRST)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_classification(models, family):
   model_dir, pairs = models("classification", family)
   predictor = Predictor(model_dir)
@@ -132,6 +138,92 @@ def test_messages(tmp_path, models):
     Predictor(str(tmp_path / "no"))
   with pytest.raises(UserError, match="an encoder without a task; fine-tune it"):
     Predictor(tiny.write_encoder(tmp_path / "bert", num_layers=1))
-  model_dir, _ = models("classification", "funnel")
+  model_dir, _ = models("classification", "bert")
   with pytest.raises(UserError, match="there is no setting precison"):
     Predictor(model_dir, precison="bf16")
+
+
+# ---- SavedModels --------------------------------------------------------------------------------
+
+# Runs in a new process: each SavedModel on each batch of arrays.
+LOADER = """
+import sys, numpy as np, tensorflow as tf
+for path, *batches in (line.split() for line in sys.stdin):
+  serve = tf.saved_model.load(path).signatures["serve"]
+  for batch in batches:
+    arrays = {name: tf.constant(values) for name, values in np.load(batch).items()}
+    np.savez(batch + ".out.npz", **{name: value.numpy() for name, value in serve(**arrays).items()})
+"""
+
+
+def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
+  """Predictor's outputs are those of the scripts, see above."""
+  plans, lines = [], []
+  for job in ("classification", "race", "tagging", "squad"):
+    model_dir, requests = models(job)
+    predictor = Predictor(model_dir, batch_size=32)
+    found = [
+      predictor.model.task.featurize_all(example, predictor.model.tokenizer, length)
+      for example in predictor._form.parse(predictor.model.task, requests)
+      for length in [predictor.model.experiment.data.max_seq_length]
+    ]
+    batches = list(predictor.batches([record for records, _ in found for record in records]))
+    path = saved_model.export(model_dir, str(tmp_path / job))
+    assert path == str(tmp_path / job / "1")
+    names = []
+    for number, (_, arrays) in enumerate(batches):
+      names.append(str(tmp_path / f"{job}{number}.npz"))
+      np.savez(names[-1], **{k: v for k, v in arrays.items() if k != "label_ids"})
+    lines.append(" ".join([path, *names]) + "\n")
+    plans.append((predictor, batches, names))
+  subprocess.run([sys.executable, "-c", LOADER], input="".join(lines), text=True, check=True)
+  for predictor, batches, names in plans:
+    for (_, arrays), name in zip(batches, names, strict=True):
+      actual = np.load(name + ".out.npz")
+      feed = {tensor: arrays[key] for key, tensor in predictor._fed.items()}
+      expected = predictor.graph.session.run(predictor.graph.outputs, feed)
+      assert set(actual) == set(expected) - {"label_ids"}
+      for key in actual:
+        np.testing.assert_allclose(actual[key], expected[key], atol=1e-6, rtol=1e-6)
+
+
+def test_export_script(models, tmp_path):
+  model_dir, pairs = models("classification", "bert")
+  out, _ = tiny.run("export_model.py", f"--model_dir={model_dir}", f"--export_dir={tmp_path}")
+  assert out.splitlines()[-1] == str(tmp_path / "1")
+  extra = tmp_path / "1" / "assets.extra"
+  assert {path.name for path in extra.iterdir()} == {
+    "labels.json",
+    "model_settings.json",
+    "bert_config.json",
+    "vocab.txt",
+  }
+  # The ids of a program that has the SavedModel alone.
+  settings = tiny_serving.read_json(extra / "model_settings.json")
+  tokenizer = tokenization.FullTokenizer(str(extra / settings["vocab_file"]), settings["uncased"])
+  serve = tf.saved_model.load(str(tmp_path / "1")).signatures["serve"]
+  exact = np.loadtxt(os.path.join(model_dir, "test_results.tsv"))
+  for (text_a, text_b), expected in list(zip(pairs, exact, strict=True))[:2]:
+    features = base.pair_features(text_a, text_b, tokenizer, settings["max_seq_length"], 0)
+    found = serve(**{name: tf.constant([values]) for name, values in features.items()})
+    np.testing.assert_allclose(found["probabilities"][0], expected, atol=1e-6)
+  assert saved_model.export(model_dir, str(tmp_path)) == str(tmp_path / "2"), "a new version"
+  with pytest.raises(UserError, match="--export_dir is missing"):
+    saved_model.export(model_dir, "")
+
+
+def test_an_encoder_is_exported(tmp_path):
+  folder = tiny.write_encoder(tmp_path / "bert")
+  serve = tf.saved_model.load(saved_model.export(folder, str(tmp_path / "out"))).signatures["serve"]
+  ids = tf.constant([[2, 6, 7, 3], [2, 8, 3, 0]])
+  mask = tf.constant([[1, 1, 1, 1], [1, 1, 1, 0]])
+  found = serve(input_ids=ids, input_mask=mask, segment_ids=tf.zeros_like(ids))
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    bert_config = modeling.BertConfig.from_json_file(os.path.join(folder, "bert_config.json"))
+    model = modeling.BertModel(
+      bert_config, False, tf.constant(ids.numpy()), tf.constant(mask.numpy())
+    )
+    tf.compat.v1.train.Saver().restore(session, os.path.join(folder, "bert_model.ckpt"))
+    hidden, pooled = session.run([model.get_sequence_output(), model.get_pooled_output()])
+  np.testing.assert_allclose(found["hidden_-1"], hidden, atol=1e-6)
+  np.testing.assert_allclose(found["pooled_output"], pooled, atol=1e-6)
