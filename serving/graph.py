@@ -31,6 +31,11 @@ class Served:
   inputs: dict[str, tf.Tensor]
   outputs: dict[str, tf.Tensor]
 
+  def computed(self) -> dict[str, tf.Tensor]:
+    """Returns the outputs without those that are inputs, such as a tagger's label_ids."""
+    given = {tensor.op for tensor in self.inputs.values()}
+    return {name: tensor for name, tensor in self.outputs.items() if tensor.op not in given}
+
   def inputs_of(self, outputs: Iterable[tf.Tensor]) -> dict[str, tf.Tensor]:
     """Returns the inputs that `outputs` are computed from, and in any case the IDS."""
     seen, remaining = set(), [tensor.op for tensor in outputs]

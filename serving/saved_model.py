@@ -61,9 +61,7 @@ def export(
     if is_encoder
     else graph.build(model, make_defaults)
   )
-  # Some predictions are the features of the request itself.
-  given = {tensor.op for tensor in served.inputs.values()}
-  outputs = {name: tensor for name, tensor in served.outputs.items() if tensor.op not in given}
+  outputs = served.computed()
   sign = v1.saved_model.predict_signature_def
   with served.graph.as_default():  # not eagerly
     signatures = {SIGNATURE: sign(served.inputs_of(outputs.values()), outputs)}
