@@ -13,6 +13,7 @@ describes the signatures.
 import dataclasses
 
 import config
+from errors import UserError
 from training import app, flags
 
 
@@ -22,6 +23,10 @@ class Export:
 
   model_dir: str = config.option("", "folder of the trained model, or its folder best")
   export_dir: str = config.option("", "folder of the SavedModel's versions")
+  onnx_file: str = config.option(
+    "",
+    "ONNX file to write instead of a SavedModel, of BERT or ELECTRA; needs requirements-onnx.txt",
+  )
   serve_text: bool = config.option(
     False, "add the signature serve_text, which reads texts; needs requirements-text.txt"
   )
@@ -31,11 +36,17 @@ class Export:
 
 
 def main() -> None:
-  """Writes the SavedModel."""
-  from serving import saved_model  # loads TensorFlow
+  """Writes the SavedModel or the ONNX file."""
+  from serving import onnx_model, saved_model  # loads TensorFlow
 
   settings, _ = flags.read_section(Export)
-  print(saved_model.export(**vars(settings)))
+  values = vars(settings)
+  onnx_file = values.pop("onnx_file")
+  if onnx_file and (settings.export_dir or settings.serve_text):
+    raise UserError("--onnx_file writes an ONNX model alone: leave --export_dir, --serve_text out")
+  print(
+    onnx_model.export(settings.model_dir, onnx_file) if onnx_file else saved_model.export(**values)
+  )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import tiny_serving
 import modeling
 import tokenization
 from errors import UserError
-from serving import saved_model
+from serving import onnx_model, saved_model
 from serving.predictor import Predictor
 from tasks import base
 
@@ -58,7 +58,7 @@ def test_classification(models, family):
 
 @pytest.mark.slow
 def test_regression(models):
-  model_dir, pairs = models("regression")
+  model_dir, pairs = models("regression", "bert")
   exact = np.loadtxt(os.path.join(model_dir, "test_results.tsv"))
   values = [result["prediction"] for result in Predictor(model_dir, batch_size=3)(pairs)]
   np.testing.assert_allclose(values, exact, atol=1e-6)
@@ -160,7 +160,7 @@ def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
   """Predictor's outputs are those of the scripts, see above."""
   plans, lines = [], []
   for job in ("classification", "race", "tagging", "squad"):
-    model_dir, requests = models(job)
+    model_dir, requests = models(job, "bert")
     predictor = Predictor(model_dir, batch_size=32)
     found = [
       predictor.model.task.featurize_all(example, predictor.model.tokenizer, length)
@@ -227,3 +227,37 @@ def test_an_encoder_is_exported(tmp_path):
     hidden, pooled = session.run([model.get_sequence_output(), model.get_pooled_output()])
   np.testing.assert_allclose(found["hidden_-1"], hidden, atol=1e-6)
   np.testing.assert_allclose(found["pooled_output"], pooled, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["classification", "race", "tagging", "squad"])
+def test_onnx_models_predict_the_same(models, tmp_path, job):
+  pytest.importorskip("tf2onnx")
+  onnxruntime = pytest.importorskip("onnxruntime")
+  model_dir, requests = models(job, "bert")
+  path = onnx_model.export(model_dir, str(tmp_path / "model.onnx"))
+  session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+  predictor = Predictor(model_dir, batch_size=5)
+  task, tokenizer = predictor.model.task, predictor.model.tokenizer
+  records = [
+    record
+    for example in predictor._form.parse(task, requests)
+    for record in task.featurize_all(example, tokenizer, 16)[0]
+  ]
+  names = [output.name for output in session.get_outputs()]
+  for _, arrays in predictor.batches(records):
+    fed = {given.name: arrays[given.name] for given in session.get_inputs()}
+    feed = {tensor: arrays[name] for name, tensor in predictor._fed.items()}
+    expected = predictor.graph.session.run(predictor.graph.outputs, feed)
+    assert set(names) == set(expected) - {"label_ids"}
+    for name, value in zip(names, session.run(names, fed), strict=True):
+      np.testing.assert_allclose(value, expected[name], atol=1e-5)
+  with pytest.raises(UserError, match="model.onnx: the file exists"):
+    onnx_model.export(model_dir, path)
+
+
+@pytest.mark.slow
+def test_onnx_refuses_funnel(tmp_path):
+  pytest.importorskip("tf2onnx")
+  with pytest.raises(UserError, match="which tf2onnx converts wrongly"):
+    onnx_model.export(tiny.write_funnel(tmp_path / "funnel"), str(tmp_path / "a.onnx"))
