@@ -73,8 +73,10 @@ def ids(
     max_seq_length: longest sequence, in tokens.
     cls_segment_id: segment id of the first token.
   """
-  a = token_ids(texts["text_a"], tokenizer)
-  b = token_ids(texts["text_b"], tokenizer) if "text_b" in texts else a[:, :0]
+  found = token_ids(tf.concat(list(texts.values()), axis=0), tokenizer)  # all texts a, then all b
+  count = tf.size(texts["text_a"])
+  a = found[:count]
+  b = found[count:] if "text_b" in texts else a[:, :0]
   a, b = _truncate(a, b, max_seq_length)
   has_b = tf.cast(b.row_lengths() > 0, tf.int32)[:, None]  # [B, 1]
   filled = lambda value: tf.fill([a.nrows(), 1], value)
