@@ -335,7 +335,9 @@ class Runtime:
   tpu: str = option("", "name or grpc:// address of the TPU", aliases=("tpu_name", "master"))
   tpu_zone: str = option("", "zone of the TPU; empty to find it")
   gcp_project: str = option("", "project of the TPU; empty to find it")
-  num_hosts: int = option(1, "hosts of the TPU", lower=1)
+  num_hosts: int = option(
+    1, "hosts that train together: of the TPU slice, or as many as TF_CONFIG names", lower=1
+  )
   num_core_per_host: int = option(
     0,
     "TPU cores or GPUs to use on each host; 0 for all (without a GPU: that many virtual CPU "

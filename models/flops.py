@@ -32,6 +32,16 @@ def pooled_length(config: ModelConfig, length: int) -> int:
   return kept - (kept - length) // config.pooling_size
 
 
+def decoder_flops(config: ModelConfig, length: int, relative: bool = False) -> int:
+  """Forward FLOPs of a Funnel decoder, whose layers have the full length, for one example."""
+  count, repeats = config.decoder
+  heads_width = config.n_head * config.d_head
+  total = layer_flops(length, length, config.d_model, heads_width, config.d_inner)
+  if relative and config.rel_attn_type != "null":
+    total += relative_flops(length, length, heads_width)
+  return count * repeats * total
+
+
 def encoder_flops(config: Config, length: int, relative: bool = False) -> int:
   """Forward FLOPs of an encoder for one example of `length` tokens."""
   if isinstance(config, BertConfig):

@@ -75,11 +75,12 @@ _replica = contextvars.ContextVar("replica", default=None)
 
 
 @contextlib.contextmanager
-def replica(number: tf.Tensor | None) -> Iterator[None]:
+def replica(number: tf.Tensor | int | None) -> Iterator[None]:
   """Makes the random draws of layers built within depend on `number`, an int32 scalar.
 
-  All cores of a TPU run one traced program with the same name scopes. A number that differs between
-  the cores gives them different dropout masks. 0 and None change nothing.
+  All cores of a TPU run one traced program with the same name scopes, and hosts of a cluster the
+  same program. A number that differs between them gives them different dropout masks. 0 and None
+  change nothing.
   """
   token = _replica.set(number)
   try:
@@ -93,8 +94,8 @@ def random_uniform(shape: tf.Tensor, name: str, rows: tf.Tensor | None = None) -
 
   A run that was stopped and restarted therefore draws the same numbers as an uninterrupted one.
   Replicas of MirroredStrategy have name scopes of their own ("replica_1/...") and so draw different
-  numbers; for the cores of a TPU, see `replica`. In a graph without a global step (a user's own
-  program), every session.run draws other numbers.
+  numbers; for the cores of a TPU and several hosts, see `replica`. In a graph without a global step
+  (a user's own program), every session.run draws other numbers.
 
   Args:
     shape: int32 vector.

@@ -139,8 +139,8 @@ def find_or_make_split(
   tokenizer,
   wanted: dict[str, Any],
   overwrite: bool,
-  write: Callable[..., int] = write_split,
-) -> tuple[str, int]:
+  write: Callable[..., int] | None = write_split,
+) -> tuple[str, int] | None:
   """Returns path and number of records of a split's record file in `folder`, made if missing.
 
   Its name has a hash of everything that shapes it (`wanted`, columns, raw files), so records of
@@ -153,7 +153,8 @@ def find_or_make_split(
     tokenizer: from tokenization.get_tokenizer.
     wanted: the settings that shape the records, see `settings`.
     overwrite: make the file again even if it exists.
-    write: makes the file, with the first five arguments of write_split.
+    write: makes the file, with the first five arguments of write_split. With None, another process
+      makes it, and the result is None while it is missing.
   """
   source = {
     **wanted,
@@ -169,6 +170,8 @@ def find_or_make_split(
       count = read_meta(meta_path, ["num_examples"])["num_examples"]
       check_size(path, count)
       return path, count
+  if write is None:
+    return None
   if tf.io.gfile.exists(meta_path):
     tf.io.gfile.remove(meta_path)  # while the file is rewritten it must not look complete
   count = write(path, task, split, tokenizer, wanted["max_seq_length"])

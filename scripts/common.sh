@@ -2,6 +2,7 @@
 # Functions of the recipe wrappers. Source this file; do not run it.
 #
 #   source "$(dirname "$0")/common.sh"    changes to the repository's root, selects the interpreter
+#   bert_defaults NAME=VALUE ...          with FAMILY=bert: sets the settings that are not set
 #   run COMMAND ... "$@"                  prints and runs the command; with --dry_run only prints it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,6 +11,19 @@ if [ -z "${PYTHON:-}" ]; then
   PYTHON=python
   [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
 fi
+
+bert_defaults() {
+  local setting name
+  case $FAMILY in
+    funnel) return ;;
+    bert) ;;
+    *) echo "$(basename "$0"): FAMILY must be funnel or bert, not $FAMILY" >&2; exit 2 ;;
+  esac
+  for setting in "$@"; do
+    name=${setting%%=*}
+    [ -n "${!name:-}" ] || printf -v "$name" %s "${setting#*=}"
+  done
+}
 
 run() {
   local command=() dry_run=false argument

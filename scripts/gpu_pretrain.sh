@@ -8,6 +8,12 @@
 # the batch does not fit into memory, raise GRADIENT_ACCUMULATION_STEPS. scripts/prepro_pretrain.sh
 # creates the records.
 #
+# Expected after fine-tuning on GLUE (dev average, scripts/gpu_glue.sh). LOSS_TYPE=mlm, a million
+# updates of batch 256 on Wikipedia and BookCorpus: B4-4-4H768 84.0, B6-3x2-3x2H768 84.8,
+# B6-6-6H768 85.4, a transformer of BERT-base's size 84.4. The released models have ELECTRA and more text; see
+# scripts/gpu_glue.sh. The second phase of BERT starts a new schedule with a tenth of the warm-up,
+# which is ours.
+#
 #   MODEL=bert_base RECORDS=proc_data/pretrain_bert bash scripts/gpu_pretrain.sh
 #   MODEL=B6-6-6H768 LOSS_TYPE=mlm bash scripts/gpu_pretrain.sh --dry_run     prints the commands
 #   bash scripts/gpu_pretrain.sh --seed=7        further arguments go to run_pretraining.py

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Downloads SQuAD and creates its records, once for all runs. An interrupted run continues.
+# Downloads SQuAD (download_squad.sh has the settings) and creates its records, once for all runs. An
+# interrupted run continues.
 #
 # gpu_squad.sh and tpu_squad.sh create the same records themselves. To reuse these, set the same
 # OUTPUT_DIR there. The records depend on the vocabulary, the lengths and the model family.
@@ -16,18 +17,10 @@ MODEL_DIR=${MODEL_DIR:-pretrained}    # local folder with configuration and voca
 OUTPUT_DIR=${OUTPUT_DIR:-proc_data/squad}  # local or Google Storage
 MAX_SEQ_LENGTH=${MAX_SEQ_LENGTH:-512}
 NUM_PROC=${NUM_PROC:-2}               # processes
-SQUAD_URL=${SQUAD_URL:-https://rajpurkar.github.io/SQuAD-explorer/dataset}
 
 # The further arguments go to run_squad.py; --dry_run also applies to the downloads.
 case " $* " in *" --dry_run "*) dry_run=--dry_run ;; *) dry_run= ;; esac
-for name in "train-$VERSION.json" "dev-$VERSION.json"; do
-  file=$DATA_DIR/$name
-  [ -f "$file" ] && continue
-  run curl --fail --location --silent --show-error --create-dirs --output "$file.part" \
-    "$SQUAD_URL/$name" ${dry_run:+"$dry_run"} \
-    || { echo "prepro_squad.sh: error: cannot get $SQUAD_URL/$name" >&2; exit 1; }
-  [ -n "$dry_run" ] || mv "$file.part" "$file"
-done
+DATA_DIR=$DATA_DIR bash scripts/download_squad.sh "$VERSION" ${dry_run:+"$dry_run"}
 for split in train eval; do
   run "$PYTHON" run_squad.py --prepro_split="$split" --num_proc="$NUM_PROC" \
     --train_file="$DATA_DIR/train-$VERSION.json" --predict_file="$DATA_DIR/dev-$VERSION.json" \

@@ -21,7 +21,7 @@ fail() { printf 'setup.sh: error: %s\n' "$*" >&2; exit 1; }
 requirements=(requirements.txt)
 for argument in "$@"; do
   case $argument in
-    --test) requirements+=(requirements-{beam,gin,tfds,test}.txt) ;;
+    --test) requirements+=(requirements-{beam,gin,report,tfds,test}.txt) ;;
     *) fail "unknown argument $argument; the only one is --test" ;;
   esac
 done

@@ -243,6 +243,18 @@ class Task(abc.ABC):
   def score(self, split: Split, predictions: dict[str, np.ndarray]) -> dict[str, float]:
     """Metrics over all examples of a split; `predictions` also holds the label features."""
 
+  def evaluated(self, split: Split, predictions: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """JSON values of each evaluated example, for eval_predictions.jsonl; empty if there are none.
+
+    Called after `score`, with the same arguments.
+
+    Returns:
+      {"index", "label", "prediction"}, and "probability" of the prediction if there is one; index
+      counts the examples of `read_examples`. SQuAD has its own keys.
+    """
+    del split, predictions
+    return []
+
   def metrics_of(self, split: Split) -> Iterable[str]:
     """Names of the metrics of `score` on a split."""
     return self.metrics

@@ -460,12 +460,12 @@ class ClassificationTask(base.RawDataTask):
       print(f"{self.name} {split.name}: {path}")
 
   def score(self, split, predictions):
-    guesses = (
-      predictions["prediction"]
-      if self.is_regression
-      else np.argmax(predictions["probabilities"], axis=-1)
-    )
+    kind = "prediction" if self.is_regression else "probabilities"
+    guesses = predictions[kind] if self.is_regression else np.argmax(predictions[kind], axis=-1)
     return metrics.compute(self.metrics, predictions["label_ids"], guesses)
+
+  def evaluated(self, split, predictions):
+    return metrics.examples(None if self.is_regression else self.labels, predictions)
 
   def combine(self, metrics_of_splits):
     """Adds the suffix of the split if there are several; the score is the mean of the metrics.

@@ -4,6 +4,7 @@ Every metric is a fraction (0.84, not 84).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -54,6 +55,33 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
   """Metric name -> value over all examples."""
   return {name: float(METRICS[name](labels, predictions)) for name in names}
+
+
+def examples(
+  names: Sequence[str] | None, predictions: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
+  """Returns Task.evaluated of a choice among names, or of a regression.
+
+  Args:
+    names: name of each class; None for a regression.
+    predictions: label_ids [N], and probabilities [N, len(names)] or prediction [N].
+  """
+  labels = predictions["label_ids"].tolist()
+  if names is None:
+    pairs = zip(labels, predictions["prediction"].tolist(), strict=True)
+    return [
+      {"index": index, "label": label, "prediction": value}
+      for index, (label, value) in enumerate(pairs)
+    ]
+  return [
+    {
+      "index": index,
+      "label": names[label],
+      "prediction": names[np.argmax(row)],
+      "probability": round(float(np.max(row)), 4),
+    }
+    for index, (label, row) in enumerate(zip(labels, predictions["probabilities"], strict=True))
+  ]
 
 
 def format_metrics(metrics: dict[str, float]) -> str:

@@ -330,6 +330,10 @@ class RaceTask(base.RawDataTask):
         )
     return values
 
+  def evaluated(self, split, predictions):
+    names = [option_name(index) for index in range(predictions["probabilities"].shape[1])]
+    return metrics.examples(names, predictions)
+
   def metric_names(self, splits):
     levels = (
       {

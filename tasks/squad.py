@@ -72,6 +72,7 @@ class SquadTask(base.RawDataTask):
       [path.strip() for path in settings.ensemble_ckpts.split(",")] if settings.do_ensemble else []
     )
     self.layout = squad_data.FUNNEL_LAYOUT if self.is_funnel else squad_data.BERT_LAYOUT
+    self._scored = Answers({}, {}, {}, 0.0)  # of the last `score`
     self.has_unanswerable = False  # whether the model was trained on questions without an answer
 
   # -- data --
@@ -428,7 +429,20 @@ class SquadTask(base.RawDataTask):
 
   def score(self, split, predictions):
     table = split.side_table
-    return self.measure(self.answers(table, predictions), self.is_version_2(table))
+    self._scored = self.answers(table, predictions)
+    return self.measure(self._scored, self.is_version_2(table))
+
+  def evaluated(self, split, predictions):
+    """Returns id, labels, prediction, probability (None: not in the n-best list), EM and F1."""
+    version_2, texts = self.is_version_2(split.side_table), self._scored.texts()
+    found = []
+    for key, golds in self._scored.golds.items():
+      text = texts[key]
+      exact, f1 = squad_metrics.question_scores(text, golds, version_2)
+      probability = {entry["text"]: entry["probability"] for entry in self._scored.n_best[key]}
+      found.append({"id": key, "labels": golds, "prediction": text})
+      found[-1] |= {"probability": probability.get(text), "exact_match": exact, "f1": f1}
+    return found
 
   def combine(self, metrics_of_splits):
     """The score is F1."""

@@ -1,10 +1,9 @@
-"""The README's program and flags, and the download script, work."""
+"""The README's program and flags work."""
 
 import os
 import re
 import subprocess
 import sys
-import zipfile
 
 import tiny
 
@@ -73,43 +72,3 @@ def test_flags_of_the_readme_exist():
     known |= set(re.findall(r"--(?:\[no\])?(\w+)", out))
   # Flags of the wrappers, of every script, and of TensorBoard.
   assert named - known == {"help", "dry_run", "logdir"}
-
-
-def test_download_glue(tmp_path):
-  mirror = tmp_path / "mirror"
-  mirror.mkdir()
-  with zipfile.ZipFile(mirror / "CoLA.zip", "w") as archive:
-    archive.writestr("CoLA/train.tsv", "x\t1\t\tA.\n")
-  (mirror / "AX.tsv").write_text("index\tsentence1\tsentence2\n")
-  header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
-  (mirror / "msr_paraphrase_train.txt").write_text(header + "1\t10\t11\tA\tB\n0\t20\t21\tC\tD\n")
-  (mirror / "msr_paraphrase_test.txt").write_text(header + "1\t30\t31\tE\tF\n")
-  (mirror / "mrpc_dev_ids.tsv").write_text("20\t21\n")
-  environment = dict(
-    os.environ,
-    GLUE_DIR=str(tmp_path / "glue"),
-    GLUE_URL=f"file://{mirror}",
-    MRPC_URL=f"file://{mirror}",
-  )
-
-  def download(*tasks):
-    return subprocess.run(
-      ["bash", os.path.join(tiny.ROOT, "scripts", "download_glue.sh"), *tasks],
-      env=environment,
-      capture_output=True,
-      text=True,
-    )
-
-  result = download("CoLA", "AX", "MRPC")
-  assert result.returncode == 0, result.stderr
-  glue = tmp_path / "glue"
-  assert (glue / "CoLA" / "train.tsv").read_text() == "x\t1\t\tA.\n"
-  assert (glue / "AX" / "AX.tsv").exists()
-  assert (glue / "MRPC" / "train.tsv").read_text().splitlines()[1:] == ["1\t10\t11\tA\tB"]
-  assert (glue / "MRPC" / "dev.tsv").read_text().splitlines()[1:] == ["0\t20\t21\tC\tD"]
-  assert (glue / "MRPC" / "test.tsv").read_text().splitlines()[1:] == ["0\t30\t31\tE\tF"]
-  assert "is there" in download("CoLA").stdout
-  failed = download("RTE")
-  assert failed.returncode != 0 and "cannot get" in failed.stderr
-  assert not (glue / "RTE").exists(), "a failed download leaves nothing behind"
-  assert "unknown task Cola" in download("Cola").stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -240,8 +241,6 @@ def test_static_shapes_and_missing_optional_features(made):
   input_fn = inputs.train_input_fn(source_of(made), 4, 1, 0, 1, static_shapes=True)
   batch = batches_of(input_fn, 1)[0]
   assert batch["input_ids"].shape == (4, LENGTH) and batch["weight"].tolist() == [1.0] * 4
-  with pytest.raises(UserError, match="several TPU hosts"):
-    input_fn({"batch_size": 2})
 
 
 @pytest.mark.parametrize("static_shapes", [False, True])
@@ -275,3 +274,41 @@ def test_inverted_masks_of_foreign_records(made, tmp_path):
   for a, b in zip(plain, again, strict=True):
     for name in a:
       np.testing.assert_array_equal(a[name], b[name])
+
+
+# ---- Several hosts ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_replicas", [1, 4])
+def test_hosts_read_consecutive_parts_of_each_batch(made, num_replicas):
+  """Of TPUs, TPUEstimator tells the host's number in params; others give it as an argument."""
+  is_tpu = num_replicas == 1
+
+  def batches(count, *hosts, **params):
+    input_fn = inputs.train_input_fn(source_of(made), 8, 1, 0, num_replicas, is_tpu, *hosts)
+    return batches_of(lambda: input_fn(params), count)
+
+  def tpu_host(index):
+    return types.SimpleNamespace(current_input_fn_deployment=lambda: ("/cpu:0", index, 2, 4))
+
+  count = 3 * num_replicas
+  whole = batches(count)
+  if is_tpu:
+    parts = [batches(count, batch_size=4, context=tpu_host(host)) for host in (0, 1)]
+    joined = [
+      {name: np.concatenate([first[name], second[name]]) for name in first}
+      for first, second in zip(*parts, strict=True)
+    ]
+  else:  # elements 0, 1 of each batch, then 2, 3
+    parts = [batches(count // 2, host, 2) for host in (0, 1)]
+    joined = [
+      part
+      for start in range(0, count // 2, 2)
+      for host in parts
+      for part in host[start : start + 2]
+    ]
+  assert len(joined) == len(whole) == count
+  for expected, found in zip(whole, joined, strict=True):
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+      np.testing.assert_array_equal(value, found[name], err_msg=name)

@@ -215,6 +215,7 @@ def test_predictions_do_not_replace_inputs(tmp_path):
   [
     "eval_results.txt",
     "eval_results.json",
+    "eval_predictions.jsonl",
     "metrics.jsonl",
     "labels.json",
     "model_settings.json",

@@ -82,6 +82,7 @@ def test_wrappers_print_the_published_values(name):
 def test_squad_wrappers_offer_the_decay(name):
   words = dry_run(name)
   assert {"--lr_layer_decay_rate=1.0", "--save_steps=1000"} <= set(words)
+  assert "--best_metric=best_f1" in words and "--best_metric=f1" in dry_run(name, VERSION="v1.1")
   assert ("--iterations=1000" in words) == (name == "tpu_squad")
   assert "--lr_layer_decay_rate=0.75" in dry_run(name, LAYER_DECAY="0.75")
 
@@ -96,3 +97,45 @@ def dry_run(name, **settings):
     env=dict(os.environ, GS_ROOT="gs://b", **settings),
   )
   return result.stdout.split()
+
+
+def test_mnli_has_one_recipe_under_its_three_names():
+  names = ("mnli", "mnli_matched", "mnli_mismatched")
+  found = [recipes.load("funnel", "classification", name) for name in names]
+  assert found[0] == found[1] == found[2]
+
+
+# Released commands of BERT, in updates: batch size, length, learning rate, updates, warm-up.
+@pytest.mark.parametrize(
+  "name, version, values",
+  [
+    ("gpu_squad", "v1.1", (12, 384, "3e-5", 2 * 87599 // 12)),
+    ("tpu_squad", "v1.1", (24, 384, "3e-5", 2 * 87599 // 24)),
+    ("tpu_squad", "v2.0", (24, 384, "3e-5", 2 * 130319 // 24)),
+    ("gpu_cola", "", (32, 128, "2e-5", 3 * (8551 // 32))),
+    ("tpu_imdb", "", (32, 512, "2e-5", 3 * 25000 // 32)),
+    ("gpu_race", "", (16, 512, "2e-5", 3 * 87866 // 16)),
+  ],
+)
+def test_family_selects_the_recipe_of_bert(name, version, values):
+  batch, length, rate, updates = values
+  assert {
+    f"--train_batch_size={batch}",
+    f"--max_seq_length={length}",
+    f"--learning_rate={rate}",
+    f"--train_steps={updates}",
+    f"--warmup_steps={updates // 10}",
+  } <= set(dry_run(name, FAMILY="bert", VERSION=version))
+  assert "--train_batch_size=7" in dry_run(name, FAMILY="bert", TRAIN_BATCH_SIZE="7")
+
+
+def test_an_unknown_family_is_refused():
+  with pytest.raises(subprocess.CalledProcessError) as error:
+    dry_run("gpu_race", FAMILY="t5")
+  assert error.value.stderr == "gpu_race.sh: FAMILY must be funnel or bert, not t5\n"
+
+
+@pytest.mark.parametrize("name", ["gpu_cola", "gpu_glue", "tpu_glue", "gpu_race", "tpu_squad"])
+def test_every_checkpoint_is_kept_for_evaluation(name):
+  """The authors' code keeps all and chooses the best; --max_save keeps five otherwise."""
+  assert {"--eval_all_ckpt=True", "--max_save=0"} <= set(dry_run(name))

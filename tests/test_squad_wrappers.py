@@ -62,13 +62,14 @@ def test_preprocessing_downloads_missing_files_and_training_uses_them(tmp_path):
     MAX_SEQ_LENGTH=24,
     OUTPUT_DIR=tmp_path / "records",
     NUM_PROC=1,
+    CHECKSUMS=os.devnull,
   )
   failed = wrapper("prepro_squad", SQUAD_URL=f"file://{tmp_path}/nowhere", **settings)
-  assert failed.returncode == 1 and "prepro_squad.sh: error: cannot get" in failed.stderr
+  assert failed.returncode == 1 and "download_squad.sh: error: cannot get" in failed.stderr
   made = wrapper("prepro_squad", SQUAD_URL=f"file://{tmp_path}/mirror", **settings)
   assert made.returncode == 0, made.stderr[-3000:]
   assert made.stdout.count("windows of") == 2
-  assert sorted(os.listdir(tmp_path / "squad")) == ["dev-v2.0.json", "train-v2.0.json"]
+  assert {"dev-v2.0.json", "train-v2.0.json"} < set(os.listdir(tmp_path / "squad"))
   result = wrapper(
     "gpu_squad",
     EXP_DIR=tmp_path / "exp",

@@ -8,6 +8,8 @@ import sys
 import pytest
 import tensorflow as tf
 import tiny
+import tiny_race
+import tiny_squad
 
 import modeling
 from benchmarks import flops
@@ -67,16 +69,17 @@ def test_dry_run_prints_the_command_and_passes_arguments_through(name):
 
 
 @pytest.mark.parametrize(
-  "name, results", [("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("gpu_glue", "exp/CoLA")]
+  "name, results", [("gpu_cola", "exp"), ("gpu_imdb", "exp"), ("glue", "exp/seed_7/CoLA")]
 )
 def test_gpu_wrappers_run(workspace, name, results):
-  steps = ["--train_steps=2"] if name == "gpu_glue" else []
+  steps = ["--train_steps=2"] if name == "glue" else []
   result = wrapper(
     name,
     "--max_seq_length=24",
     *steps,
     MODEL_DIR=workspace / "model",
     TASKS="CoLA",
+    SEEDS="7",
     GLUE_DIR=workspace / "glue",
     IMDB_DIR=workspace / "aclImdb",
     TRAIN_BATCH_SIZE=8,
@@ -89,6 +92,64 @@ def test_gpu_wrappers_run(workspace, name, results):
   assert result.returncode == 0, result.stderr[-3000:]
   assert " dev: " in result.stdout
   assert (workspace / name / results / "eval_results.json").exists()
+  if name == "glue":
+    assert "| exp (1 seed) | " in result.stdout and (workspace / name / "exp" / "glue.png").exists()
+
+
+def test_race_wrapper_runs_with_the_settings_of_bert(workspace):
+  tiny.write_encoder(workspace / "bert_race", num_layers=1)
+  tiny_race.write_race(workspace / "RACE", (("train", 4), ("dev", 2)))
+  result = wrapper(
+    "gpu_race",
+    FAMILY="bert",
+    MODEL_DIR=workspace / "bert_race",
+    RACE_DIR=workspace / "RACE",
+    OUTPUT_DIR=workspace / "gpu_race" / "records",
+    EXP_DIR=workspace / "gpu_race" / "exp",
+    MAX_SEQ_LENGTH=24,
+    MAX_QA_LENGTH=8,
+    TRAIN_BATCH_SIZE=4,
+    GRADIENT_ACCUMULATION_STEPS=1,
+    TRAIN_STEPS=1,
+    WARMUP_STEPS=1,
+    SAVE_STEPS=1,
+  )
+  assert result.returncode == 0, result.stderr[-3000:]
+  assert "race dev: accuracy" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tpu_glue", "tpu_imdb", "tpu_race", "tpu_squad"])
+def test_tpu_wrappers_run_without_the_tpu(workspace, tmp_path, name):
+  """Further arguments come last, so they select the CPU."""
+  tiny_race.write_race(tmp_path / "RACE")
+  for split, seed in (("train", 1), ("dev", 2)):
+    tiny_squad.write(tmp_path / f"{split}-v2.0.json", 12, seed, unanswerable=True)
+  steps = ["--train_steps=2"] if name == "tpu_glue" else []
+  result = wrapper(
+    name,
+    "--nouse_tpu",
+    "--nouse_bfloat16",
+    "--num_core_per_host=1",
+    "--max_seq_length=24",
+    *steps,
+    MODEL_DIR=workspace / "model",
+    INIT_CHECKPOINT=workspace / "model",
+    GS_ROOT=tmp_path / "gs",
+    TASKS="CoLA",
+    GLUE_DIR=workspace / "glue",
+    IMDB_DIR=workspace / "aclImdb",
+    RACE_DIR=tmp_path / "RACE",
+    DATA_DIR=tmp_path,
+    MAX_QA_LENGTH=8,
+    TRAIN_BATCH_SIZE=8,
+    TRAIN_STEPS=2,
+    WARMUP_STEPS=1,
+    SAVE_STEPS=1,
+  )
+  assert result.returncode == 0, result.stderr[-3000:]
+  assert " dev: " in result.stdout
+  assert list((tmp_path / "gs" / "exp").rglob("eval_results.json"))
 
 
 @pytest.mark.parametrize("name", ["gpu_pretrain", "tpu_pretrain"])

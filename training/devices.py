@@ -1,4 +1,4 @@
-"""Devices of a run: one CPU or GPU, several GPUs under MirroredStrategy, or a TPU."""
+"""Devices of a run: one CPU or GPU, several GPUs of one or several hosts, or a TPU."""
 
 import dataclasses
 import logging
@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import config
 from errors import UserError
+from training import cluster as clusters
 from training import tf_compat
+from training.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +22,23 @@ class Devices:
 
   Attributes:
     description: text for the log.
-    num_replicas: number of devices that share each batch under MirroredStrategy; 1 otherwise.
-    strategy: MirroredStrategy, or None for one device or a TPU.
+    num_replicas: number of devices, over all hosts, that share each batch under a strategy; 1
+      otherwise.
+    strategy: MirroredStrategy, MultiWorkerMirroredStrategy, or None for one device or a TPU.
     resolver: TPUClusterResolver, or None.
+    cluster: the hosts, or None for one host or a TPU.
   """
 
   description: str
   num_replicas: int = 1
   strategy: Any = None
   resolver: Any = None
+  cluster: Cluster | None = None
+
+  @property
+  def is_chief(self) -> bool:
+    """Whether this process writes files, evaluates and predicts."""
+    return self.cluster is None or self.cluster.is_chief
 
   @property
   def is_tpu(self) -> bool:
@@ -82,7 +92,10 @@ def _measure_cpu(size: int = 1024) -> float:
 
 
 def find_devices(
-  runtime: config.Runtime, train_batch_size: int, accumulation_steps: int = 1
+  runtime: config.Runtime,
+  train_batch_size: int,
+  accumulation_steps: int = 1,
+  cluster: Cluster | None = None,
 ) -> Devices:
   """Finds the devices of a run.
 
@@ -90,15 +103,11 @@ def find_devices(
     runtime: settings of the devices.
     train_batch_size: examples per update over all devices.
     accumulation_steps: number of micro-batches in each device's share of the batch.
+    cluster: hosts that share each batch, or None.
 
   Raises:
     UserError: there is no TPU or there are too few GPUs, or the batch cannot be divided evenly.
   """
-  if runtime.num_hosts != 1:
-    raise UserError(
-      f"--num_hosts={runtime.num_hosts}: training on several hosts is not supported, "
-      f"use --num_hosts=1"
-    )
   parts = accumulation_steps * (runtime.num_core_per_host or 1)
   if accumulation_steps > 1 and train_batch_size % parts:
     raise UserError(
@@ -118,6 +127,8 @@ def find_devices(
       f"--num_core_per_host={wanted}, but this machine has {len(gpus)} GPUs; "
       f"lower it, or leave it out to use all"
     )
+  if cluster:
+    return _cluster_devices(cluster, wanted, len(gpus), train_batch_size, accumulation_steps)
   if not wanted:
     wanted = num_even_devices(len(gpus or [0]), train_batch_size, accumulation_steps)
   if train_batch_size % wanted:
@@ -136,6 +147,26 @@ def find_devices(
     wanted,
     tf.distribute.MirroredStrategy(_virtual_cpus(wanted), tf.distribute.ReductionToOneDevice()),
   )
+
+
+def _cluster_devices(cluster, wanted, num_gpus, train_batch_size, accumulation_steps):
+  """Devices of several hosts: all GPUs of each, or one CPU."""
+  local = num_gpus or 1
+  if wanted not in (0, local):
+    raise UserError(
+      f"--num_core_per_host={wanted}: of several hosts, each uses all its devices, and this one "
+      f"has {local}; set CUDA_VISIBLE_DEVICES on each host to use fewer"
+    )
+  hosts = len(cluster.addresses)
+  count = hosts * local
+  if train_batch_size % (count * accumulation_steps):
+    raise UserError(
+      f"--train_batch_size={train_batch_size} is the batch of all hosts together and is not "
+      f"divisible by {hosts} hosts x {local} devices x {accumulation_steps} micro-batches"
+    )
+  name = f"{local} x GPU" if num_gpus else "CPU"
+  description = f"{name} on each of {hosts} hosts, of which this is {cluster.index}"
+  return Devices(description, count, clusters.make_strategy(), cluster=cluster)
 
 
 def num_even_devices(num_gpus: int, train_batch_size: int, accumulation_steps: int = 1) -> int:

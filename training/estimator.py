@@ -1,11 +1,11 @@
-"""The estimator of a run: TPUEstimator, or Estimator under MirroredStrategy."""
+"""The estimator of a run: TPUEstimator, or Estimator under a strategy of tf.distribute."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
 import config
-from training import tf_compat
+from training import cluster, tf_compat
 from training.devices import Devices
 from utils import paths
 
@@ -19,7 +19,7 @@ def build_estimator(
   save_steps: int = 1,
   predict_batch_size: int = 1,
 ):
-  """Returns TPUEstimator for a TPU, one GPU or a CPU, or Estimator under MirroredStrategy.
+  """Returns TPUEstimator for a TPU, one GPU or a CPU, or Estimator under a strategy.
 
   Args:
     experiment: settings of the training and the runtime.
@@ -42,19 +42,23 @@ def build_estimator(
     keep_checkpoint_max=trainer.max_save or None,
   )
   if devices.strategy is not None:
-    run_config = library.RunConfig(
-      session_config=session_config, train_distribute=devices.strategy, **settings
-    )
+    with cluster.hidden():
+      run_config = library.RunConfig(
+        session_config=session_config, train_distribute=devices.strategy, **settings
+      )
     return library.Estimator(model_fn, config=run_config, params={})
-  run_config = library.TPURunConfig(
-    session_config=None if devices.is_tpu else session_config,
-    cluster=devices.resolver,
-    tpu_config=library.TPUConfig(
-      iterations_per_loop=min(runtime.iterations, save_steps) if devices.is_tpu else 1,
-      per_host_input_for_training=library.InputPipelineConfig.PER_HOST_V1,
-    ),
-    **settings,
-  )
+  num_cores = runtime.num_hosts * runtime.num_core_per_host if devices.is_tpu else 0
+  with cluster.hidden():
+    run_config = library.TPURunConfig(
+      session_config=None if devices.is_tpu else session_config,
+      cluster=devices.resolver,
+      tpu_config=library.TPUConfig(
+        iterations_per_loop=min(runtime.iterations, save_steps) if devices.is_tpu else 1,
+        num_shards=num_cores or None,  # checked against the slice
+        per_host_input_for_training=library.InputPipelineConfig.PER_HOST_V1,
+      ),
+      **settings,
+    )
   return library.TPUEstimator(
     model_fn,
     config=run_config,
@@ -62,3 +66,35 @@ def build_estimator(
     train_batch_size=trainer.train_batch_size,
     predict_batch_size=predict_batch_size,
   )
+
+
+def train(
+  estimator,
+  devices: Devices,
+  input_fn: Callable[..., tf.data.Dataset],
+  run_hooks: list[v1.train.SessionRunHook],
+  max_steps: int,
+) -> None:
+  """Calls estimator.train, on several hosts as one of the workers.
+
+  Args:
+    estimator: from build_estimator.
+    devices: devices of the run.
+    input_fn: from inputs.train_input_fn.
+    run_hooks: hooks of the session.
+    max_steps: last global step.
+  """
+  if devices.cluster is None:
+    estimator.train(input_fn, run_hooks, max_steps=max_steps)
+    return
+
+  run_config = (
+    estimator._config
+  )  # estimator.config is a copy, which a strategy in use does not allow
+
+  def work(strategy, session_config):
+    estimator._train_distribution = run_config._train_distribute = strategy
+    run_config._session_config = session_config
+    estimator.train(input_fn, run_hooks, max_steps=max_steps)
+
+  cluster.run(devices.cluster, devices.strategy, run_config.session_config, work)

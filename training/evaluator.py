@@ -1,6 +1,7 @@
 """Evaluates and predicts with checkpoints, and keeps the best one."""
 
 import hashlib
+import json
 import logging
 import os
 
@@ -29,6 +30,8 @@ from utils import files, paths
 
 log = logging.getLogger(__name__)
 
+EXAMPLES_NAME = "eval_predictions.jsonl"  # Task.evaluated of the last evaluation, with its step
+
 
 class Evaluator:
   """Scores checkpoints on the records of a run; each checkpoint once."""
@@ -56,9 +59,10 @@ class Evaluator:
     self.model_config = model_config
     self.task = task
     self.sources = sources
-    self.devices = devices
+    # Of several hosts, the chief evaluates, alone.
+    self.devices = Devices(devices.description) if devices.cluster else devices
     self.vocab_name = vocab_name
-    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir)
+    self.metrics_log = hooks.MetricsLog(experiment.trainer.model_dir, devices.is_chief)
     self._evaluated: dict[str, dict[str, float]] = {}
 
   def check_best_metric(self) -> None:
@@ -171,13 +175,15 @@ class Evaluator:
       return self._evaluated[checkpoint]
     trainer = self.experiment.trainer
     step = checkpoints.step_of(checkpoint)
-    metrics_of_splits = {}
+    metrics_of_splits, examples = {}, []
     for source in self.sources.of("dev"):
       predictions = self.predict_all(source.records, checkpoint, trainer.eval_batch_size)
       metrics_of_splits[source.split.name] = {
         **self.task.score(source.split, predictions),
         **losses.mean_losses(predictions),
       }
+      place = {"step": step, "split": source.split.name}
+      examples += [place | values for values in self.task.evaluated(source.split, predictions)]
     metrics = self.task.combine(metrics_of_splits)
     if trainer.best_metric not in metrics:
       raise UserError(
@@ -199,6 +205,9 @@ class Evaluator:
       files.write_json(
         os.path.join(folder, "info.json"), {"step": step, "checkpoint": copied, **entry}
       )
+    if examples:
+      path = os.path.join(trainer.model_dir, EXAMPLES_NAME)
+      files.write_text(path, "".join(json.dumps(example) + "\n" for example in examples))
     files.write_json(
       os.path.join(trainer.model_dir, "eval_results.json"),
       {

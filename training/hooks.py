@@ -17,9 +17,10 @@ v1 = tf.compat.v1
 class MetricsLog:
   """Appends to metrics.jsonl of a run, one JSON object per line, and writes TensorBoard scalars."""
 
-  def __init__(self, model_dir: str):
-    """Opens the log; keeps existing lines."""
+  def __init__(self, model_dir: str, is_chief: bool = True):
+    """Opens the log; keeps existing lines. Without is_chief, nothing is written."""
     self.model_dir = model_dir
+    self._is_chief = is_chief
     self.path = os.path.join(model_dir, "metrics.jsonl")
     self._line_end = ""  # "\n" if a killed run has left a line without its end
     if tf.io.gfile.exists(self.path):
@@ -29,6 +30,8 @@ class MetricsLog:
 
   def write(self, kind: str, step: int, values: dict[str, float]) -> None:
     """Appends a line {"kind", "step", ...values}."""
+    if not self._is_chief:
+      return
     line = json.dumps({"kind": kind, "step": step, **values})
     with tf.io.gfile.GFile(self.path, "a") as writer:
       writer.write(self._line_end + line + "\n")
@@ -36,6 +39,8 @@ class MetricsLog:
 
   def write_summaries(self, folder: str, step: int, values: dict[str, float]) -> None:
     """Writes TensorBoard scalars to a folder below model_dir, or to model_dir if it is ""."""
+    if not self._is_chief:
+      return
     writer = self._event_writer(folder)
     writer.add_summary(
       v1.Summary(
@@ -47,7 +52,8 @@ class MetricsLog:
 
   def start_summaries(self, step: int) -> None:
     """Makes TensorBoard drop the scalars that an earlier, stopped run wrote after `step`."""
-    self._event_writer("").add_session_log(v1.SessionLog(status=v1.SessionLog.START), step + 1)
+    if self._is_chief:
+      self._event_writer("").add_session_log(v1.SessionLog(status=v1.SessionLog.START), step + 1)
 
   def _event_writer(self, folder):
     with tf.Graph().as_default():  # FileWriter does not work with eager execution

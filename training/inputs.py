@@ -16,7 +16,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from errors import UserError
 from preprocessing import record_files
 from tasks.base import Task
 from training import losses
@@ -213,6 +212,8 @@ def train_input_fn(
   step: int,
   num_replicas: int,
   static_shapes: bool,
+  host: int = 0,
+  num_hosts: int = 1,
 ) -> Callable[..., tf.data.Dataset]:
   """Returns the input function of training: endless batches from batch number `step` on.
 
@@ -221,15 +222,19 @@ def train_input_fn(
     batch_size: examples per update over all replicas.
     seed: seed of the order.
     step: number of batches that earlier runs used.
-    num_replicas: each batch is split into this number of consecutive elements, one per replica.
+    num_replicas: each batch is split into this number of consecutive elements, one per replica of
+      all hosts.
     static_shapes: pad to max_seq_length, as TPUs need, and add the feature ROW; otherwise pad to
       the longest example of the batch.
+    host: number of this host. A host reads all records, whose lengths and weights the batches
+      depend on, and gets its part of each batch. A TPU gives these two numbers itself.
+    num_hosts: number of hosts.
 
   Returns:
     input_fn for Estimator.train.
   """
 
-  def parse(index, serialized):
+  def parse(index, serialized, host, num_hosts):
     features = source.parse(serialized, tf.stack([seed, tf.cast(index, tf.int32)]))
     if static_shapes:
       features[ROW] = tf.range(batch_size)
@@ -243,20 +248,23 @@ def train_input_fn(
         )
         for name, value in features.items()
       }
+    if num_hosts > 1:  # rows of a TPU, or elements of replicas
+      part = (batch_size if num_replicas == 1 else num_replicas) // num_hosts
+      features = {name: value[host * part : (host + 1) * part] for name, value in features.items()}
     return features
 
   def input_fn(params=None):
-    if params and params.get("batch_size", batch_size) != batch_size:
-      raise UserError(
-        f"each host would get {params['batch_size']} of {batch_size} examples: "
-        f"training on several TPU hosts is not supported, use --num_hosts=1"
-      )
+    part = host, num_hosts
+    if params and params.get("batch_size", batch_size) != batch_size:  # that of a TPU's host
+      _, *part, _ = params["context"].current_input_fn_deployment()
     batches = _grouped_batches if source.task.is_grouped else _batches
     dataset = batches(source, batch_size, seed, step).enumerate(start=step)
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(
+      lambda index, serialized: parse(index, serialized, *part), num_parallel_calls=tf.data.AUTOTUNE
+    )
     if num_replicas > 1:
       dataset = dataset.unbatch()
-    return _options(dataset.prefetch(2 * num_replicas))
+    return _options(dataset.prefetch(2 * num_replicas // part[1]))
 
   return input_fn
 

@@ -125,7 +125,9 @@ class ModelFn:
 
   def _build(self, part, is_training):
     """Builds encoder and head on a batch, or on a part of it; returns the TaskOutput."""
-    with layers.replica(part[inputs.ROW][0] if inputs.ROW in part else None):
+    cluster = self._devices.cluster
+    number = part[inputs.ROW][0] if inputs.ROW in part else cluster and cluster.index
+    with layers.replica(number):
       encoder = modeling.build_encoder(
         self._model_config,
         part,
@@ -146,6 +148,7 @@ class ModelFn:
       scaffold_fn=_weights_only_scaffold,
     )
 
+  @tf.autograph.experimental.do_not_convert  # TensorFlow 2.15 would, on several hosts
   def _train(self, features):
     restored = checkpoints.latest(self._experiment.trainer.model_dir)
     runtime = self._experiment.runtime

@@ -13,7 +13,7 @@ import modeling
 from errors import UserError
 from preprocessing import finetuning_records, record_files
 from tasks import base
-from training import inputs
+from training import cluster, inputs
 
 
 def _find_meta(path: str) -> str:
@@ -76,13 +76,15 @@ class RecordSources:
     task: base.Task,
     tokenizer,
     record_sets: dict[str, record_files.RecordSet],
+    is_chief: bool = True,
   ):
-    """Stores the arguments; see Runner."""
+    """Stores the arguments; see Runner. Other hosts than the chief wait for records."""
     self.experiment = experiment
     self.model_config = model_config
     self.task = task
     self.tokenizer = tokenizer
     self.record_sets = record_sets
+    self.is_chief = is_chief
     self._found: dict[str, list[Source]] = {}
     self._side_tables: dict[str, Any] = {}  # path of a record file -> side table
 
@@ -127,15 +129,19 @@ class RecordSources:
     )
     found = []
     for split in self.task.splits(kind) or [kind]:
-      path, count = record_files.find_or_make_split(
+      find = functools.partial(
+        record_files.find_or_make_split,
         data.output_dir,
         self.task,
         split,
         self.tokenizer,
         self.settings(),
-        data.overwrite_data,
-        write,
       )
+      if self.is_chief:
+        path, count = find(data.overwrite_data, write)
+      else:
+        what = f"records of {split} in {data.output_dir}"
+        path, count = cluster.wait_for(lambda find=find: find(False, None), what)
       found.append((split, record_files.RecordSet([path], count)))
     return found
 

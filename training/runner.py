@@ -18,6 +18,7 @@ from tasks.base import RawDataTask, Task
 from tasks.metrics import format_metrics
 from training import (
   checkpoints,
+  cluster,
   devices,
   dry_run,
   evaluator,
@@ -76,8 +77,14 @@ class Runner:
         f"position table ({limit} positions in {experiment.model.model_config})"
       )
     chosen = precision.of(experiment.runtime)
+    hosts = self._find_hosts()
     self.sources = record_sources.RecordSources(
-      experiment, self.model_config, task, self.tokenizer, record_sets or {}
+      experiment,
+      self.model_config,
+      task,
+      self.tokenizer,
+      record_sets or {},
+      hosts is None or hosts.is_chief,
     )
     self.check_outputs(())
     files.make_dirs(experiment.trainer.model_dir)
@@ -87,6 +94,7 @@ class Runner:
       experiment.runtime,
       experiment.trainer.train_batch_size,
       experiment.trainer.gradient_accumulation_steps,
+      hosts,
     )
     log.info("Devices: %s, %s (TensorFlow %s)", self.devices.description, chosen, tf.__version__)
     self.evaluator = evaluator.Evaluator(
@@ -97,6 +105,21 @@ class Runner:
       self.devices,
       os.path.basename(self._own_vocab_path()),
     )
+
+  def _find_hosts(self):
+    """The hosts that train together; None for one, or without training."""
+    trainer, runtime = self.experiment.trainer, self.experiment.runtime
+    only_checks = runtime.validate_only or runtime.compile_only
+    if runtime.use_tpu or only_checks or self.experiment.preprocessing.prepro_split:
+      return None
+    found = cluster.find(runtime.num_hosts)
+    if found and not trainer.do_train:
+      log.info("Only the chief of TF_CONFIG evaluates and predicts")
+    if found and (trainer.nan_policy == "reload" or trainer.early_stopping_patience):
+      raise UserError(
+        "--nan_policy=reload and --early_stopping_patience do not work on several hosts (TF_CONFIG)"
+      )
+    return found
 
   def _fit_config(self, model_config):
     """Returns the configuration with the embedding table's size in the starting checkpoint."""
@@ -189,6 +212,7 @@ class Runner:
       "metrics.jsonl",
       "eval_results.json",
       "eval_results.txt",
+      evaluator.EXAMPLES_NAME,
       "checkpoint",
       os.path.join("best", "info.json"),
       *model_folder.SETTINGS_NAMES,
@@ -234,6 +258,10 @@ class Runner:
       self.validate()
       return {}
     is_training = self.experiment.trainer.do_train
+    if not self.devices.is_chief:
+      if is_training:
+        self.train()
+      return {}
     with lock.exclusive(self.experiment.trainer.model_dir) if is_training else nullcontext():
       self.check_before_work()
       metrics = self.train_and_evaluate()

@@ -14,6 +14,7 @@ from models import flops
 from tasks.base import Task
 from training import (
   checkpoints,
+  cluster,
   devices,
   estimator,
   hooks,
@@ -93,11 +94,12 @@ class TrainLoop:
     if step >= self.num_train_steps:
       return
     self._log_plan(step)
-    if step == 0:
-      self._check_settings()
-    self._check_seed()
-    checkpoints.remove_unfinished(trainer.model_dir)
-    checkpoints.update_state(trainer.model_dir)
+    if self.devices.is_chief:
+      if step == 0:
+        self._check_settings()
+      self._check_seed()
+      checkpoints.remove_unfinished(trainer.model_dir)
+      checkpoints.update_state(trainer.model_dir)
     progress = hooks.ProgressHook(
       self.evaluator.metrics_log,
       step,
@@ -143,11 +145,11 @@ class TrainLoop:
     trained = estimator.build_estimator(self.experiment, self.devices, model_fn, self.save_steps)
     recoveries = recovery.Recoveries(trainer, self.evaluator.metrics_log)
     run_hooks = [
-      hooks.StartHook(self._write_model_files),
+      *([hooks.StartHook(self._write_model_files)] if self.devices.is_chief else ()),
       progress,
       recovery.FiniteHook(trainer, progress.step),
       saving.SaveHook(
-        trained.model_dir, trainer, self.save_steps, self.num_train_steps, trained.config.is_chief
+        trained.model_dir, trainer, self.save_steps, self.num_train_steps, self.devices.is_chief
       ),
     ]
     every = trainer.eval_every_steps or self.num_train_steps
@@ -155,7 +157,8 @@ class TrainLoop:
       target = min(self.num_train_steps, (step // every + 1) * every)
       try:
         with record_faults.explained(self.source):
-          trained.train(self._input_fn(recoveries.seed, step), run_hooks, max_steps=target)
+          input_fn = self._input_fn(recoveries.seed, step)
+          estimator.train(trained, self.devices, input_fn, run_hooks, target)
       except recovery.NotFiniteError as error:
         step = self._start_step()
         recoveries.reload(error, step)
@@ -163,8 +166,20 @@ class TrainLoop:
       finally:
         console.defer_signals(False)
       step = target
-      if trainer.eval_every_steps and (newest := checkpoints.latest(trainer.model_dir)):
+      if not self.devices.is_chief:
+        self._wait_for_checkpoint(step)
+      elif trainer.eval_every_steps and (newest := checkpoints.latest(trainer.model_dir)):
         self.evaluator.evaluate(newest, is_training=True)
+
+  def _wait_for_checkpoint(self, step):
+    """Waits, on another host than the chief, until the chief has saved a step."""
+    model_dir = self.experiment.trainer.model_dir
+
+    def find():
+      newest = checkpoints.latest(model_dir)
+      return newest is not None and checkpoints.step_of(newest) >= step
+
+    cluster.wait_for(find, f"checkpoint of step {step} in {model_dir}")
 
   def _explain(self, error):
     """Raises UserError if model_dir or its newest checkpoint is the cause of an error."""
@@ -185,6 +200,8 @@ class TrainLoop:
       step,
       self.devices.num_replicas,
       self.devices.is_tpu,
+      self.devices.cluster.index if self.devices.cluster else 0,
+      len(self.devices.cluster.addresses) if self.devices.cluster else 1,
     )
 
   def _log_plan(self, step):
