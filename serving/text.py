@@ -1,11 +1,12 @@
 """Tokenization of texts within the graph, with tensorflow-text: the signature `serve_text`.
 
-The ids are those of tokenization.FullTokenizer. The sets of characters that it removes or splits at
-are written into the graph from Python's tables. Lower-casing and normalization are those of the ICU
+The ids are those of tokenization.FullTokenizer. The characters that it removes or
+splits at are written into the graph from Python's tables. Lower-casing and normalization are those of the ICU
 library in TensorFlow: they may differ for characters that are in only one of Python's and ICU's
 versions of Unicode.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -119,30 +120,28 @@ def _first(ragged, counts):
   return tf.ragged.boolean_mask(ragged, positions < counts[:, None])
 
 
+def words(texts: tf.Tensor, tokenizer: wordpiece.BasicTokenizer) -> tf.RaggedTensor:
+  """Returns the words of BasicTokenizer.tokenize for string [B]: string [B, (words)]."""
+  x = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
+  x = tf.strings.regex_replace(x, _pattern(_is_removed), "")
+  x = tf.strings.regex_replace(x, _pattern(_is_space), " ")
+  if tokenizer.tokenize_chinese_chars:
+    x = tf.strings.regex_replace(x, f"({_pattern(wordpiece.is_ideograph)})", r" \1 ")
+  if tokenizer.do_lower_case:
+    x = tf.strings.lower(x, encoding="utf-8")
+  if tokenizer.strip_accents:
+    x = tensorflow_text.normalize_utf8(x, "NFD")
+    x = tf.strings.regex_replace(x, _pattern(wordpiece.is_accent), "")
+  x = tf.strings.regex_replace(x, f"({_pattern(wordpiece.is_punctuation)})", r" \1 ")
+  return tf.strings.split(x)
+
+
 def token_ids(texts: tf.Tensor, tokenizer: wordpiece.FullTokenizer) -> tf.RaggedTensor:
   """Returns the ids of convert_text_to_ids for string [B]: int32 [B, (tokens)]."""
-  basic, pieces = tokenizer.basic_tokenizer, tokenizer.wordpiece_tokenizer
-  x = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="ignore")
-  clean = wordpiece._CLEAN
-  x = tf.strings.regex_replace(x, _class(lambda char: clean[ord(char)] is None), "")
-  # U+2028 and U+2029 are kept by _CLEAN; str.split() splits at them.
-  x = tf.strings.regex_replace(x, _class(lambda char: (clean[ord(char)] or "x").isspace()), " ")
-  if basic.tokenize_chinese_chars:
-    table = wordpiece._CLEAN_SPLIT_IDEOGRAPHS
-    x = tf.strings.regex_replace(
-      x, f"({_class(lambda char: len(table[ord(char)] or '') == 3)})", r" \1 "
-    )
-  if basic.do_lower_case:
-    x = tf.strings.lower(x, encoding="utf-8")
-  if basic.strip_accents:
-    x = tensorflow_text.normalize_utf8(x, "NFD")
-    table = wordpiece._STRIP_ACCENT_SPLIT_PUNCTUATION
-    x = tf.strings.regex_replace(x, _class(lambda char: table[ord(char)] is None), "")
-  table = wordpiece._SPLIT_PUNCTUATION
-  x = tf.strings.regex_replace(x, f"({_class(lambda char: len(table[ord(char)]) == 3)})", r" \1 ")
-  words = tf.strings.split(x)
-  too_long = tf.strings.length(words.values, "UTF8_CHAR") > pieces.max_input_chars_per_word
-  words = words.with_values(tf.where(too_long, pieces.unk_token, words.values))
+  pieces = tokenizer.wordpiece_tokenizer
+  found = words(texts, tokenizer.basic_tokenizer)
+  too_long = tf.strings.length(found.values, "UTF8_CHAR") > pieces.max_input_chars_per_word
+  found = found.with_values(tf.where(too_long, pieces.unk_token, found.values))
   keys, values = zip(*tokenizer.vocab.items(), strict=True)
   table = tf.lookup.StaticHashTable(
     tf.lookup.KeyValueTensorInitializer(keys, tf.constant(values, tf.int64)), tokenizer.unk_id
@@ -153,10 +152,20 @@ def token_ids(texts: tf.Tensor, tokenizer: wordpiece.FullTokenizer) -> tf.Ragged
     token_out_type=tf.int64,
     unknown_token=pieces.unk_token,
   )
-  return tf.cast(split.tokenize(words).merge_dims(1, 2), tf.int32)
+  return tf.cast(split.tokenize(found).merge_dims(1, 2), tf.int32)
 
 
-def _class(is_member: Callable[[str], bool]) -> str:
+def _is_removed(char):
+  return wordpiece.clean(char) is None
+
+
+def _is_space(char):
+  # U+2028 and U+2029 are kept by `clean`; str.split() splits at them.
+  return (wordpiece.clean(char) or "x").isspace()
+
+
+@functools.cache  # a scan of all characters
+def _pattern(is_member: Callable[[str], bool]) -> str:
   """Returns a regular expression for one character, of those for which `is_member` is true."""
   ranges = []
   for code in _ASSIGNED:
