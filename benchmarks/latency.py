@@ -101,7 +101,7 @@ def main() -> None:
   model = predictor.model
   if model.experiment.job != "classification":
     raise UserError(f"{settings.model_dir}: a model of run_classifier.py is expected")
-  (example,) = predictor._form.parse(model.task, [text])
+  (example,) = predictor.parse([text])
   record = model.task.featurize(example, model.tokenizer, model.experiment.data.max_seq_length)
   rows = {"Predictor": measure(lambda: predictor([text]), settings.calls)}
   with tempfile.TemporaryDirectory() as folder:

@@ -84,6 +84,13 @@ def load(
   )
 
 
+def check_length(model: EncoderModel, max_seq_length: int) -> None:
+  """Raises UserError if the encoder has fewer positions than max_seq_length."""
+  limit = model.config.max_position_embeddings
+  if limit and max_seq_length > limit:
+    raise UserError(f"--max_seq_length={max_seq_length} is beyond the model's {limit} positions")
+
+
 def find_layers(num_layers: int, wanted: Sequence[int]) -> list[int]:
   """Returns the numbers of layers, from 0; UserError if the model has no such layer."""
   for layer in wanted:

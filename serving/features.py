@@ -51,9 +51,7 @@ def extract(
   Raises:
     UserError: the model has no such layer, or fewer positions than max_seq_length.
   """
-  limit = model.config.max_position_embeddings
-  if limit and max_seq_length > limit:
-    raise UserError(f"--max_seq_length={max_seq_length} is beyond the model's {limit} positions")
+  encoder.check_length(model, max_seq_length)
   segment = modeling.CLS_SEGMENT_IDS[model.config.family]
   records = [
     base.pair_features(text_a, text_b, model.tokenizer, max_seq_length, segment)

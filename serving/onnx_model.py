@@ -15,8 +15,7 @@ def export(model_dir: str, path: str) -> str:
   Inputs are int32 of any batch size and length.
 
   Raises:
-    UserError: tf2onnx is not installed, the file exists, or the model is a Funnel-Transformer,
-      whose relative attention tf2onnx 1.17 converts wrongly.
+    UserError: tf2onnx is not installed, the file exists, or the model is a Funnel-Transformer.
   """
   if not model_dir:
     raise UserError("--model_dir is missing")
@@ -31,9 +30,10 @@ def export(model_dir: str, path: str) -> str:
   is_encoder = models.job_of(model_dir) in models.NO_TASK
   model = encoder.load(config.Model(pretrained=model_dir)) if is_encoder else models.load(model_dir)
   if model.config.family == "funnel":
+    # tf2onnx 1.17 writes a file, but onnxruntime 1.32 fails to broadcast in a Mul of pooling.
     raise UserError(
-      f"{model_dir}: a Funnel-Transformer, which tf2onnx converts wrongly; write a SavedModel "
-      f"with --export_dir"
+      f"{model_dir}: --onnx_file: a Funnel-Transformer is not supported, its ONNX model was not "
+      f"verified; write a SavedModel with --export_dir"
     )
   served = encoder.build(model) if is_encoder else graph.build(model)
   outputs = served.computed()

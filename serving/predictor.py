@@ -14,7 +14,13 @@ from training import evaluator
 class Predictor:
   """A trained model that stays loaded.
 
-  Calls from several threads may overlap, except for multiple choice.
+  Calls from several threads may overlap. Not for multiple choice: a call stores the number of
+  options in the task, so calls of one predictor must follow each other.
+
+  Attributes:
+    model: the model, with its settings, task and tokenizer.
+    graph: its graph and session.
+    inputs: features that the graph reads, name -> placeholder.
 
   Example:
     predictor = Predictor("runs/cola")
@@ -39,7 +45,7 @@ class Predictor:
     self._form = requests.form_of(self.model.experiment.job)
     self._batch_size = batch_size
     self.graph = graph.build(self.model)
-    self._fed = self.graph.inputs_of(self.graph.outputs.values())
+    self.inputs = self.graph.inputs_of(self.graph.outputs.values())
 
   def __call__(self, values: Sequence[Any]) -> Any:
     """Returns the results of requests, in their order; see serving.requests.
@@ -47,16 +53,20 @@ class Predictor:
     Raises:
       UserError: a request has another form.
     """
-    if not isinstance(values, list | tuple):
-      raise UserError(f"a list of requests is expected, not a {type(values).__name__}")
     task, tokenizer = self.model.task, self.model.tokenizer
     length = self.model.experiment.data.max_seq_length
-    examples = self._form.parse(task, values)
+    examples = self.parse(values)
     found = [task.featurize_all(example, tokenizer, length) for example in examples]
     records = [record for several, _ in found for record in several]
     predictions = self.predict(records) if records else {}
     tables = [table for _, table in found]
     return self._form.results(task, examples, tables, predictions) if records else []
+
+  def parse(self, values: Sequence[Any]) -> list[Any]:
+    """Returns the task's raw examples of requests; see serving.requests for errors."""
+    if not isinstance(values, list | tuple):
+      raise UserError(f"a list of requests is expected, not a {type(values).__name__}")
+    return self._form.parse(self.model.task, values)
 
   def predict(self, records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Returns the task's predictions for records: name -> [num_records, ...], in their order.
@@ -67,7 +77,7 @@ class Predictor:
     order, outputs = [], []
     for rows, arrays in self.batches(records):
       order += rows
-      feed = {tensor: arrays[name] for name, tensor in self._fed.items()}
+      feed = {tensor: arrays[name] for name, tensor in self.inputs.items()}
       outputs.append(self.graph.session.run(self.graph.outputs, feed))
     padding, back = self.model.task.padding, np.argsort(order)
     return {
@@ -82,7 +92,7 @@ class Predictor:
     model = self.model
     return batching.padded_batches(
       records,
-      [spec for spec in model.task.feature_specs if spec.name in self._fed],
+      [spec for spec in model.task.feature_specs if spec.name in self.inputs],
       model.config,
       model.tokenizer.pad_id,
       model.experiment.data.max_seq_length,

@@ -50,7 +50,11 @@ def export(
     from serving import text  # needs tensorflow-text
 
     is_pair, segment = text.layout_of(model)
-    length = max_seq_length if is_encoder else model.experiment.data.max_seq_length
+    if isinstance(model, encoder.EncoderModel):
+      encoder.check_length(model, max_seq_length)
+      length = max_seq_length
+    else:
+      length = model.experiment.data.max_seq_length
 
     def make_defaults():
       texts.update(text.placeholders(is_pair))

@@ -1,7 +1,7 @@
 """Tokenization of texts within the graph, with tensorflow-text: the signature `serve_text`.
 
-The ids are those of tokenization.FullTokenizer. The characters that it removes or
-splits at are written into the graph from Python's tables. Lower-casing and normalization are those of the ICU
+The ids are those of tokenization.FullTokenizer. The characters that it removes or splits at are
+written into the graph from Python's tables. Lower-casing and normalization are those of the ICU
 library in TensorFlow: they may differ for characters that are in only one of Python's and ICU's
 versions of Unicode.
 """

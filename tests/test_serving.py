@@ -27,7 +27,7 @@ def models(tmp_path_factory):
   )
 
 
-# The other family is trained in slow tests.
+# The other models are trained in slow tests.
 FAMILIES = ["bert", pytest.param("funnel", marks=pytest.mark.slow)]
 
 
@@ -64,7 +64,8 @@ def test_regression(models):
   np.testing.assert_allclose(values, exact, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "funnel"])
 def test_race(models, family):
   model_dir, rows = models("race", family)
   results = Predictor(model_dir)(rows)
@@ -83,7 +84,8 @@ def test_race(models, family):
     predictor([{"question": "?"}])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "funnel"])
 def test_tagging(models, family):
   model_dir, sentences = models("tagging", family)
   assert max(map(len, sentences)) > 14, "a sentence of several records"
@@ -98,7 +100,8 @@ def test_tagging(models, family):
     predictor(["a b"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bert", "funnel"])
 def test_squad(models, family):
   model_dir, paragraphs = models("squad", family)
   predictor = Predictor(model_dir)
@@ -156,6 +159,7 @@ for path, *batches in (line.split() for line in sys.stdin):
 """
 
 
+@pytest.mark.slow
 def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
   """Predictor's outputs are those of the scripts, see above."""
   plans, lines = [], []
@@ -164,7 +168,7 @@ def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
     predictor = Predictor(model_dir, batch_size=32)
     found = [
       predictor.model.task.featurize_all(example, predictor.model.tokenizer, length)
-      for example in predictor._form.parse(predictor.model.task, requests)
+      for example in predictor.parse(requests)
       for length in [predictor.model.experiment.data.max_seq_length]
     ]
     batches = list(predictor.batches([record for records, _ in found for record in records]))
@@ -180,7 +184,7 @@ def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
   for predictor, batches, names in plans:
     for (_, arrays), name in zip(batches, names, strict=True):
       actual = np.load(name + ".out.npz")
-      feed = {tensor: arrays[key] for key, tensor in predictor._fed.items()}
+      feed = {tensor: arrays[key] for key, tensor in predictor.inputs.items()}
       expected = predictor.graph.session.run(predictor.graph.outputs, feed)
       assert set(actual) == set(expected) - {"label_ids"}
       for key in actual:
@@ -241,13 +245,13 @@ def test_onnx_models_predict_the_same(models, tmp_path, job):
   task, tokenizer = predictor.model.task, predictor.model.tokenizer
   records = [
     record
-    for example in predictor._form.parse(task, requests)
+    for example in predictor.parse(requests)
     for record in task.featurize_all(example, tokenizer, 16)[0]
   ]
   names = [output.name for output in session.get_outputs()]
   for _, arrays in predictor.batches(records):
     fed = {given.name: arrays[given.name] for given in session.get_inputs()}
-    feed = {tensor: arrays[name] for name, tensor in predictor._fed.items()}
+    feed = {tensor: arrays[name] for name, tensor in predictor.inputs.items()}
     expected = predictor.graph.session.run(predictor.graph.outputs, feed)
     assert set(names) == set(expected) - {"label_ids"}
     for name, value in zip(names, session.run(names, fed), strict=True):
@@ -259,5 +263,5 @@ def test_onnx_models_predict_the_same(models, tmp_path, job):
 @pytest.mark.slow
 def test_onnx_refuses_funnel(tmp_path):
   pytest.importorskip("tf2onnx")
-  with pytest.raises(UserError, match="which tf2onnx converts wrongly"):
+  with pytest.raises(UserError, match="is not supported, its ONNX model was not verified"):
     onnx_model.export(tiny.write_funnel(tmp_path / "funnel"), str(tmp_path / "a.onnx"))
