@@ -216,6 +216,7 @@ def test_export_script(models, tmp_path):
     saved_model.export(model_dir, "")
 
 
+@pytest.mark.slow
 def test_an_encoder_is_exported(tmp_path):
   folder = tiny.write_encoder(tmp_path / "bert")
   serve = tf.saved_model.load(saved_model.export(folder, str(tmp_path / "out"))).signatures["serve"]
@@ -236,8 +237,8 @@ def test_an_encoder_is_exported(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["classification", "race", "tagging", "squad"])
 def test_onnx_models_predict_the_same(models, tmp_path, job):
-  pytest.importorskip("tf2onnx")
-  onnxruntime = pytest.importorskip("onnxruntime")
+  pytest.importorskip("tf2onnx", reason="pip install -r requirements-onnx.txt")
+  onnxruntime = pytest.importorskip("onnxruntime", reason="pip install -r requirements-onnx.txt")
   model_dir, requests = models(job, "bert")
   path = onnx_model.export(model_dir, str(tmp_path / "model.onnx"))
   session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -262,6 +263,6 @@ def test_onnx_models_predict_the_same(models, tmp_path, job):
 
 @pytest.mark.slow
 def test_onnx_refuses_funnel(tmp_path):
-  pytest.importorskip("tf2onnx")
+  pytest.importorskip("tf2onnx", reason="pip install -r requirements-onnx.txt")
   with pytest.raises(UserError, match="is not supported, its ONNX model was not verified"):
     onnx_model.export(tiny.write_funnel(tmp_path / "funnel"), str(tmp_path / "a.onnx"))

@@ -56,10 +56,10 @@ def write_pairs(path, is_number=False):
   return pairs
 
 
-def make(job, family, folder):
+def make(job, family, folder, **size):
   """Writes data, trains a model of a job; returns (model_dir, requests)."""
   encoder = (
-    tiny.write_encoder(folder / "encoder", num_layers=1)
+    tiny.write_encoder(folder / "encoder", **{"num_layers": 1, **size})
     if family == "bert"
     else tiny.write_funnel(folder / "encoder", block_size="1_1")
   )
