@@ -1,6 +1,7 @@
 """Predictor and SavedModels return the values of the scripts' prediction files."""
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -266,3 +267,36 @@ def test_onnx_refuses_funnel(tmp_path):
   pytest.importorskip("tf2onnx", reason="pip install -r requirements-onnx.txt")
   with pytest.raises(UserError, match="is not supported, its ONNX model was not verified"):
     onnx_model.export(tiny.write_funnel(tmp_path / "funnel"), str(tmp_path / "a.onnx"))
+
+
+@pytest.mark.slow
+def test_an_electra_encoder_is_exported_as_saved_model_and_onnx(tmp_path):
+  pytest.importorskip("tf2onnx", reason="pip install -r requirements-onnx.txt")
+  onnxruntime = pytest.importorskip("onnxruntime", reason="pip install -r requirements-onnx.txt")
+  folder = tmp_path / "electra"
+  tiny.write_encoder(folder)  # its vocabulary; the rest is replaced
+  bert_config = tiny_serving.read_json(folder / "bert_config.json")
+  for path in folder.iterdir():
+    if path.name != "vocab.txt":
+      path.unlink()
+  settings = {**bert_config, "embedding_size": 8, "model_type": "electra"}
+  (folder / "electra_config.json").write_text(json.dumps(settings))
+  electra_config = modeling.load_config(str(folder / "electra_config.json"))
+  arrays = {
+    "input_ids": np.int32([[2, 6, 7, 3], [2, 8, 3, 0]]),
+    "input_mask": np.int32([[1, 1, 1, 1], [1, 1, 1, 0]]),
+    "segment_ids": np.int32([[0, 0, 1, 1], [0, 0, 0, 0]]),
+  }
+  with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    features = {name: tf.constant(values) for name, values in arrays.items()}
+    hidden = modeling.build_encoder(electra_config, features, is_training=False).sequence_output()
+    session.run(tf.compat.v1.global_variables_initializer())
+    expected = session.run(hidden)
+    tf.compat.v1.train.Saver().save(session, str(folder / "electra.ckpt"), write_meta_graph=False)
+  path = saved_model.export(str(folder), str(tmp_path / "out"))
+  serve = tf.saved_model.load(path).signatures["serve"]
+  found = serve(**{name: tf.constant(values) for name, values in arrays.items()})
+  np.testing.assert_allclose(found["hidden_-1"], expected, atol=1e-6)
+  path = onnx_model.export(str(folder), str(tmp_path / "electra.onnx"))
+  session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+  np.testing.assert_allclose(session.run(["hidden_-1"], arrays)[0], expected, atol=1e-5)
