@@ -100,7 +100,8 @@ def test_a_pooled_layer_of_funnel_has_a_vector_for_each_token(tmp_path, separate
   model = encoder.load(config.Model(pretrained=folder))
   texts = [("the film was good", None), ("the story and the film was very bad .", None)]
   layers = [0, 1, 2, 3, -1]
-  for _, ids, found in features.extract(model, texts, layers, 32, 2):
+  # The shorter one, which comes first, is padded.
+  for _, ids, found in list(features.extract(model, texts, layers, 32, 2))[:1]:
     with tiny_funnel.graph() as session:
       # The model drops the last positions of a sequence, which must be padding.
       length = model_config.padded_length(len(ids), 8)

@@ -194,9 +194,10 @@ def test_saved_models_predict_the_same_in_a_new_process(models, tmp_path):
 
 def test_export_script(models, tmp_path):
   model_dir, pairs = models("classification", "bert")
+  (tmp_path / "6").mkdir()  # an earlier version
   out, _ = tiny.run("export_model.py", f"--model_dir={model_dir}", f"--export_dir={tmp_path}")
-  assert out.splitlines()[-1] == str(tmp_path / "1")
-  extra = tmp_path / "1" / "assets.extra"
+  assert out.splitlines()[-1] == str(tmp_path / "7")
+  extra = tmp_path / "7" / "assets.extra"
   assert {path.name for path in extra.iterdir()} == {
     "labels.json",
     "model_settings.json",
@@ -206,13 +207,12 @@ def test_export_script(models, tmp_path):
   # The ids of a program that has the SavedModel alone.
   settings = tiny_serving.read_json(extra / "model_settings.json")
   tokenizer = tokenization.FullTokenizer(str(extra / settings["vocab_file"]), settings["uncased"])
-  serve = tf.saved_model.load(str(tmp_path / "1")).signatures["serve"]
+  serve = tf.saved_model.load(str(tmp_path / "7")).signatures["serve"]
   exact = np.loadtxt(os.path.join(model_dir, "test_results.tsv"))
   for (text_a, text_b), expected in list(zip(pairs, exact, strict=True))[:2]:
     features = base.pair_features(text_a, text_b, tokenizer, settings["max_seq_length"], 0)
     found = serve(**{name: tf.constant([values]) for name, values in features.items()})
     np.testing.assert_allclose(found["probabilities"][0], expected, atol=1e-6)
-  assert saved_model.export(model_dir, str(tmp_path)) == str(tmp_path / "2"), "a new version"
   with pytest.raises(UserError, match="--export_dir is missing"):
     saved_model.export(model_dir, "")
 
