@@ -83,12 +83,20 @@ def pool_windows(x: tf.Tensor, size: int, how: str) -> tf.Tensor:
   return tf.reduce_max(x, axis=2) if how == "max" else tf.reduce_min(x, axis=2)
 
 
-def upsample(config: ModelConfig, x: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+def upsample(
+  config: ModelConfig, x: tf.Tensor, length: int | tf.Tensor, poolings: int | None = None
+) -> tf.Tensor:
   """Repeats each slot at all positions it was pooled from: [B, T, M] -> [B, length, M].
 
   With separate_cls, [cls] is not repeated. The positions that truncate_seq dropped are zeros.
+
+  Args:
+    config: ModelConfig.
+    x: hidden states after `poolings` poolings.
+    length: length of the result.
+    poolings: number of poolings; None for those of the last block.
   """
-  times = config.total_pooling
+  times = config.total_pooling if poolings is None else config.pooling_size**poolings
   batch, _, depth = layers.shape_list(x)
   cls, rest = (x[:, :1], x[:, 1:]) if config.separate_cls else (x[:, :0], x)
   rest = tf.reshape(

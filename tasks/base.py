@@ -318,6 +318,35 @@ def truncate_pair(tokens_a: list, tokens_b: list, max_length: int) -> tuple[list
   return tokens_a[:length_a], tokens_b[:length_b]
 
 
+def pair_features(
+  text_a: str, text_b: str | None, tokenizer, max_seq_length: int, cls_segment_id: int
+) -> dict[str, list[int]]:
+  """Features [CLS] a [SEP], or [CLS] a [SEP] b [SEP]; segment ids 0 for a and its [SEP], 1 for b's.
+
+  A pair that is too long loses tokens from the end of its longer text, one at a time. A second text
+  without tokens counts as missing, as in the originals: [CLS] a [SEP].
+
+  Args:
+    text_a: first or only text.
+    text_b: second text; None or empty if there is none.
+    tokenizer: from tokenization.get_tokenizer.
+    max_seq_length: longest sequence, in tokens.
+    cls_segment_id: segment id of the first token.
+  """
+  tokens_a = tokenizer.convert_text_to_ids(text_a)
+  tokens_b = tokenizer.convert_text_to_ids(text_b or "")
+  if tokens_b:
+    tokens_a, tokens_b = truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
+  else:
+    tokens_a = tokens_a[: max_seq_length - 2]
+  input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
+  segment_ids = [cls_segment_id] + [0] * (len(tokens_a) + 1)
+  if tokens_b:
+    input_ids += [*tokens_b, tokenizer.sep_id]
+    segment_ids += [1] * (len(tokens_b) + 1)
+  return {"input_ids": input_ids, "input_mask": [1] * len(input_ids), "segment_ids": segment_ids}
+
+
 class RawDataTask(Task):
   """A task whose records are made from raw data by preprocessing/finetuning_records.py.
 

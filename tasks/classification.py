@@ -346,30 +346,15 @@ class ClassificationTask(base.RawDataTask):
     return label
 
   def featurize(self, example, tokenizer, max_seq_length):
-    """[CLS] a [SEP], or [CLS] a [SEP] b [SEP]; segment ids 0 for a and its [SEP], 1 for b's.
-
-    A pair that is too long loses tokens from the end of its longer text, one at a time. A second
-    text without tokens counts as missing, as in the originals: [CLS] a [SEP].
-    """
-    tokens_a = tokenizer.convert_text_to_ids(example.text_a)
-    tokens_b = tokenizer.convert_text_to_ids(example.text_b or "")
-    if tokens_b:
-      tokens_a, tokens_b = base.truncate_pair(tokens_a, tokens_b, max_seq_length - 3)
-    else:
-      tokens_a = tokens_a[: max_seq_length - 2]
-    input_ids = [tokenizer.cls_id, *tokens_a, tokenizer.sep_id]
-    segment_ids = [self.cls_segment_id] + [0] * (len(tokens_a) + 1)
-    if tokens_b:
-      input_ids += [*tokens_b, tokenizer.sep_id]
-      segment_ids += [1] * (len(tokens_b) + 1)
+    """Features of base.pair_features, label, and a weight other than 1."""
     label = 0 if example.label is None else example.label
     if not self.is_regression and example.label is not None:
       label = self.labels.index(label)
     weight = {} if example.weight == 1 else {"weight": example.weight}
     return {
-      "input_ids": input_ids,
-      "input_mask": [1] * len(input_ids),
-      "segment_ids": segment_ids,
+      **base.pair_features(
+        example.text_a, example.text_b, tokenizer, max_seq_length, self.cls_segment_id
+      ),
       "label_ids": label,
       "is_real_example": 1,
       **weight,

@@ -186,6 +186,10 @@ class RaceTask(base.RawDataTask):
       )
     return self._num_options
 
+  @sequences_per_example.setter
+  def sequences_per_example(self, num_options: int):
+    self._num_options = num_options
+
   @property
   def feature_specs(self):
     return [
@@ -302,7 +306,8 @@ class RaceTask(base.RawDataTask):
     }
 
   def build(self, encoder, features):
-    scores = encoder.choice_scores(self.sequences_per_example, self.cls_scope)  # [B, N]
+    num_options = modeling.get_shape_list(features["input_ids"])[1]
+    scores = encoder.choice_scores(num_options, self.cls_scope)  # [B, N]
     is_there = tf.reduce_max(features["input_mask"], axis=-1) > 0  # False for padding
     scores = tf.where(is_there, scores, tf.fill(tf.shape(scores), -1e9))
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(

@@ -6,6 +6,7 @@ import os
 import re
 import string
 from collections.abc import Iterator
+from typing import Any
 
 from errors import UserError
 from tasks.labels import is_int
@@ -81,91 +82,113 @@ def _answer_index(place, answer, num_options, required):
 
 
 def read_race(path: str, has_answers: bool) -> Iterator[Question]:
-  """Questions of one of RACE's files: {"article", "questions", "options", "answers", "id"}.
+  """Questions of one of RACE's files, see race_questions."""
+  folder, name = os.path.split(path)
+  level = os.path.basename(folder)
+  values = files.parse_json(read_text(path), path)
+  for question in race_questions(values, path, f"{level}/{name}", has_answers):
+    yield dataclasses.replace(question, is_high=level == "high")
+
+
+def race_questions(values: Any, place: str, name: str, has_answers: bool) -> Iterator[Question]:
+  """Questions of a RACE passage: {"article", "questions", "options", "answers", "id"}.
+
+  Args:
+    values: the JSON object.
+    place: its file, for messages.
+    name: the questions have the ids NAME#1, NAME#2, ...
+    has_answers: whether answers are required.
 
   Raises:
-    UserError: names the file and the number of the question, from 1.
+    UserError: names the place and the number of the question, from 1.
   """
-  values = files.parse_json(read_text(path), path)
   if not isinstance(values, dict):
     raise UserError(
-      f"{path}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
+      f"{place}: not a RACE passage: a JSON object is expected, here is a {type(values).__name__}"
     )
   wanted = {"article": str, "questions": list, "options": list}
   if has_answers or "answers" in values:
     wanted["answers"] = list
-  for name, kind in wanted.items():
-    if not isinstance(values.get(name), kind):
+  for key, kind in wanted.items():
+    if not isinstance(values.get(key), kind):
       raise UserError(
-        f"{path}: not a RACE passage: the key {brief(name)} is missing or holds no "
+        f"{place}: not a RACE passage: the key {brief(key)} is missing or holds no "
         f"{'text' if kind is str else 'list'}"
       )
   questions, options = values["questions"], values["options"]
   answers = values.get("answers") or [None] * len(questions)
-  for name, column in (("options", options), ("answers", answers)):
+  for key, column in (("options", options), ("answers", answers)):
     if len(column) != len(questions):
       raise UserError(
-        f"{path}: {len(questions)} questions but {len(column)} {name}; question "
+        f"{place}: {len(questions)} questions but {len(column)} {key}; question "
         f"{min(len(column), len(questions)) + 1} has none or is none"
       )
   passage = values["article"]
-  folder, name = os.path.split(path)
-  level = os.path.basename(folder)
   for number, row in enumerate(zip(questions, options, answers, strict=True), 1):
-    place = f"{path}: question {number}"
+    where = f"{place}: question {number}"
     question, texts, answer = row
     if not isinstance(question, str):
-      raise UserError(f"{place}: the question is missing (it is {brief(question)})")
-    texts = _option_texts(place, texts)
+      raise UserError(f"{where}: the question is missing (it is {brief(question)})")
+    texts = _option_texts(where, texts)
     yield Question(
-      f"{level}/{name}#{number}",
-      place,
+      f"{name}#{number}",
+      where,
       passage,
       question,
       texts,
-      _answer_index(place, answer, len(texts), has_answers),
-      level == "high",
+      _answer_index(where, answer, len(texts), has_answers),
     )
 
 
 def read_choices_jsonl(path: str, has_answers: bool) -> Iterator[Question]:
-  """Questions of a file with one object a line.
-
-    {"article": "...", "question": "...", "options": ["...", "..."], "answer": "B", "id": "q1"}
-
-  "context" is read as "article"; it may be missing. Without "id" the id is the number of the
-  question in the file, from 0. The answer is a letter or a 0-based index.
-  """
+  """Questions of a file with one object a line, see choice_question; ids must differ."""
   lines = {}  # id -> line
   for count, (number, row) in enumerate(read_jsonl(path)):
     place = f"{path}: line {number}"
-    if "question" not in row or "options" not in row:
-      missing = "question" if "question" not in row else "options"
-      raise UserError(
-        f"{place}: no key {brief(missing)}; the keys are {', '.join(map(brief, row))}"
-      )
-    options = _option_texts(place, row["options"])
-    passage = row.get("article", row.get("context"))
-    passage = "" if passage is None else passage
-    for name, text in (("question", row["question"]), ("article", passage)):
-      if not isinstance(text, str):
-        raise UserError(f"{place}: the {name} must be a text, not {brief(text)}")
-    question_id = scalar_text(row.get("id"), place, "id") or str(count)
-    if re.search(r"[\t\r\n]", question_id):
-      raise UserError(
-        f"{place}: the id {brief(question_id)} has a tab or a line break in it, which the "
-        f"file of predictions cannot hold"
-      )
-    if lines.setdefault(question_id, number) != number:
-      raise UserError(f"{place}: the id {question_id} is that of line {lines[question_id]} too")
-    yield Question(
-      question_id,
-      place,
-      passage,
-      row["question"],
-      options,
-      _answer_index(place, row.get("answer"), len(options), has_answers),
+    question = choice_question(row, place, str(count), has_answers)
+    if lines.setdefault(question.id, number) != number:
+      raise UserError(f"{place}: the id {question.id} is that of line {lines[question.id]} too")
+    yield question
+
+
+def choice_question(
+  row: dict[str, Any], place: str, default_id: str, has_answers: bool
+) -> Question:
+  """Returns the question of an object such as the following.
+
+    {"article": "...", "question": "...", "options": ["...", "..."], "answer": "B", "id": "q1"}
+
+  "context" is read as "article"; it may be missing. The answer is a letter or a 0-based index.
+
+  Args:
+    row: the object.
+    place: file and line, for messages.
+    default_id: id of an object without "id": the number of the question in the file, from 0.
+    has_answers: whether the answer is required.
+  """
+  if "question" not in row or "options" not in row:
+    missing = "question" if "question" not in row else "options"
+    raise UserError(f"{place}: no key {brief(missing)}; the keys are {', '.join(map(brief, row))}")
+  options = _option_texts(place, row["options"])
+  passage = row.get("article", row.get("context"))
+  passage = "" if passage is None else passage
+  for name, text in (("question", row["question"]), ("article", passage)):
+    if not isinstance(text, str):
+      raise UserError(f"{place}: the {name} must be a text, not {brief(text)}")
+  question_id = scalar_text(row.get("id"), place, "id") or default_id
+  if re.search(r"[\t\r\n]", question_id):
+    raise UserError(
+      f"{place}: the id {brief(question_id)} has a tab or a line break in it, which the "
+      f"file of predictions cannot hold"
     )
+  return Question(
+    question_id,
+    place,
+    passage,
+    row["question"],
+    options,
+    _answer_index(place, row.get("answer"), len(options), has_answers),
+  )
 
 
 def read_swag(path: str, has_answers: bool, skip_bad_rows: bool = False) -> Iterator[Question]:

@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -91,30 +92,50 @@ def read_squad(path: str, needs_unique_ids: bool = True) -> list[Paragraph]:
     )
   top = files.parse_json(read_text(path), path)
 
-  paragraphs, places, num_questions = [], {}, 0
+  places = []
   for i, article in enumerate(_get(top, "data", list, path), 1):
     where = f"{path}: article {i}"
     title = article.get("title") if isinstance(article, dict) else None
     if title:
       where += f" ({str(title)[:60]})"
     for j, values in enumerate(_get(article, "paragraphs", list, where), 1):
-      place = f"{where}, paragraph {j}"
-      paragraph = Paragraph(_get(values, "context", str, place), [], num_questions, place)
-      if not paragraph.context.strip():
-        raise UserError(f"{place}: the context is blank")
-      for k, qa in enumerate(_get(values, "qas", list, place), 1):
-        numbered_place = f"{place}, question {k}"
-        question = _read_question(qa, numbered_place, place)
-        places.setdefault(question.id, []).append(numbered_place)
-        paragraph.questions.append(question)
-      num_questions += len(paragraph.questions)
-      paragraphs.append(paragraph)
+      places.append((values, f"{where}, paragraph {j}"))
+  paragraphs = parse_paragraphs(places, needs_unique_ids)
+  num_questions = sum(len(paragraph.questions) for paragraph in paragraphs)
   if not 0 < num_questions <= MAX_QUESTIONS:
     raise UserError(
       f"{path}: the file has {num_questions or 'no'} questions"
       + (f"; cut it into files of at most {MAX_QUESTIONS}" if num_questions else "")
     )
-  _check_ids(places, needs_unique_ids)
+  return paragraphs
+
+
+def parse_paragraphs(
+  values_and_places: Iterable[tuple[Any, str]], needs_unique_ids: bool = True
+) -> list[Paragraph]:
+  """Returns the paragraphs of JSON values {"context": ..., "qas": [{"id", "question", ...}]}.
+
+  Args:
+    values_and_places: pairs of a paragraph's value and its place, for messages.
+    needs_unique_ids: see read_squad.
+
+  Raises:
+    UserError: see read_squad.
+  """
+  paragraphs, places, num_questions = [], {}, 0
+  for values, place in values_and_places:
+    paragraph = Paragraph(_get(values, "context", str, place), [], num_questions, place)
+    if not paragraph.context.strip():
+      raise UserError(f"{place}: the context is blank")
+    for number, qa in enumerate(_get(values, "qas", list, place), 1):
+      numbered_place = f"{place}, question {number}"
+      question = _read_question(qa, numbered_place, place)
+      places.setdefault(question.id, []).append(numbered_place)
+      paragraph.questions.append(question)
+    num_questions += len(paragraph.questions)
+    paragraphs.append(paragraph)
+  if num_questions <= MAX_QUESTIONS:
+    _check_ids(places, needs_unique_ids)
   return paragraphs
 
 

@@ -19,7 +19,11 @@ LAYERS = (
   ("preprocessing",),
   ("training",),
   ("conversion",),
-  ("run_*", "create_*", "convert_checkpoint", "train", "scripts", "benchmarks"),
+  ("serving",),
+  (
+    *("run_*", "create_*", "convert_checkpoint", "export_model", "extract_features", "train"),
+    *("scripts", "benchmarks"),
+  ),
 )
 MAX_LINES = 500
 MAX_SCRIPT_LINES = 200

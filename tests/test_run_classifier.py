@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
@@ -312,9 +313,16 @@ def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
   monkeypatch.setattr(console, "_signals", [])
   console.raise_if_signalled()
   console._signals.append(signal.SIGINT)
+  progress = hooks.ProgressHook(None, 0, 1, 1, 1)
   with pytest.raises(KeyboardInterrupt):
-    hooks.ProgressHook(None, 0, 1, 1, 1).before_run(None)
+    progress.before_run(None)
+  context = types.SimpleNamespace(original_args=types.SimpleNamespace(fetches=["step", "loss"]))
+  monkeypatch.setattr(progress, "_monitors", {}, raising=False)
+  monkeypatch.setattr(console, "_is_deferred", True)
+  assert progress.before_run(context).fetches == {"loss": "loss"}, "this step is saved first"
   console._signals.append(signal.SIGTERM)
+  with pytest.raises(KeyboardInterrupt):
+    progress.before_run(None)
   with pytest.raises(console.Interrupted) as found:
     console.raise_if_signalled()
   assert found.value.number == signal.SIGTERM
@@ -323,7 +331,7 @@ def test_a_lost_interruption_is_found_before_the_next_step(monkeypatch):
 @pytest.mark.smoke
 def test_two_devices_equal_one_with_the_same_global_batch(workspace):
   """MirroredStrategy on two virtual CPU devices: loss curve and weights to 1e-5."""
-  tiny.write_encoder(workspace / "no_dropout", dropout=0.0)
+  tiny.write_encoder(workspace / "no_dropout", num_layers=1, dropout=0.0)
   curves, weights = [], []
   for devices in (1, 2):
     name = f"devices_{devices}"

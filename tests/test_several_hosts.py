@@ -54,7 +54,7 @@ def weights_of(folder):
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
   folder = tmp_path_factory.mktemp("hosts")
-  tiny.write_encoder(folder / "encoder", dropout=0.0)
+  tiny.write_encoder(folder / "encoder", num_layers=1, dropout=0.0)
   tiny.write_cola(folder / "CoLA")
   return folder, [
     "--task_name=cola",

@@ -10,7 +10,7 @@ import tokenization
 from errors import UserError
 from tasks import base, tagging
 from tasks.settings import Tagging
-from training.evaluator import _join
+from training.evaluator import join_batches
 
 # Each word's label follows from the word alone, so a tiny encoder learns it.
 LABEL_OF = {**dict.fromkeys(tiny.GOOD, "B-GOOD"), **dict.fromkeys(tiny.BAD, "B-BAD")}
@@ -114,7 +114,7 @@ def test_scores_equal_scikit_learn(tmp_path, tokenizer):
 def test_predictions_of_different_lengths_are_padded():
   import numpy as np
 
-  joined = _join([np.ones([2, 3], int), np.ones([1, 5], int)], -1)
+  joined = join_batches([np.ones([2, 3], int), np.ones([1, 5], int)], -1)
   assert joined.tolist() == [[1, 1, 1, -1, -1]] * 2 + [[1] * 5]
 
 

@@ -1,9 +1,13 @@
 """Writes tiny encoders and data sets, and runs the scripts on them."""
 
+import atexit
+import functools
+import json
 import os
 import random
 import subprocess
 import sys
+import tempfile
 
 import tensorflow as tf
 
@@ -105,9 +109,12 @@ def write_cola(folder, num_train=96, num_dev=30, num_test=11):
   return folder
 
 
+def _environment():
+  return dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
+
+
 def start(script, *args):
   """Starts a script of the repository as a user would."""
-  environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
   return subprocess.Popen(
     [sys.executable, os.path.join(ROOT, script), *map(str, args)],
     cwd=ROOT,
@@ -115,16 +122,38 @@ def start(script, *args):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     stdin=subprocess.DEVNULL,
-    env=environment,
+    env=_environment(),
   )
 
 
+@functools.cache
+def _fork_server():
+  server = subprocess.Popen(
+    [sys.executable, os.path.join(ROOT, "tests", "fork_server.py")],
+    cwd=ROOT,
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    env=_environment(),
+  )
+  atexit.register(server.communicate)  # the end of its input ends it
+  return server
+
+
 def run(script, *args, status=0):
-  """Runs a script to its end, checks its exit status, returns (stdout, stderr)."""
-  process = start(script, *args)
-  out, err = process.communicate(timeout=300)
-  assert process.returncode == status, f"exit {process.returncode}\n{out}\n{err[-4000:]}"
-  return out, err
+  """Runs a script to its end, checks its exit status, returns (stdout, stderr).
+
+  The process is forked from one that has TensorFlow loaded. `start` begins with an empty one.
+  """
+  server = _fork_server()
+  with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+    command = [os.path.join(ROOT, script), [*map(str, args)], _environment(), out.name, err.name]
+    server.stdin.write(json.dumps(command) + "\n")
+    server.stdin.flush()
+    found = int(server.stdout.readline())
+    texts = out.read(), err.read()
+  assert found == status, f"exit {found}\n{texts[0]}\n{texts[1][-4000:]}"
+  return texts
 
 
 def make_task(settings, raw_data=None, family="bert", max_seq_length=512):

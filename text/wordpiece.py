@@ -36,7 +36,7 @@ _CJK_RANGES = (
 )
 
 
-def _clean(char: str) -> str | None:
+def clean(char: str) -> str | None:
   """Removes control and format characters, and replaces every whitespace by a space."""
   if char in "\t\n\r":  # these are of category Cc too, so test them first
     return " "
@@ -48,27 +48,35 @@ def _clean(char: str) -> str | None:
   return " " if category == "Zs" else char
 
 
-def _clean_and_split_ideographs(char: str) -> str | None:
-  """Makes each ideograph a word, because Chinese and Japanese are written without spaces."""
+def is_ideograph(char: str) -> bool:
+  """Returns True if a character is a word: Chinese and Japanese are written without spaces."""
   # The ranges exclude Hangul, because Korean has spaces, and kana, which BERT leaves to WordPiece.
-  is_ideograph = any(first <= ord(char) <= last for first, last in _CJK_RANGES)
-  return f" {char} " if is_ideograph else _clean(char)
+  return any(first <= ord(char) <= last for first, last in _CJK_RANGES)
 
 
-def _split_punctuation(char: str) -> str:
-  """Makes each punctuation character a word."""
+def is_punctuation(char: str) -> bool:
+  """Returns True if a character is a word of its own."""
   # In Unicode "$", "+", "<", "=", ">", "^", "`", "|" and "~" are symbols. BERT treats them as
   # punctuation, but not the symbols outside ASCII: "5€" is one word, "5%" is two.
-  if char in string.punctuation or unicodedata.category(char).startswith("P"):
-    return f" {char} "
-  return char
+  return char in string.punctuation or unicodedata.category(char).startswith("P")
 
 
-_CLEAN = _CharTable(_clean)
-_CLEAN_SPLIT_IDEOGRAPHS = _CharTable(_clean_and_split_ideographs)
+def is_accent(char: str) -> bool:
+  """Returns True for a combining mark, which strip_accents drops."""
+  return unicodedata.category(char) == "Mn"
+
+
+def _split_punctuation(char):
+  return f" {char} " if is_punctuation(char) else char
+
+
+_CLEAN = _CharTable(clean)
+_CLEAN_SPLIT_IDEOGRAPHS = _CharTable(
+  lambda char: f" {char} " if is_ideograph(char) else clean(char)
+)
 _SPLIT_PUNCTUATION = _CharTable(_split_punctuation)
 _STRIP_ACCENT_SPLIT_PUNCTUATION = _CharTable(
-  lambda char: None if unicodedata.category(char) == "Mn" else _split_punctuation(char)
+  lambda char: None if is_accent(char) else _split_punctuation(char)
 )
 
 # The same rules for ASCII. Without control characters, a character that is no letter, digit or

@@ -161,7 +161,8 @@ class Evaluator:
         raise
     padding = self.task.padding
     joined = {
-      name: _join([batch[name] for batch in batches], padding.get(name)) for name in batches[0]
+      name: join_batches([batch[name] for batch in batches], padding.get(name))
+      for name in batches[0]
     }
     real = joined["example_index"] >= 0
     order = np.argsort(joined["example_index"][real])
@@ -276,7 +277,7 @@ class Evaluator:
     return found
 
 
-def _join(batches, pad_value):
+def join_batches(batches: list[np.ndarray], pad_value: float | None) -> np.ndarray:
   """Concatenates arrays [B, ...]; with a pad_value their second dimensions may differ."""
   if pad_value is not None:
     length = max(batch.shape[1] for batch in batches)

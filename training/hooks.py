@@ -160,8 +160,8 @@ class ProgressHook(v1.train.SessionRunHook):
     self._log.start_summaries(self._step)
 
   def before_run(self, run_context):
-    """Requests loss and monitors; ends the run if a signal has arrived."""
-    console.raise_if_signalled()
+    """Requests loss and monitors; ends the run if a signal has arrived, unless it is deferred."""
+    console.raise_if_due()  # SaveHook saves before it raises a deferred one
     # Estimator runs [train_op, loss]; its loss is the mean over all replicas.
     loss = run_context.original_args.fetches[1]
     return v1.train.SessionRunArgs({"loss": loss, **self._monitors})

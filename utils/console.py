@@ -88,8 +88,7 @@ def watch_signals() -> None:
         "without it.",
         file=sys.stderr,
       )
-    else:
-      raise_if_signalled()
+    raise_if_due()
 
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, record)
@@ -110,6 +109,12 @@ def raise_if_signalled() -> None:
   """Raises Interrupted if Ctrl-C or SIGTERM has arrived."""
   if _signals:
     raise Interrupted(_signals[-1])
+
+
+def raise_if_due() -> None:
+  """Raises Interrupted if Ctrl-C or SIGTERM has arrived, unless it is the first and deferred."""
+  if len(_signals) > _is_deferred:
+    raise_if_signalled()
 
 
 def progress_bar(
