@@ -25,6 +25,7 @@ PRETRAINING = "docs/pretraining.md"
 OTHER_FLAGS = {
   *("help", "dry_run", "logdir", "output", "smoke", "test", "pretrained_only"),
   *("examples", "rounds", "steps", "utilization"),  # of benchmarks
+  "no",  # pip's --no-deps
 }
 
 
