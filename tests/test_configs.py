@@ -118,7 +118,12 @@ def test_models_build_at_their_own_size(path, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["base_sst2", "base_mnli", "large_sst2", "large_mnli"])
-def test_files_of_cerebras_validate(name, tmp_path, capsys):
+def test_files_of_cerebras_validate(name, tmp_path, capsys, monkeypatch):
+  """In a folder with a vocabulary of the released size, where the files name it."""
+  words = [*tiny.VOCAB, *(f"w{index}" for index in range(30522 - len(tiny.VOCAB)))]
+  (tmp_path / "pretrained").mkdir()
+  (tmp_path / "pretrained" / "vocab.txt").write_text("\n".join(words) + "\n")
+  monkeypatch.chdir(tmp_path)
   experiment = config.Experiment(task=Classification())
   form = cerebras.Form(
     params=os.path.join(CONFIGS, "cerebras", f"params_bert_{name}.yaml"), mode="train_and_eval"
