@@ -26,7 +26,7 @@ from training import app, flags  # noqa: E402
 
 @dataclasses.dataclass
 class Latency:
-  """What to measure."""
+  """Settings of the benchmark."""
 
   model_dir: str = config.option("", "folder of a model of run_classifier.py")
   output_file: str = config.option("latency.md", "Markdown file to write")

@@ -1,9 +1,7 @@
 """Writes a trained model as an ONNX model."""
 
-import config
 from errors import UserError
-from serving import encoder, graph
-from serving import model as models
+from serving import graph, saved_model
 from utils import files
 
 OPSET = 17  # of ONNX 1.12, 2022
@@ -27,15 +25,14 @@ def export(model_dir: str, path: str) -> str:
     ) from None
   if files.exists(path):
     raise UserError(f"{path}: the file exists; name another with --onnx_file")
-  is_encoder = models.job_of(model_dir) in models.NO_TASK
-  model = encoder.load(config.Model(pretrained=model_dir)) if is_encoder else models.load(model_dir)
+  model = saved_model.load(model_dir)
   if model.config.family == "funnel":
     # tf2onnx 1.17 writes a file, but onnxruntime 1.32 fails to broadcast in a Mul of pooling.
     raise UserError(
       f"{model_dir}: --onnx_file: a Funnel-Transformer is not supported, its ONNX model was not "
       f"verified; write a SavedModel with --export_dir"
     )
-  served = encoder.build(model) if is_encoder else graph.build(model)
+  served = saved_model.build(model)
   outputs = served.computed()
   inputs = served.inputs_of(outputs.values())
   with served.graph.as_default():

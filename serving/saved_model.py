@@ -1,6 +1,7 @@
 """Writes a trained model as a SavedModel, for TensorFlow Serving and other programs."""
 
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -15,6 +16,27 @@ v1 = tf.compat.v1
 
 SIGNATURE, TEXT_SIGNATURE = "serve", "serve_text"
 DEFAULT = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+
+
+def load(model_dir: str) -> encoder.EncoderModel | models.TrainedModel:
+  """Returns the model of a folder: an encoder, or a model with a task's head.
+
+  Raises:
+    UserError: the folder has no model.
+  """
+  if models.job_of(model_dir) in models.NO_TASK:
+    return encoder.load(config.Model(pretrained=model_dir))
+  return models.load(model_dir)
+
+
+def build(
+  model: encoder.EncoderModel | models.TrainedModel,
+  make_defaults: Callable[[], dict[str, tf.Tensor]] = lambda: {},
+) -> graph.Served:
+  """Returns the graph of encoder.build or graph.build for a model from `load`."""
+  if isinstance(model, encoder.EncoderModel):
+    return encoder.build(model, make_defaults=make_defaults)
+  return graph.build(model, make_defaults)
 
 
 def export(
@@ -44,8 +66,7 @@ def export(
     if not value:
       raise UserError(f"--{name} is missing")
   texts, make_defaults = {}, lambda: {}
-  is_encoder = models.job_of(model_dir) in models.NO_TASK
-  model = encoder.load(config.Model(pretrained=model_dir)) if is_encoder else models.load(model_dir)
+  model = load(model_dir)
   if serve_text:
     from serving import text  # needs tensorflow-text
 
@@ -60,11 +81,7 @@ def export(
       texts.update(text.placeholders(is_pair))
       return text.ids(texts, model.tokenizer, model.config, length, segment)
 
-  served = (
-    encoder.build(model, make_defaults=make_defaults)
-    if is_encoder
-    else graph.build(model, make_defaults)
-  )
+  served = build(model, make_defaults)
   outputs = served.computed()
   sign = v1.saved_model.predict_signature_def
   with served.graph.as_default():  # not eagerly

@@ -1,10 +1,7 @@
 """Several hosts: processes on the loopback train as one device does; TF_CONFIG's mistakes."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -29,20 +26,7 @@ def start_workers(count, *args):
   processes = []
   for index in range(count):
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-    environment = dict(
-      os.environ, TF_CONFIG=json.dumps(task), TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES=""
-    )
-    script = os.path.join(tiny.ROOT, "run_classifier.py")
-    processes.append(
-      subprocess.Popen(
-        [sys.executable, script, *map(str, args)],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-      )
-    )
+    processes.append(tiny.start("run_classifier.py", *args, TF_CONFIG=json.dumps(task)))
   return processes
 
 

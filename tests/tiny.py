@@ -109,12 +109,12 @@ def write_cola(folder, num_train=96, num_dev=30, num_test=11):
   return folder
 
 
-def _environment():
-  return dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
+def _environment(**variables):
+  return dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="", **variables)
 
 
-def start(script, *args):
-  """Starts a script of the repository as a user would."""
+def start(script, *args, **variables):
+  """Starts a script of the repository as a user would, with further environment variables."""
   return subprocess.Popen(
     [sys.executable, os.path.join(ROOT, script), *map(str, args)],
     cwd=ROOT,
@@ -122,7 +122,7 @@ def start(script, *args):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     stdin=subprocess.DEVNULL,
-    env=_environment(),
+    env=_environment(**variables),
   )
 
 

@@ -58,7 +58,7 @@ class Cluster:
 
   @property
   def is_chief(self) -> bool:
-    """Whether this process writes."""
+    """True in the process that writes files."""
     return self.index == 0
 
 
@@ -154,10 +154,10 @@ def run(cluster: Cluster, strategy, session_config, work: Callable[[Any, Any], N
 
 @contextlib.contextmanager
 def _watched(cluster):
-  """Ends the process during a block if another worker is gone: its sums would be awaited for ever.
+  """Ends the process if another worker is gone during a block, which would wait for it for ever.
 
-  The block's end is reached on the chief last (see TrainLoop), so that a worker that is done does
-  not count as gone.
+  A worker that is done first does not count as gone: its process stays until the chief has saved
+  the last step, see TrainLoop.
   """
   others = [address for index, address in enumerate(cluster.addresses) if index != cluster.index]
   stop = threading.Event()

@@ -37,7 +37,7 @@ class Devices:
 
   @property
   def is_chief(self) -> bool:
-    """Whether this process writes files, evaluates and predicts."""
+    """True in the process that writes files, evaluates and predicts."""
     return self.cluster is None or self.cluster.is_chief
 
   @property

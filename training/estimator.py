@@ -88,9 +88,8 @@ def train(
     estimator.train(input_fn, run_hooks, max_steps=max_steps)
     return
 
-  run_config = (
-    estimator._config
-  )  # estimator.config is a copy, which a strategy in use does not allow
+  # estimator.config is a copy, which a strategy that is in use does not allow.
+  run_config = estimator._config
 
   def work(strategy, session_config):
     estimator._train_distribution = run_config._train_distribute = strategy

@@ -71,7 +71,7 @@ class Source:
 
 @dataclasses.dataclass
 class Examples:
-  """What is shown of the evaluated examples; `mistakes` are the worst of `num_mistakes`."""
+  """The page's part about the evaluated examples; `mistakes` are the worst of `num_mistakes`."""
 
   num_examples: int = 0
   num_mistakes: int = 0
